@@ -1,0 +1,119 @@
+"""One scan: its voxels and where they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import InputError
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """A volume of intensities in world space.
+
+    Parameters
+    ----------
+    data : (nx, ny, nz) array_like
+        Real intensities in nibabel's index order, kept as float32. NaN means
+        "no data"; infinite values become NaN.
+    mm_from_ijk : (4, 4) array_like
+        Maps voxel indices (the centre of the first voxel is ``0, 0, 0``) to
+        RAS+ millimetres, kept as float64. Any invertible affine is allowed:
+        permuted or flipped axes, oblique, sheared.
+
+    Raises
+    ------
+    InputError
+        If `data` is not a real 3-D array with at least one voxel, or
+        `mm_from_ijk` is not a finite, invertible affine of shape (4, 4).
+
+    Examples
+    --------
+    >>> image = Image(np.zeros((2, 3, 4)), np.diag([1.0, 1.0, 2.5, 1.0]))
+    >>> image.shape, image.voxel_size_mm
+    ((2, 3, 4), array([1. , 1. , 2.5]))
+    """
+
+    data: npt.NDArray[np.float32]
+    mm_from_ijk: FloatArray
+
+    def __post_init__(self) -> None:
+        """Check both arrays once; later rooms trust them."""
+        object.__setattr__(self, "data", _checked_data(self.data))
+        object.__setattr__(self, "mm_from_ijk", _checked_affine(self.mm_from_ijk))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Number of voxels along each axis."""
+        return self.data.shape  # type: ignore[return-value]
+
+    @property
+    def voxel_size_mm(self) -> FloatArray:
+        """Length in mm of one voxel step along each axis, shape (3,)."""
+        return np.linalg.norm(self.mm_from_ijk[:3, :3], axis=0)
+
+    @property
+    def voxel_volume_mm3(self) -> float:
+        """Volume of one voxel in cubic mm."""
+        return abs(float(np.linalg.det(self.mm_from_ijk[:3, :3])))
+
+    @property
+    def centre_mm(self) -> FloatArray:
+        """Centre of the grid in RAS+ mm, shape (3,)."""
+        return self.to_mm((np.array(self.shape) - 1) / 2)
+
+    @property
+    def corners_mm(self) -> FloatArray:
+        """Outermost voxel centres of the grid in RAS+ mm, shape (8, 3)."""
+        unit = np.indices((2, 2, 2)).reshape(3, 8).T
+        return self.to_mm(unit * (np.array(self.shape) - 1))
+
+    def to_mm(self, ijk: npt.ArrayLike) -> FloatArray:
+        """Map voxel indices, shape (..., 3), to RAS+ mm, shape (..., 3)."""
+        return np.asarray(ijk) @ self.mm_from_ijk[:3, :3].T + self.mm_from_ijk[:3, 3]
+
+
+def _checked_data(data: npt.ArrayLike) -> npt.NDArray[np.float32]:
+    """Return the voxels as finite-or-NaN float32, or say what is wrong."""
+    array = np.asarray(data)
+    if array.dtype.kind not in "fiub":
+        raise InputError(
+            f"the image holds {array.dtype} values, not real numbers; "
+            "convert it to a grey-scale image (magnitude, or one channel) first"
+        )
+    if array.ndim != 3:
+        raise InputError(
+            f"the image has {array.ndim} dimensions {array.shape}, 3 are needed; "
+            "choose one volume, or stack the slices into a volume"
+        )
+    if array.size == 0:
+        raise InputError(f"the image is empty: its shape is {array.shape}")
+    with np.errstate(over="ignore"):
+        floats = array.astype(np.float32, copy=False)
+    if floats.dtype.kind == "f" and not np.isfinite(floats.sum(dtype=np.float64)):
+        floats = np.where(np.isfinite(floats), floats, np.float32(np.nan))
+    return floats
+
+
+def _checked_affine(affine: npt.ArrayLike) -> FloatArray:
+    """Return the affine as float64 (4, 4), or say what is wrong."""
+    matrix = np.array(affine, dtype=np.float64)
+    if matrix.shape != (4, 4):
+        raise InputError(f"the image's affine has shape {matrix.shape}, not (4, 4)")
+    if not np.isfinite(matrix).all() or not np.array_equal(matrix[3], [0, 0, 0, 1]):
+        raise InputError(
+            "the image's affine is not finite with last row 0 0 0 1; "
+            "repair the header's sform or qform"
+        )
+    sizes = np.linalg.norm(matrix[:3, :3], axis=0)
+    if (sizes == 0).any() or abs(np.linalg.det(matrix[:3, :3] / sizes)) < 1e-3:
+        raise InputError(
+            "the image's affine is singular: two voxel axes point the same way; "
+            "repair the header's sform or qform"
+        )
+    return matrix
