@@ -34,6 +34,7 @@ class Image:
 
     Examples
     --------
+    >>> import numpy as np
     >>> image = Image(np.zeros((2, 3, 4)), np.diag([1.0, 1.0, 2.5, 1.0]))
     >>> image.shape, image.voxel_size_mm
     ((2, 3, 4), array([1. , 1. , 2.5]))

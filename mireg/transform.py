@@ -40,6 +40,7 @@ class RigidTransform:
     --------
     A quarter turn about the third axis, at the point (10, 0, 0):
 
+    >>> import numpy as np
     >>> turn = RigidTransform([0, 0, np.pi / 2], [0, 0, 5], centre=[10, 0, 0])
     >>> turn.apply([11, 0, 0]).round(6)
     array([10., 1., 5.])
