@@ -171,3 +171,48 @@ class RigidTransform:
     ) -> float:
         """Maximum of `displacements` in mm."""
         return float(self.displacements(points, other).max())
+
+
+def rotation_and_derivative(vector: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
+    """Rotation matrix of a rotation vector, and its derivative.
+
+    Parameters
+    ----------
+    vector : (3,) array_like
+        Axis of rotation times its angle in radians.
+
+    Returns
+    -------
+    rotation : (3, 3) ndarray
+        The rotation matrix R.
+    derivative : (3, 3, 3) ndarray
+        ``derivative[k]`` is dR / d vector[k], exact also at zero [1]_.
+
+    References
+    ----------
+    .. [1] Gallego and Yezzi, "A compact formula for the derivative of a 3-D
+       rotation in exponential coordinates", J Math Imaging Vis 2015.
+
+    Examples
+    --------
+    >>> rotation, derivative = rotation_and_derivative([0, 0, 0])
+    >>> derivative[2]
+    array([[ 0., -1.,  0.],
+           [ 1.,  0.,  0.],
+           [ 0.,  0.,  0.]])
+    """
+    v = np.asarray(vector, dtype=np.float64)
+    rotation = Rotation.from_rotvec(v).as_matrix()
+    squared = float(v @ v)
+    if squared < 1e-20:
+        return rotation, _CROSS @ rotation
+    axes = np.empty((3, 3))
+    for k in range(3):
+        axes[k] = (v[k] * v + np.cross(v, (np.eye(3) - rotation)[:, k])) / squared
+    return rotation, np.einsum("kl,lab,bc->kac", axes, _CROSS, rotation)
+
+
+#: _CROSS[k] @ x is the cross product of the k-th unit vector with x.
+_CROSS = np.zeros((3, 3, 3))
+_CROSS[0, 2, 1] = _CROSS[1, 0, 2] = _CROSS[2, 1, 0] = 1
+_CROSS[0, 1, 2] = _CROSS[1, 2, 0] = _CROSS[2, 0, 1] = -1

@@ -1,0 +1,118 @@
+"""Which intensities matter: background, foreground, and the scale of grey levels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from skimage.filters import threshold_otsu
+
+from .errors import InputError
+from .image import Image
+
+FloatArray = npt.NDArray[np.float64]
+
+#: Voxels looked at to learn the scale of an image; more change nothing.
+_MOST_VOXELS = 300_000
+
+#: No tissue has fewer Hounsfield units than air; scanners pad with less.
+_AIR_HU = -1024.0
+
+
+@dataclass(frozen=True, eq=False)
+class GreyScale:
+    """How the intensities of one image become grey levels.
+
+    Parameters
+    ----------
+    background : float
+        Intensity of what surrounds the anatomy.
+    threshold : float
+        Foreground is what differs from `background` by more than this.
+    low, high : float
+        Intensities beyond these carry no anatomy (padding, metal, spikes).
+    knots, levels : (n,) arrays
+        Increasing intensities and their grey levels from 0 to 1; linear between.
+    """
+
+    background: float
+    threshold: float
+    low: float
+    high: float
+    knots: FloatArray
+    levels: FloatArray
+
+    def is_foreground(
+        self, data: npt.NDArray[np.float32]
+    ) -> npt.NDArray[np.bool_]:
+        """Tell where `data` shows anatomy; False where there is no data."""
+        clipped = np.clip(data, self.low, self.high)
+        return np.abs(clipped - self.background) > self.threshold
+
+    def apply(self, data: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Map intensities to grey levels 0 to 1; NaN stays."""
+        return np.interp(data, self.knots, self.levels).astype(np.float32)
+
+
+def grey_scale(image: Image, equalise: float = 0.5) -> GreyScale:
+    """Learn background, foreground and grey levels of an image.
+
+    Parameters
+    ----------
+    image : Image
+        The scan.
+    equalise : float
+        0 spaces the grey levels evenly in intensity, 1 gives each the same
+        share of the foreground (histogram equalisation); between, a blend.
+
+    Raises
+    ------
+    InputError
+        If the image has no data, or only one intensity.
+    """
+    step = max(1, int(np.ceil((image.data.size / _MOST_VOXELS) ** (1 / 3))))
+    data = image.data[::step, ::step, ::step]
+    if min(data.shape) < 8:
+        data = image.data
+    values = data[np.isfinite(data)].astype(np.float64)
+    if values.size == 0:
+        raise InputError("the image holds no data: every voxel is NaN")
+    low, high = np.percentile(values, [0.02, 99.98])
+    if np.mean((values > _AIR_HU - 76) & (values < -900)) > 0.05:
+        low = max(low, _AIR_HU)
+    if not high > low:
+        low, high = values.min(), values.max()
+    if not high > low:
+        raise InputError(f"the image is constant: every voxel is {low:g}")
+    edges = np.clip(_edge_values(data), low, high)
+    background = float(np.median(edges)) if edges.size else float(low)
+    contrast = np.abs(np.clip(values, low, high) - background)
+    top = np.percentile(contrast[contrast > 0], 99)
+    threshold = float(threshold_otsu(np.minimum(contrast, top), nbins=256))
+    anatomy = values[contrast > threshold]
+    inner = np.percentile(anatomy, np.linspace(0.5, 99.5, 100))
+    ends = min(background, inner[0]), max(background, inner[-1])
+    knots = np.linspace(*ends, 257)
+    share = np.interp(knots, inner, np.linspace(0, 1, 100))
+    even = np.linspace(0, 1, 257)
+    return GreyScale(
+        background=background,
+        threshold=threshold,
+        low=float(min(low, background)),
+        high=float(max(high, background)),
+        knots=knots,
+        levels=(1 - equalise) * even + equalise * share,
+    )
+
+
+def _edge_values(data: npt.NDArray[np.float32]) -> FloatArray:
+    """Values near the twelve edges of the box: outside the anatomy, even in a slab."""
+    near = []
+    for n in data.shape:
+        width = max(1, n // 16)
+        near.append(np.minimum(np.arange(n), np.arange(n)[::-1]) < width)
+    i, j, k = (side.astype(np.int8) for side in near)
+    edge = i[:, None, None] + j[:, None] + k >= 2
+    values = data[edge]
+    return values[np.isfinite(values)].astype(np.float64)

@@ -1,0 +1,169 @@
+"""One candidate pose down the pyramid, to the nearest maximum of the similarity."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import minimize
+
+from .pyramid import Level
+from .similarity import METRIC, joint_histogram, score_gradient
+from .transform import RigidTransform, rotation_and_derivative
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """A pose and what the similarity says of it.
+
+    Attributes
+    ----------
+    moving_from_fixed : (4, 4) ndarray
+        RAS+ mm to RAS+ mm.
+    score : float
+        Similarity at this pose, at the level of the last refinement.
+    overlap_fraction : float
+        Share of the samples that fall inside the moving image.
+    evaluations : int
+        Times the similarity was computed.
+    """
+
+    moving_from_fixed: FloatArray
+    score: float
+    overlap_fraction: float
+    evaluations: int = 0
+
+
+def evaluate(
+    level: Level, moving_from_fixed: FloatArray, metric: str, threads: int = 1
+) -> Fit:
+    """Score one pose at one level."""
+    histogram, _ = joint_histogram(level, moving_from_fixed, threads)
+    inside = histogram.sum()
+    score = METRIC[metric](histogram)[0] if inside >= 1 else -np.inf
+    return Fit(moving_from_fixed, score, float(inside / len(level.points)), 1)
+
+
+def refine(
+    level: Level,
+    moving_from_fixed: FloatArray,
+    metric: str,
+    threads: int = 1,
+    *,
+    step_mm: float | None = None,
+    max_evaluations: int = 60,
+) -> Fit:
+    """Climb from a pose to the nearest maximum of the similarity at one level.
+
+    L-BFGS-B on six numbers that all are lengths: the translation of the middle of
+    the samples, and the rotation about it times the samples' mean radius, both in
+    units of the level's voxel size.
+
+    Parameters
+    ----------
+    level : Level
+        The pair at one resolution.
+    moving_from_fixed : (4, 4) array
+        Where to start, RAS+ mm.
+    metric : str
+        A name in `mireg.similarity.METRIC`.
+    threads : int, optional
+        Threads to use; the answer does not depend on it.
+    step_mm : float, optional
+        Length of the first step; half a voxel by default.
+    max_evaluations : int, optional
+        Most evaluations of the similarity.
+
+    Returns
+    -------
+    Fit
+        The best pose seen, never worse than the start.
+    """
+    middle = level.points.mean(axis=0, dtype=np.float64)
+    radius = np.sqrt(np.square(level.points - middle).sum(axis=1).mean())
+    unit = np.repeat([level.size_mm / max(radius, level.size_mm), level.size_mm], 3)
+    # Motions happen about the middle of the samples: fixed_from_middle moves there.
+    fixed_from_middle = np.eye(4)
+    fixed_from_middle[:3, 3] = level.origin + middle
+    middle_from_points = np.eye(4)
+    middle_from_points[:3, 3] = -middle
+    moving_ijk_from_middle = (
+        level.moving_ijk_from_mm @ moving_from_fixed @ fixed_from_middle
+    )[:3, :3]
+    n = len(level.points)
+    best = evaluate(level, moving_from_fixed, metric, threads)
+    first = 0.5 if step_mm is None else step_mm / level.size_mm
+    scale = 1.0
+    count = 0
+
+    def pose_at(parameters: FloatArray) -> tuple[FloatArray, FloatArray]:
+        rotation, d_rotation = rotation_and_derivative(parameters[:3] * unit[:3])
+        motion = np.eye(4)
+        motion[:3, :3] = rotation
+        motion[:3, 3] = parameters[3:] * unit[3:]
+        pose = (
+            moving_from_fixed
+            @ fixed_from_middle
+            @ motion
+            @ np.linalg.inv(fixed_from_middle)
+        )
+        return pose, d_rotation
+
+    def objective(parameters: FloatArray) -> tuple[float, FloatArray]:
+        nonlocal best, count
+        pose, d_rotation = pose_at(parameters)
+        histogram, slopes = joint_histogram(level, pose, threads)
+        inside = histogram.sum()
+        count += 1
+        if inside < 0.02 * n:
+            return 0.0, np.zeros(6)
+        score, d_histogram = METRIC[metric](histogram)
+        if score > best.score:
+            best = Fit(pose, score, float(inside / n))
+        by_matrix = score_gradient(level, slopes, d_histogram, threads)
+        # d score / d (rotation, translation) of the motion about the middle.
+        by_motion = moving_ijk_from_middle.T @ by_matrix
+        by_rotation = by_motion[:, :3] - np.outer(by_motion[:, 3], middle)
+        gradient = np.concatenate(
+            [np.einsum("kab,ab->k", d_rotation, by_rotation), by_motion[:, 3]]
+        )
+        return -score * scale, -gradient * unit * scale
+
+    start = np.zeros(6)
+    _, gradient = objective(start)
+    steepness = float(np.linalg.norm(gradient))
+    if steepness > 0:
+        # L-BFGS-B steps by the gradient's length first (at most one unit).
+        scale = max(first, 1e-3) / steepness if steepness * 1 > 0 else 1.0
+        minimize(
+            objective,
+            start,
+            jac=True,
+            method="L-BFGS-B",
+            options={
+                "maxfun": max_evaluations,
+                "ftol": 1e-9,
+                "gtol": 1e-4 * first,
+                "maxcor": 8,
+            },
+        )
+    return Fit(best.moving_from_fixed, best.score, best.overlap_fraction, count)
+
+
+def refine_down(
+    pyramid: Sequence[Level], moving_from_fixed: FloatArray, metric: str, threads: int
+) -> Fit:
+    """Refine a pose at each level in turn, coarse to fine."""
+    fit = evaluate(pyramid[0], moving_from_fixed, metric, threads)
+    for level in pyramid:
+        fit = refine(level, fit.moving_from_fixed, metric, threads)
+    return fit
+
+
+def as_rigid(moving_from_fixed: FloatArray, centre: FloatArray) -> RigidTransform:
+    """Read a refined matrix back as the exactly rigid motion that it is."""
+    return RigidTransform.from_matrix(moving_from_fixed, centre)

@@ -1,0 +1,267 @@
+"""The whole method on one page: from two images to a rigid transform."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from . import threads as _threads
+from .errors import InputError
+from .image import Image
+from .pyramid import Level, levels
+from .refine import Fit, evaluate, refine
+from .scan import Anatomy, Scan, scan
+from .search import candidates
+from .settings import Settings
+from .threads import shared
+from .transform import RigidTransform
+
+FloatArray = npt.NDArray[np.float64]
+Progress = Callable[[str, float], None]
+
+#: How many candidates stay in the race after each level, coarse to fine.
+_STAY = (4, 2, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Registration:
+    """A rigid transform between two images, and how it was found.
+
+    Attributes
+    ----------
+    transform : RigidTransform
+        Maps points of the fixed image to points of the moving one, RAS+ mm, stated
+        about the centre of the fixed image's foreground.
+    metric : str
+        The similarity that was maximised.
+    score, score_before : float
+        Similarity at the answer and at the headers' own pose; NaN where the two
+        images do not overlap.
+    overlap_fraction : float
+        Share of the compared points that lie inside both images.
+    mean_displacement_mm, max_displacement_mm : float
+        How far the transform moves the foreground of the fixed image.
+    seconds : mapping
+        Wall time by stage.
+    settings : Settings
+        The settings used.
+    warnings : tuple of str
+        What was odd about the inputs.
+    """
+
+    transform: RigidTransform
+    metric: str
+    score: float
+    score_before: float
+    overlap_fraction: float
+    mean_displacement_mm: float
+    max_displacement_mm: float
+    seconds: Mapping[str, float]
+    settings: Settings
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def moving_from_fixed(self) -> FloatArray:
+        """The transform as a (4, 4) matrix, RAS+ mm to RAS+ mm."""
+        return self.transform.matrix
+
+
+def register(
+    fixed: Image,
+    moving: Image,
+    *,
+    init: Literal["auto", "header", "centre"] | RigidTransform = "auto",
+    fixed_mask: Image | None = None,
+    moving_mask: Image | None = None,
+    settings: Settings | None = None,
+    progress: Progress | None = None,
+) -> Registration:
+    """Find the rigid transform that brings a moving image into line with a fixed one.
+
+    Parameters
+    ----------
+    fixed, moving : Image
+        Two scans of one patient; contrast, grid and pose may differ.
+    init : {"auto", "header", "centre"} or RigidTransform, optional
+        Where to start. "auto" searches every orientation and needs no good start;
+        "header" trusts the headers, "centre" brings foreground onto foreground
+        without turning; a transform (fixed to moving, RAS+ mm) is taken as it is.
+        All but "auto" stay in the neighbourhood of their start.
+    fixed_mask, moving_mask : Image, optional
+        Above 0.5 where to compare; any grid, in the world space of its image.
+    settings : Settings, optional
+        The numbers of the method.
+    progress : callable, optional
+        Called with the name of a stage and the share of the work done, 0 to 1.
+
+    Returns
+    -------
+    Registration
+        Its `moving_from_fixed` maps points of `fixed` to points of `moving`.
+
+    Raises
+    ------
+    InputError
+        If an image has no contrast, or a mask misses its image.
+
+    Notes
+    -----
+    The similarity is (normalised) mutual information [1]_ [2]_ of grey levels, over
+    samples of the image with the smaller foreground.
+
+    References
+    ----------
+    .. [1] Viola and Wells, "Alignment by maximization of mutual information",
+       IJCV 1997.
+    .. [2] Studholme, Hill and Hawkes, "An overlap invariant entropy measure of 3D
+       medical image alignment", Pattern Recognition 1999.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x, y, z = np.indices((20, 24, 22))
+    >>> ball = np.exp(-((x - 9) ** 2 + (y - 9) ** 2 + (z - 12) ** 2) / 30.0)
+    >>> fixed = Image(ball + (x > 12), np.eye(4))
+    >>> five_mm_right = np.eye(4)
+    >>> five_mm_right[0, 3] = 5
+    >>> moving = Image(3 - fixed.data, five_mm_right)
+    >>> register(fixed, moving, init="header").moving_from_fixed.round(1)
+    array([[ 1.,  0.,  0.,  5.],
+           [ 0.,  1.,  0.,  0.],
+           [ 0.,  0.,  1.,  0.],
+           [ 0.,  0.,  0.,  1.]])
+    """
+    settings = settings or Settings()
+    threads = settings.threads or _threads.available()
+    watch = _Stopwatch(progress)
+
+    watch.start("prepare", 0.0)
+    scans = shared(
+        lambda pair: scan(*pair, max(1, threads // 2)),
+        [(fixed, fixed_mask), (moving, moving_mask)],
+        threads,
+    )
+    # Sample the smaller anatomy: it is more likely to be wholly inside the other.
+    swapped = _rank(scans[1]) < _rank(scans[0])
+    still, moved = scans[::-1] if swapped else scans
+
+    watch.start("pyramid", 0.1)
+    pyramid = levels(still, moved, settings=settings, threads=threads)
+
+    watch.start("search", 0.3)
+    poses = _starts(pyramid[0], still, moved, init, swapped, settings, threads)
+
+    watch.start("refine", 0.6)
+    fit = _race(pyramid, poses, still.anatomy, settings.metric, threads)
+    before = evaluate(pyramid[-1], np.eye(4), settings.metric, threads)
+    watch.start("", 1.0)
+
+    found = np.linalg.inv(fit.moving_from_fixed) if swapped else fit.moving_from_fixed
+    anatomy = scans[0].anatomy
+    transform = RigidTransform.from_matrix(found, anatomy.centre)
+    moved_by = transform.displacements(anatomy.places)
+    return Registration(
+        transform=transform,
+        metric=settings.metric,
+        score=fit.score,
+        score_before=before.score,
+        overlap_fraction=fit.overlap_fraction,
+        mean_displacement_mm=float(moved_by.mean()),
+        max_displacement_mm=float(moved_by.max()),
+        seconds=watch.seconds,
+        settings=settings,
+    )
+
+
+def _rank(side: Scan) -> tuple[float, float]:
+    """Order the two scans by the size of their anatomy, whichever is fixed."""
+    return side.anatomy.volume, float(np.nanmean(side.region.data))
+
+
+def _starts(
+    level: Level,
+    still: Scan,
+    moved: Scan,
+    init: str | RigidTransform,
+    swapped: bool,
+    settings: Settings,
+    threads: int,
+) -> list[FloatArray]:
+    """Turn the user's wish into poses to refine."""
+    if isinstance(init, RigidTransform):
+        return [np.linalg.inv(init.matrix) if swapped else init.matrix]
+    header = np.eye(4)
+    if init == "header":
+        return [header]
+    centre = np.eye(4)
+    centre[:3, 3] = moved.anatomy.centre - still.anatomy.centre
+    if init == "centre":
+        return [centre]
+    if init != "auto":
+        raise InputError(
+            f"init is {init!r}; choose auto, header, centre, or give a transform"
+        )
+    middle = (still.image.centre_mm, moved.image.centre_mm)
+    found = candidates(
+        level,
+        still.anatomy,
+        moved.anatomy,
+        [middle, (still.anatomy.centre, still.anatomy.centre)],
+        orientations=settings.orientations,
+        keep=settings.candidates,
+        threads=threads,
+    )
+    return [header, centre, *found]
+
+
+def _race(
+    pyramid: Sequence[Level],
+    poses: Sequence[FloatArray],
+    anatomy: Anatomy,
+    metric: str,
+    threads: int,
+) -> Fit:
+    """Refine poses level by level; fewer stay in the race at each."""
+    for n, level in enumerate(pyramid):
+        one_each = len(poses) >= threads
+        fits = shared(
+            lambda pose: refine(level, pose, metric, 1 if one_each else threads),  # noqa: B023 - used at once
+            poses,
+            threads if one_each else 1,
+        )
+        fits.sort(key=lambda fit: -fit.score)
+        best: list[Fit] = []
+        for fit in fits:
+            apart = anatomy.radius / 20
+            if all(
+                anatomy.distance(fit.moving_from_fixed, other.moving_from_fixed) > apart
+                for other in best
+            ):
+                best.append(fit)
+        stay = 1 if n + 1 == len(pyramid) else _STAY[min(n, len(_STAY) - 1)]
+        poses = [fit.moving_from_fixed for fit in best[:stay]]
+    return best[0]
+
+
+class _Stopwatch:
+    """Seconds spent in each stage, told to whoever wants to know."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self.seconds: dict[str, float] = {}
+        self._progress = progress
+        self._stage = ""
+        self._since = time.perf_counter()
+
+    def start(self, stage: str, share: float) -> None:
+        """End the stage under way and start the next."""
+        now = time.perf_counter()
+        if self._stage:
+            self.seconds[self._stage] = now - self._since
+        self._stage, self._since = stage, now
+        if self._progress is not None:
+            self._progress(stage or "done", share)

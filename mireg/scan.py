@@ -1,0 +1,207 @@
+"""What is learnt of one image before it meets the other: a `Scan`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from . import kernels
+from .errors import InputError
+from .image import Image
+from .intensity import GreyScale, grey_scale
+from .threads import shared
+
+FloatArray = npt.NDArray[np.float64]
+
+#: Voxels along each axis, in the geometric mean, of the coarse view of an image.
+_COARSE_VOXELS = 40
+
+#: Most places in the lattice over the foreground.
+_MOST_PLACES = 60
+
+
+@dataclass(frozen=True, eq=False)
+class Anatomy:
+    """Where the foreground of an image is.
+
+    Attributes
+    ----------
+    centre : (3,) ndarray
+        Centre of mass, RAS+ mm.
+    radius : float
+        Root mean square distance of the foreground from its centre, mm.
+    volume : float
+        Cubic mm.
+    places : (n, 3) ndarray
+        A coarse lattice over the foreground, its centre first, RAS+ mm.
+    """
+
+    centre: FloatArray
+    radius: float
+    volume: float
+    places: FloatArray
+
+    def distance(self, pose: FloatArray, other: FloatArray) -> float:
+        """Root mean square distance, mm, between where two poses put the anatomy."""
+        difference = pose - other
+        shift = difference[:3, :3] @ self.centre + difference[:3, 3]
+        turn = np.square(difference[:3, :3]).sum() * self.radius**2 / 3
+        return float(np.sqrt(shift @ shift + turn))
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """One image with what was learnt of it.
+
+    Attributes
+    ----------
+    image : Image
+        The voxels, at some resolution.
+    grey : GreyScale
+        Background, foreground and grey levels.
+    anatomy : Anatomy
+        Where the foreground is.
+    region : Image
+        1 in and near the foreground, 0 elsewhere, on a coarse grid.
+    mask : Image or None
+        The user's mask, on its own grid.
+    """
+
+    image: Image
+    grey: GreyScale
+    anatomy: Anatomy
+    region: Image
+    mask: Image | None
+
+
+def scan(image: Image, mask: Image | None = None, threads: int = 1) -> Scan:
+    """Learn grey scale and anatomy of an image.
+
+    Parameters
+    ----------
+    image : Image
+        The image.
+    mask : Image, optional
+        Above 0.5 where to compare, on any grid, in the same world space.
+    threads : int, optional
+        Threads to use.
+
+    Raises
+    ------
+    InputError
+        If the image has no contrast, or the mask misses it.
+    """
+    grey = grey_scale(image)
+    coarse_mm = (image.voxel_volume_mm3 * image.data.size) ** (1 / 3) / _COARSE_VOXELS
+    factors = np.maximum(1, np.rint(coarse_mm / image.voxel_size_mm)).astype(int)
+    coarse = downsample(image, tuple(factors), (grey.low, grey.high), threads)
+    foreground = grey.is_foreground(coarse.data)
+    if mask is not None:
+        inside = in_mask(mask, coarse)
+        if not inside.any():
+            raise InputError(
+                "the mask is empty within the image: nothing is left to compare; "
+                "check that both are in the same world space"
+            )
+        foreground = foreground & inside if (foreground & inside).any() else inside
+    if not foreground.any():
+        foreground = np.isfinite(coarse.data)
+    anatomy = _anatomy(coarse, foreground)
+    reach = np.maximum(1, np.rint(anatomy.radius / 5 / coarse.voxel_size_mm))
+    near = ndimage.uniform_filter(
+        np.float32(foreground), 2 * reach.astype(int) + 1, mode="constant"
+    )
+    region = Image(np.float32(near > 0.02), coarse.mm_from_ijk)
+    return Scan(image, grey, anatomy, region, mask)
+
+
+def _anatomy(image: Image, foreground: npt.NDArray[np.bool_]) -> Anatomy:
+    """Measure where a foreground is."""
+    points = image.to_mm(np.argwhere(foreground))
+    centre = points.mean(axis=0)
+    radius = float(np.sqrt(np.square(points - centre).sum(axis=1).mean()))
+    radius = max(radius, float(image.voxel_size_mm.max()))
+    volume = len(points) * image.voxel_volume_mm3
+    spacing = max((volume / _MOST_PLACES) ** (1 / 3), 0.3 * radius)
+    cells = np.rint((points - centre) / spacing)
+    places = np.unique(cells, axis=0) * spacing + centre
+    nearest = np.argsort(np.linalg.norm(places - centre, axis=1), kind="stable")
+    return Anatomy(centre, radius, volume, places[nearest][: 2 * _MOST_PLACES])
+
+
+def in_mask(mask: Image, image: Image) -> npt.NDArray[np.bool_]:
+    """Tell which voxels of an image have their centre in a mask of another grid."""
+    mask_from_image = np.linalg.inv(mask.mm_from_ijk) @ image.mm_from_ijk
+    inside = ndimage.affine_transform(
+        np.nan_to_num(mask.data),
+        mask_from_image[:3, :3],
+        mask_from_image[:3, 3],
+        output_shape=image.shape,
+        order=0,
+    )
+    return inside > 0.5
+
+
+def downsample(
+    image: Image,
+    factors: tuple[int, int, int],
+    limits: tuple[float, float] = (-np.inf, np.inf),
+    threads: int = 1,
+) -> Image:
+    """Shrink an image by taking the mean of blocks of voxels.
+
+    Parameters
+    ----------
+    image : Image
+        The image.
+    factors : tuple of int
+        Voxels of a block along each axis. What remains at the end of an axis makes
+        a block of its own.
+    limits : tuple of float, optional
+        Intensities are clipped to these before the mean is taken.
+    threads : int, optional
+        Threads to use.
+
+    Returns
+    -------
+    Image
+        A block with fewer than half of its voxels holding data is NaN.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> image = Image(np.arange(4.0).reshape(4, 1, 1), np.eye(4))
+    >>> small = downsample(image, (2, 1, 1))
+    >>> small.data.ravel(), small.mm_from_ijk[0]
+    (array([0.5, 2.5], dtype=float32), array([2. , 0. , 0. , 0.5]))
+    """
+    shape = tuple(-(-n // f) for n, f in zip(image.shape, factors, strict=True))
+    out = np.empty(shape, np.float32)
+    flat = flat_volume(image.data)
+    bounds = np.array(limits, dtype=np.float32)
+    n_factors = np.array(factors, dtype=np.int64)
+    step = max(1, shape[0] // 32)
+
+    def fill(start: int) -> None:
+        kernels.downsample(*flat, n_factors, bounds, start, out[start : start + step])
+
+    shared(fill, range(0, shape[0], step), threads)
+    image_ijk_from_ijk = np.diag([*factors, 1.0])
+    image_ijk_from_ijk[:3, 3] = (np.array(factors) - 1) / 2
+    return Image(out, image.mm_from_ijk @ image_ijk_from_ijk)
+
+
+def flat_volume(
+    data: npt.NDArray[np.generic],
+) -> tuple[npt.NDArray[np.generic], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return a volume as flat memory, shape, and strides in elements.
+
+    Kernels take volumes this way: one compiled loop serves every memory order.
+    """
+    if not (data.flags.c_contiguous or data.flags.f_contiguous):
+        data = np.ascontiguousarray(data)
+    strides = np.array(data.strides, dtype=np.int64) // data.itemsize
+    return data.ravel(order="K"), np.array(data.shape, dtype=np.int64), strides

@@ -1,0 +1,270 @@
+"""All starts, in every orientation, to a few candidate poses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial.transform import Rotation
+
+from . import kernels
+from .pyramid import Level
+from .scan import Anatomy, flat_volume
+from .threads import shared
+
+FloatArray = npt.NDArray[np.float64]
+
+#: Poses in one share of the work.
+_SHARE = 256
+
+
+def even_rotations(n: int) -> FloatArray:
+    """Rotations spread evenly over SO(3).
+
+    Parameters
+    ----------
+    n : int
+        How many. The first is not special: the identity is not among them.
+
+    Returns
+    -------
+    (n, 3, 3) ndarray
+        Rotation matrices on super-Fibonacci spirals [1]_; neighbours are about
+        ``(8 * pi**2 / n) ** (1/3)`` radians apart.
+
+    References
+    ----------
+    .. [1] Alexa, "Super-Fibonacci spirals: fast, low-discrepancy sampling of
+       SO(3)", CVPR 2022.
+
+    Examples
+    --------
+    >>> even_rotations(2000).shape
+    (2000, 3, 3)
+    """
+    s = np.arange(n) + 0.5
+    t = s / n
+    first, second = np.sqrt(t), np.sqrt(1 - t)
+    alpha = 2 * np.pi * s / np.sqrt(2)
+    beta = 2 * np.pi * s / 1.533751168755204288118041
+    quaternions = np.stack(
+        [
+            first * np.sin(alpha),
+            first * np.cos(alpha),
+            second * np.sin(beta),
+            second * np.cos(beta),
+        ],
+        axis=1,
+    )
+    return Rotation.from_quat(quaternions).as_matrix()
+
+
+@dataclass(frozen=True, eq=False)
+class CountingLevel:
+    """A level in whole grey levels, for counting histograms of many poses fast.
+
+    Attributes
+    ----------
+    points : (n, 3) ndarray, float32
+        RAS+ mm, relative to `origin`.
+    origin : (3,) ndarray
+        RAS+ mm.
+    fixed_bin : (n,) ndarray, uint8
+        Grey level of each sample.
+    moving : tuple
+        Whole grey levels as flat memory, shape and strides; the last grey level
+        marks voxels without data.
+    moving_ijk_from_mm : (4, 4) ndarray
+        From RAS+ mm to voxels.
+    """
+
+    points: npt.NDArray[np.float32]
+    origin: FloatArray
+    fixed_bin: npt.NDArray[np.uint8]
+    moving: tuple[npt.NDArray[np.uint8], FloatArray, FloatArray]
+    moving_ijk_from_mm: FloatArray
+
+
+def counting_level(level: Level, bins: int, samples: int) -> CountingLevel:
+    """Prepare a level for `pose_entropies`."""
+    n = len(level.points)
+    few = (np.arange(min(samples, n)) * (n / min(samples, n))).astype(int)
+    missing = np.isnan(level.moving_grey)
+    grey = np.where(missing, 0, level.moving_grey)
+    moving_bin = np.minimum(grey * bins, bins - 1).astype(np.uint8)
+    moving_bin[missing] = bins
+    padded = np.full(np.array(moving_bin.shape) + 2, bins, np.uint8)
+    padded[1:-1, 1:-1, 1:-1] = moving_bin
+    padded_from_ijk = np.eye(4)
+    padded_from_ijk[:3, 3] = 1
+    return CountingLevel(
+        points=level.points[few],
+        origin=level.origin,
+        fixed_bin=np.minimum(level.fixed_grey[few] * bins, bins - 1).astype(np.uint8),
+        moving=flat_volume(padded),
+        moving_ijk_from_mm=padded_from_ijk @ level.moving_ijk_from_mm,
+    )
+
+
+def pose_entropies(
+    level: CountingLevel, moving_from_fixed: FloatArray, threads: int = 1
+) -> FloatArray:
+    """Entropies of the joint histograms of many poses, by counting nearest voxels.
+
+    Parameters
+    ----------
+    level : CountingLevel
+        The pair.
+    moving_from_fixed : (n, 4, 4) array
+        Poses, RAS+ mm.
+    threads : int, optional
+        Threads to use; counts are whole numbers, so the answer does not depend on it.
+
+    Returns
+    -------
+    (n, 4) ndarray
+        Samples inside the moving image, then the entropies (nats) of the fixed
+        image, the moving image and both together, over those samples.
+    """
+    matrices = level.moving_ijk_from_mm @ moving_from_fixed
+    matrices[:, :3, 3] += matrices[:, :3, :3] @ level.origin
+    matrices = np.ascontiguousarray(matrices[:, :3])
+    out = np.empty((len(matrices), 4))
+    n = np.arange(len(level.points) + 1.0)
+    x_log_x = n * np.log(np.maximum(n, 1))
+
+    def fill(start: int) -> None:
+        share = slice(start, start + _SHARE)
+        kernels.pose_entropies(
+            level.points,
+            level.fixed_bin,
+            *level.moving,
+            matrices[share],
+            x_log_x,
+            out[share],
+        )
+
+    shared(fill, range(0, len(matrices), _SHARE), threads)
+    return out
+
+
+def similarity_of(entropies: FloatArray, samples: int) -> FloatArray:
+    """Rank poses by the information that they explain.
+
+    The mutual information times the share of samples inside: a wrong pose with a
+    small, lucky overlap explains less than the right one. It is, up to a constant,
+    the log-likelihood ratio between dependent and independent intensities.
+    """
+    inside, h_fixed, h_moving, h_joint = entropies.T
+    return (h_fixed + h_moving - h_joint) * inside / samples
+
+
+def starting_poses(
+    rotations: FloatArray, fixed_place: FloatArray, moving_places: FloatArray
+) -> FloatArray:
+    """Poses (n, 4, 4) with every rotation, bringing one place onto each of others."""
+    n, m = len(rotations), len(moving_places)
+    poses = np.zeros((m, n, 4, 4))
+    poses[..., 3, 3] = 1
+    poses[..., :3, :3] = rotations
+    poses[..., :3, 3] = moving_places[:, None] - rotations @ fixed_place
+    return poses.reshape(m * n, 4, 4)
+
+
+def candidates(
+    level: Level,
+    fixed: Anatomy,
+    moving: Anatomy,
+    extra_starts: list[tuple[FloatArray, FloatArray]],
+    *,
+    orientations: int,
+    keep: int,
+    threads: int = 1,
+) -> list[FloatArray]:
+    """Search every orientation and many translations for promising poses.
+
+    Poses are ranked by counting with few samples, the best of them again with more;
+    the best of those climb by trial steps that shrink, and near twins are dropped.
+
+    Parameters
+    ----------
+    level : Level
+        The coarsest level of the pair.
+    fixed, moving : Anatomy
+        Where the foregrounds are.
+    extra_starts : list of pairs of (3,) arrays
+        More places of the fixed image and where to bring them, RAS+ mm.
+    orientations : int
+        Rotations to try at each place.
+    keep : int
+        Most candidates to return.
+    threads : int, optional
+        Threads to use; the answer does not depend on it.
+
+    Returns
+    -------
+    list of (4, 4) ndarray
+        Poses `moving_from_fixed`, the most promising first.
+    """
+    rotations = even_rotations(orientations)
+    poses = [starting_poses(rotations, fixed.centre, moving.places)]
+    for fixed_place, moving_place in extra_starts:
+        poses.append(starting_poses(rotations, fixed_place, moving_place[None]))
+    pool = np.concatenate(poses)
+    for bins, samples, survivors in ((12, 800, 4000), (16, 3000, 200)):
+        counting = counting_level(level, bins, samples)
+        scores = _scores(counting, pool, threads)
+        best = np.argsort(-scores, kind="stable")[:survivors]
+        pool, scores = pool[best], scores[best]
+    angle = (8 * np.pi**2 / orientations) ** (1 / 3) / 2
+    length = max(level.size_mm, angle * fixed.radius)
+    for _ in range(6):
+        pool, scores = _step(counting, pool, scores, fixed.centre, angle, length, threads)
+        angle, length = angle * 0.7, length * 0.7
+    order = np.argsort(-scores, kind="stable")
+    return _distinct(pool[order], fixed, keep)
+
+
+def _scores(level: CountingLevel, poses: FloatArray, threads: int) -> FloatArray:
+    """Rank many poses of one pair."""
+    return similarity_of(pose_entropies(level, poses, threads), len(level.points))
+
+
+def _step(
+    level: CountingLevel,
+    poses: FloatArray,
+    scores: FloatArray,
+    centre: FloatArray,
+    angle: float,
+    length: float,
+    threads: int,
+) -> tuple[FloatArray, FloatArray]:
+    """Move each pose to the best of its twelve neighbours, if that is better."""
+    steps = np.concatenate([np.eye(3), -np.eye(3)])
+    motions = np.tile(np.eye(4), (12, 1, 1))
+    motions[:6, :3, :3] = Rotation.from_rotvec(angle * steps).as_matrix()
+    motions[:6, :3, 3] = centre - motions[:6, :3, :3] @ centre
+    motions[6:, :3, 3] = length * steps
+    tried = (poses[:, None] @ motions).reshape(-1, 4, 4)
+    tried_scores = _scores(level, tried, threads).reshape(len(poses), 12)
+    best = tried_scores.argmax(axis=1)
+    rows = np.arange(len(poses))
+    better = tried_scores[rows, best] > scores
+    poses = np.where(
+        better[:, None, None], tried.reshape(-1, 12, 4, 4)[rows, best], poses
+    )
+    return poses, np.where(better, tried_scores[rows, best], scores)
+
+
+def _distinct(poses: FloatArray, anatomy: Anatomy, keep: int) -> list[FloatArray]:
+    """First `keep` poses of which no two put the anatomy in nearly one place."""
+    chosen: list[FloatArray] = []
+    for pose in poses:
+        if all(
+            anatomy.distance(pose, other) > anatomy.radius / 5 for other in chosen
+        ):
+            chosen.append(pose)
+        if len(chosen) == keep:
+            break
+    return chosen

@@ -1,0 +1,67 @@
+"""Every number of the method, in one record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .errors import InputError
+
+#: Names of the similarity metrics, see `mireg.similarity`.
+METRICS = ("mi", "nmi")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to register. The defaults suit every pair that was measured.
+
+    Lengths that depend on the anatomy are not here: they come from the images.
+
+    Parameters
+    ----------
+    metric : {"mi", "nmi"}
+        Similarity to maximise: mutual information, or Studholme's
+        normalised mutual information.
+    bins : int
+        Grey levels of each image in the joint histogram.
+    samples : int
+        Most points compared at one level; each is a place in the image with
+        the smaller foreground.
+    orientations : int
+        Orientations tried by the global search, spread evenly over SO(3).
+    candidates : int
+        Poses that the global search hands on to be refined.
+    seed : int
+        Seed of the jitter of the sample positions.
+    threads : int or None
+        Threads to use; None is all processors. The answer does not depend on it.
+
+    Examples
+    --------
+    >>> Settings(metric="mi").bins
+    32
+    """
+
+    metric: str = "nmi"
+    bins: int = 32
+    samples: int = 100_000
+    orientations: int = 2000
+    candidates: int = 12
+    seed: int = 0
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that cannot work."""
+        if self.metric not in METRICS:
+            raise InputError(
+                f"metric is {self.metric!r}; choose one of {', '.join(METRICS)}"
+            )
+        lowest = {"bins": 8, "samples": 500, "orientations": 1, "candidates": 1}
+        for name, least in lowest.items():
+            if getattr(self, name) < least:
+                raise InputError(
+                    f"{name} is {getattr(self, name)}; it must be at least {least}"
+                )
+        if self.bins > 250:
+            raise InputError(f"bins is {self.bins}; it must be at most 250")
+        if self.threads is not None and self.threads < 1:
+            raise InputError(f"threads is {self.threads}; it must be at least 1")

@@ -1,0 +1,209 @@
+"""How well two scans line up at a pose: from samples to a score and its gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import numpy as np
+import numpy.typing as npt
+
+from . import kernels
+from .pyramid import Level
+from .threads import shared
+
+FloatArray = npt.NDArray[np.float64]
+Metric = Callable[[FloatArray], tuple[float, FloatArray]]
+
+#: Samples in one share of the work. A constant: sums are joined share by share, so
+#: the answer does not depend on the number of threads.
+_SHARE = 16384
+
+
+def mutual_information(histogram: FloatArray) -> tuple[float, FloatArray]:
+    """Mutual information of a joint histogram, and its derivative.
+
+    Parameters
+    ----------
+    histogram : (n, m) array
+        Joint histogram as counts, of any total above zero.
+
+    Returns
+    -------
+    score : float
+        ``I(X;Y) = H(X) + H(Y) - H(X,Y)`` in nats [1]_ [2]_.
+    d_histogram : (n, m) ndarray
+        Derivative of the score with respect to each count.
+
+    References
+    ----------
+    .. [1] Viola and Wells, "Alignment by maximization of mutual information",
+       IJCV 1997.
+    .. [2] Maes et al., "Multimodality image registration by maximization of
+       mutual information", IEEE TMI 1997.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> score, _ = mutual_information(np.diag([5.0, 5.0]))
+    >>> bool(np.isclose(score, np.log(2)))
+    True
+    """
+    h_fixed, h_moving, h_joint, d_fixed, d_moving, d_joint = _entropies(histogram)
+    return h_fixed + h_moving - h_joint, d_fixed + d_moving - d_joint
+
+
+def normalised_mutual_information(
+    histogram: FloatArray,
+) -> tuple[float, FloatArray]:
+    """Normalised mutual information of a joint histogram, and its derivative.
+
+    Parameters
+    ----------
+    histogram : (n, m) array
+        Joint histogram as counts, of any total above zero.
+
+    Returns
+    -------
+    score : float
+        ``(H(X) + H(Y)) / H(X,Y)``, from 1 (independent) to 2 [1]_.
+    d_histogram : (n, m) ndarray
+        Derivative of the score with respect to each count.
+
+    References
+    ----------
+    .. [1] Studholme, Hill and Hawkes, "An overlap invariant entropy measure of
+       3D medical image alignment", Pattern Recognition 1999.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> score, _ = normalised_mutual_information(np.diag([5.0, 5.0]))
+    >>> round(score, 12)
+    2.0
+    """
+    h_fixed, h_moving, h_joint, d_fixed, d_moving, d_joint = _entropies(histogram)
+    if h_joint <= 0:  # one cell holds all: nothing is shared, nothing to gain
+        return 1.0, np.zeros_like(histogram)
+    score = (h_fixed + h_moving) / h_joint
+    return score, (d_fixed + d_moving - score * d_joint) / h_joint
+
+
+def _entropies(
+    histogram: FloatArray,
+) -> tuple[float, float, float, FloatArray, FloatArray, FloatArray]:
+    """Entropies (nats) of rows, columns and cells, and their derivatives."""
+    total = histogram.sum()
+    answers = []
+    slopes = []
+    for counts in (
+        histogram.sum(axis=1, keepdims=True),
+        histogram.sum(axis=0, keepdims=True),
+        histogram,
+    ):
+        surprise = -np.log(np.maximum(counts, 1e-12 * total) / total)
+        entropy = float((counts * surprise).sum() / total)
+        answers.append(entropy)
+        slopes.append((surprise - entropy) / total)
+    return answers[0], answers[1], answers[2], slopes[0], slopes[1], slopes[2]
+
+
+#: Every metric by its name: from a joint histogram to score and derivative.
+METRIC: Mapping[str, Metric] = MappingProxyType(
+    {"mi": mutual_information, "nmi": normalised_mutual_information}
+)
+
+
+def joint_histogram(
+    level: Level, moving_from_fixed: FloatArray, threads: int = 1
+) -> tuple[FloatArray, npt.NDArray[np.float32]]:
+    """Joint histogram of a level's samples at a pose.
+
+    The moving image is read by trilinear interpolation and spread over four grey
+    levels by a cubic B-spline Parzen window, as in [1]_, so that the histogram
+    changes smoothly with the pose.
+
+    Parameters
+    ----------
+    level : Level
+        Samples of the fixed image and the moving image, as grey levels.
+    moving_from_fixed : (4, 4) array
+        Maps points of the fixed image to points of the moving one, RAS+ mm.
+    threads : int, optional
+        Threads to use; the answer does not depend on it.
+
+    Returns
+    -------
+    histogram : (n_bins, n_bins) ndarray
+        Rows are grey levels of the fixed image, columns of the moving one. Its sum
+        is the number of samples that fall inside the moving image.
+    slopes : (n, 4) ndarray, float32
+        For each sample the grey level of the moving image and its slopes along the
+        voxel axes; NaN where the sample falls outside.
+
+    References
+    ----------
+    .. [1] Mattes et al., "PET-CT image registration in the chest using free-form
+       deformations", IEEE TMI 2003.
+    """
+    matrix = level.moving_ijk_from_points(moving_from_fixed)
+    slopes = np.empty((len(level.points), 4), np.float32)
+
+    def histogram_of(share: slice) -> FloatArray:
+        out = np.zeros((level.n_bins, level.n_bins))
+        kernels.joint_histogram(
+            level.points[share],
+            level.fixed_bin[share],
+            *level.moving,
+            matrix,
+            slopes[share],
+            out,
+        )
+        return out
+
+    return sum(shared(histogram_of, _shares(level), threads)), slopes
+
+
+def score_gradient(
+    level: Level,
+    slopes: npt.NDArray[np.float32],
+    d_histogram: FloatArray,
+    threads: int = 1,
+) -> FloatArray:
+    """Gradient of a score with respect to the voxel-from-point matrix.
+
+    Parameters
+    ----------
+    level : Level
+        As given to `joint_histogram`.
+    slopes : (n, 4) array, float32
+        As returned by `joint_histogram`.
+    d_histogram : (n_bins, n_bins) array
+        Derivative of the score with respect to the histogram.
+    threads : int, optional
+        Threads to use; the answer does not depend on it.
+
+    Returns
+    -------
+    (3, 4) ndarray
+        Derivative of the score with respect to `Level.moving_ijk_from_points`.
+    """
+
+    def gradient_of(share: slice) -> FloatArray:
+        out = np.zeros((3, 4))
+        kernels.score_gradient(
+            level.points[share],
+            level.fixed_bin[share],
+            slopes[share],
+            d_histogram,
+            out,
+        )
+        return out
+
+    return sum(shared(gradient_of, _shares(level), threads))
+
+
+def _shares(level: Level) -> list[slice]:
+    """Cut the samples into shares of fixed size."""
+    n = len(level.points)
+    return [slice(i, min(i + _SHARE, n)) for i in range(0, n, _SHARE)]
