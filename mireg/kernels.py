@@ -13,24 +13,51 @@ import numpy as np
 from numba import njit
 
 @njit(cache=True, nogil=True)
-def _trilinear(memory, shape, strides, x, y, z, out):
-    """Fill out (4,) with the value and its slopes at one point; False outside.
+def _ramp(x, n, out):
+    """Fill out (2,) with a sample's weight near the ends of an axis, and its slope.
 
-    `memory` is a volume as a flat array, `strides` its steps in elements. The
-    volume reaches half a voxel past its outermost voxel centres.
+    1 inside, 0 half a voxel past the outermost voxel centres, smooth between.
     """
+    last = n - 1.0
+    d = min(x + 0.5, last - x + 0.5)
+    if d <= 0.0:
+        out[0], out[1] = 0.0, 0.0
+    elif d >= 1.0:
+        out[0], out[1] = 1.0, 0.0
+    else:
+        out[0] = d * d * (3.0 - 2.0 * d)
+        out[1] = 6.0 * d * (1.0 - d)
+        if x + 0.5 > last - x + 0.5:
+            out[1] = -out[1]
+
+
+@njit(cache=True, nogil=True)
+def _look_up(memory, shape, strides, x, y, z, ramp, out):
+    """Fill out (8,) with what one point sees in a volume; False where nothing.
+
+    `memory` is the volume as a flat array, `strides` its steps in elements. out
+    holds the trilinear value and its slopes along the axes, then the weight of the
+    sample and its slopes: samples fade out over the volume's outermost voxels, so
+    that no score jumps when a sample crosses the border.
+    """
+    if not (
+        -0.5 < x < shape[0] - 0.5
+        and -0.5 < y < shape[1] - 0.5
+        and -0.5 < z < shape[2] - 0.5
+    ):
+        return False
     i, j, k = int(np.floor(x)), int(np.floor(y)), int(np.floor(z))
     fx, fy, fz = x - i, y - j, z - k
-    if 0 <= i < shape[0] - 1 and 0 <= j < shape[1] - 1 and 0 <= k < shape[2] - 1:
+    out[4] = 1.0
+    out[5] = out[6] = out[7] = 0.0
+    if (
+        0.5 <= x <= shape[0] - 1.5
+        and 0.5 <= y <= shape[1] - 1.5
+        and 0.5 <= z <= shape[2] - 1.5
+    ):
         a = i * strides[0] + j * strides[1] + k * strides[2]
         dx, dy, dz = strides[0], strides[1], strides[2]
     else:
-        if not (
-            -0.5 <= x <= shape[0] - 0.5
-            and -0.5 <= y <= shape[1] - 0.5
-            and -0.5 <= z <= shape[2] - 0.5
-        ):
-            return False
         i0, i1 = max(i, 0), min(i + 1, shape[0] - 1)
         j0, j1 = max(j, 0), min(j + 1, shape[1] - 1)
         k0, k1 = max(k, 0), min(k + 1, shape[2] - 1)
@@ -38,9 +65,17 @@ def _trilinear(memory, shape, strides, x, y, z, out):
         dx = (i1 - i0) * strides[0]
         dy = (j1 - j0) * strides[1]
         dz = (k1 - k0) * strides[2]
+        _ramp(x, shape[0], ramp)
+        wx, sx = ramp[0], ramp[1]
+        _ramp(y, shape[1], ramp)
+        wy, sy = ramp[0], ramp[1]
+        _ramp(z, shape[2], ramp)
+        wz, sz = ramp[0], ramp[1]
+        out[4] = wx * wy * wz
+        out[5], out[6], out[7] = sx * wy * wz, wx * sy * wz, wx * wy * sz
+    b = a + dx
     v000, v001 = memory[a], memory[a + dz]
     v010, v011 = memory[a + dy], memory[a + dy + dz]
-    b = a + dx
     v100, v101 = memory[b], memory[b + dz]
     v110, v111 = memory[b + dy], memory[b + dy + dz]
     # Along z first, then y, then x: each slope comes from the same differences.
@@ -48,62 +83,72 @@ def _trilinear(memory, shape, strides, x, y, z, out):
     v00, v01 = v000 + fz * g00, v010 + fz * g01
     v10, v11 = v100 + fz * g10, v110 + fz * g11
     v0, v1 = v00 + fy * (v01 - v00), v10 + fy * (v11 - v10)
+    g0, g1 = g00 + fy * (g01 - g00), g10 + fy * (g11 - g10)
     out[0] = v0 + fx * (v1 - v0)
     out[1] = v1 - v0
     out[2] = (1 - fx) * (v01 - v00) + fx * (v11 - v10)
-    g0, g1 = g00 + fy * (g01 - g00), g10 + fy * (g11 - g10)
     out[3] = g0 + fx * (g1 - g0)
     return out[0] == out[0]  # a missing neighbour is NaN, and makes all NaN
 
 
 @njit(cache=True, nogil=True)
-def joint_histogram(points, fixed_bin, memory, shape, strides, matrix, slopes, out):
+def joint_histogram(points, fixed_bin, memory, shape, strides, matrix, seen, out):
     """Add samples to out (n_bins, n_bins); see `similarity.joint_histogram`.
 
-    Fills slopes (n, 4): each sample's value in the moving image and its slopes
-    along i, j, k; the value is NaN where the sample was left out.
+    Fills seen (n, 8): value, slopes of the value, weight, slopes of the weight of
+    each sample in the moving image; the weight is 0 where it was left out.
     """
-    local = np.empty(4)
+    local = np.empty(8)
+    ramp = np.empty(2)
     for s in range(points.shape[0]):
         p, q, r = points[s, 0], points[s, 1], points[s, 2]
         x = matrix[0, 0] * p + matrix[0, 1] * q + matrix[0, 2] * r + matrix[0, 3]
         y = matrix[1, 0] * p + matrix[1, 1] * q + matrix[1, 2] * r + matrix[1, 3]
         z = matrix[2, 0] * p + matrix[2, 1] * q + matrix[2, 2] * r + matrix[2, 3]
-        if not _trilinear(memory, shape, strides, x, y, z, local):
-            slopes[s, 0] = np.nan
+        if not _look_up(memory, shape, strides, x, y, z, ramp, local):
+            seen[s, 4] = 0
             continue
-        v = local[0]
-        slopes[s, 0] = v
-        slopes[s, 1], slopes[s, 2], slopes[s, 3] = local[1], local[2], local[3]
+        for a in range(8):
+            seen[s, a] = local[a]
+        v, w = local[0], local[4] / 6.0
         b = int(v)
         t = v - b
         u = 1.0 - t
         row = out[fixed_bin[s]]
-        row[b - 1] += u * u * u / 6.0
-        row[b] += (4.0 - 6.0 * t * t + 3.0 * t * t * t) / 6.0
-        row[b + 1] += (4.0 - 6.0 * u * u + 3.0 * u * u * u) / 6.0
-        row[b + 2] += t * t * t / 6.0
+        row[b - 1] += w * (u * u * u)
+        row[b] += w * (4.0 - 6.0 * t * t + 3.0 * t * t * t)
+        row[b + 1] += w * (4.0 - 6.0 * u * u + 3.0 * u * u * u)
+        row[b + 2] += w * (t * t * t)
 
 
 @njit(cache=True, nogil=True)
-def score_gradient(points, fixed_bin, slopes, d_histogram, out):
+def score_gradient(points, fixed_bin, seen, d_histogram, out):
     """Add d score / d matrix to out (3, 4); see `similarity.score_gradient`."""
     for s in range(points.shape[0]):
-        v = np.float64(slopes[s, 0])
-        if v != v:
+        w = np.float64(seen[s, 4])
+        if w == 0.0:
             continue
+        v = np.float64(seen[s, 0])
         b = int(v)
         t = v - b
         u = 1.0 - t
         d = d_histogram[fixed_bin[s]]
-        slope = (
+        by_value = (w / 2.0) * (
             -u * u * d[b - 1]
             + (3.0 * t * t - 4.0 * t) * d[b]
             + (4.0 * u - 3.0 * u * u) * d[b + 1]
             + t * t * d[b + 2]
-        ) / 2.0
+        )
+        by_weight = 0.0
+        if w != 1.0:
+            by_weight = (
+                u * u * u * d[b - 1]
+                + (4.0 - 6.0 * t * t + 3.0 * t * t * t) * d[b]
+                + (4.0 - 6.0 * u * u + 3.0 * u * u * u) * d[b + 1]
+                + t * t * t * d[b + 2]
+            ) / 6.0
         for a in range(3):
-            g = slope * slopes[s, a + 1]
+            g = by_value * seen[s, a + 1] + by_weight * seen[s, a + 5]
             out[a, 0] += g * points[s, 0]
             out[a, 1] += g * points[s, 1]
             out[a, 2] += g * points[s, 2]

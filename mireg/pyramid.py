@@ -21,6 +21,13 @@ Volume = npt.NDArray[np.float32]
 _JITTER_STEPS = np.array([0.8191725133961645, 0.6710436067037893, 0.5497004779019703])
 
 
+#: Voxels of the coarsest level in the anatomy's root mean square radius.
+_COARSEST = 12
+
+#: Fewest samples of a level; small images give several from each voxel.
+_FEWEST_SAMPLES = 8000
+
+
 @dataclass(frozen=True, eq=False)
 class Level:
     """Two scans at one resolution, ready to be compared at any pose.
@@ -70,9 +77,9 @@ def shrink(scan: Scan, size_mm: float, threads: int = 1) -> Scan:
 
 
 def sizes_mm(finest: float, coarsest: float) -> list[float]:
-    """Voxel sizes of the levels, coarse to fine, each half of the one before."""
+    """Voxel sizes of the levels, coarse to fine, each about half of the one before."""
     n = max(0, round(np.log2(coarsest / finest)))
-    return [finest * 2.0**k for k in range(n, -1, -1)]
+    return [finest] if n == 0 else list(np.geomspace(coarsest, finest, n + 1))
 
 
 def levels(
@@ -96,15 +103,15 @@ def levels(
         geometric mean voxel size of the coarser image.
     """
     finest = max(s.image.voxel_volume_mm3 ** (1 / 3) for s in (fixed, moving))
-    coarsest = fixed.anatomy.radius / 8
+    coarsest = fixed.anatomy.radius / _COARSEST
     answer = []
-    for size in reversed(sizes_mm(finest, coarsest)):
+    for n, size in enumerate(reversed(sizes_mm(finest, coarsest))):
         fixed, moving = shared(
             partial(shrink, size_mm=size, threads=max(1, threads // 2)),
             (fixed, moving),
             threads,
         )
-        answer.append(_level(fixed, moving, size, size > finest, settings))
+        answer.append(_level(fixed, moving, size, n > 0, settings))
     return answer[::-1]
 
 
@@ -138,7 +145,7 @@ def _level(
         fixed_grey=grey[has_data],
         moving_grey=moving_grey,
         moving_ijk_from_mm=np.linalg.inv(moving.image.mm_from_ijk),
-        n_bins=settings.bins,
+        n_bins=min(settings.bins, round(len(ijk) ** (1 / 3))),
     )
 
 
@@ -194,6 +201,8 @@ def _jittered_voxels(
     chosen = np.flatnonzero(sampled)
     if len(chosen) > samples:
         chosen = chosen[(np.arange(samples) * (len(chosen) / samples)).astype(int)]
+    repeats = -(-min(samples, _FEWEST_SAMPLES) // max(1, len(chosen)))
+    chosen = np.repeat(chosen, repeats)
     ijk = np.stack(np.unravel_index(chosen, sampled.shape), axis=1).astype(float)
     start = np.random.default_rng(seed).random(3)
     jitter = (start + np.arange(1, len(ijk) + 1)[:, None] * _JITTER_STEPS) % 1.0

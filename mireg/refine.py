@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
 
 from .pyramid import Level
-from .similarity import METRIC, joint_histogram, score_gradient
+from .similarity import METRIC, joint_histogram, mutual_information, score_gradient
 from .transform import RigidTransform, rotation_and_derivative
 
 FloatArray = npt.NDArray[np.float64]
@@ -28,6 +28,9 @@ class Fit:
         Similarity at this pose, at the level of the last refinement.
     overlap_fraction : float
         Share of the samples that fall inside the moving image.
+    explained : float
+        Mutual information per sample, those outside counting as none: what fits
+        are ranked by, since a small, lucky overlap can have a high similarity.
     evaluations : int
         Times the similarity was computed.
     """
@@ -35,6 +38,7 @@ class Fit:
     moving_from_fixed: FloatArray
     score: float
     overlap_fraction: float
+    explained: float
     evaluations: int = 0
 
 
@@ -43,9 +47,16 @@ def evaluate(
 ) -> Fit:
     """Score one pose at one level."""
     histogram, _ = joint_histogram(level, moving_from_fixed, threads)
-    inside = histogram.sum()
-    score = METRIC[metric](histogram)[0] if inside >= 1 else -np.inf
-    return Fit(moving_from_fixed, score, float(inside / len(level.points)), 1)
+    return _fit(level, moving_from_fixed, histogram, METRIC[metric](histogram)[0])
+
+
+def _fit(
+    level: Level, moving_from_fixed: FloatArray, histogram: FloatArray, score: float
+) -> Fit:
+    """Record what a joint histogram says of a pose."""
+    overlap = float(histogram.sum() / len(level.points))
+    explained = mutual_information(histogram)[0] * overlap
+    return Fit(moving_from_fixed, score, overlap, explained)
 
 
 def refine(
@@ -116,15 +127,15 @@ def refine(
     def objective(parameters: FloatArray) -> tuple[float, FloatArray]:
         nonlocal best, count
         pose, d_rotation = pose_at(parameters)
-        histogram, slopes = joint_histogram(level, pose, threads)
+        histogram, seen = joint_histogram(level, pose, threads)
         inside = histogram.sum()
         count += 1
         if inside < 0.02 * n:
             return 0.0, np.zeros(6)
         score, d_histogram = METRIC[metric](histogram)
         if score > best.score:
-            best = Fit(pose, score, float(inside / n))
-        by_matrix = score_gradient(level, slopes, d_histogram, threads)
+            best = _fit(level, pose, histogram, score)
+        by_matrix = score_gradient(level, seen, d_histogram, threads)
         # d score / d (rotation, translation) of the motion about the middle.
         by_motion = moving_ijk_from_middle.T @ by_matrix
         by_rotation = by_motion[:, :3] - np.outer(by_motion[:, 3], middle)
@@ -138,7 +149,7 @@ def refine(
     steepness = float(np.linalg.norm(gradient))
     if steepness > 0:
         # L-BFGS-B steps by the gradient's length first (at most one unit).
-        scale = max(first, 1e-3) / steepness if steepness * 1 > 0 else 1.0
+        scale = first / steepness
         minimize(
             objective,
             start,
@@ -151,19 +162,4 @@ def refine(
                 "maxcor": 8,
             },
         )
-    return Fit(best.moving_from_fixed, best.score, best.overlap_fraction, count)
-
-
-def refine_down(
-    pyramid: Sequence[Level], moving_from_fixed: FloatArray, metric: str, threads: int
-) -> Fit:
-    """Refine a pose at each level in turn, coarse to fine."""
-    fit = evaluate(pyramid[0], moving_from_fixed, metric, threads)
-    for level in pyramid:
-        fit = refine(level, fit.moving_from_fixed, metric, threads)
-    return fit
-
-
-def as_rigid(moving_from_fixed: FloatArray, centre: FloatArray) -> RigidTransform:
-    """Read a refined matrix back as the exactly rigid motion that it is."""
-    return RigidTransform.from_matrix(moving_from_fixed, centre)
+    return replace(best, evaluations=count)

@@ -25,7 +25,7 @@ FloatArray = npt.NDArray[np.float64]
 Progress = Callable[[str, float], None]
 
 #: How many candidates stay in the race after each level, coarse to fine.
-_STAY = (4, 2, 1)
+_STAY = (5, 3, 2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,7 +234,7 @@ def _race(
             poses,
             threads if one_each else 1,
         )
-        fits.sort(key=lambda fit: -fit.score)
+        fits.sort(key=lambda fit: -fit.explained)
         best: list[Fit] = []
         for fit in fits:
             apart = anatomy.radius / 20

@@ -93,7 +93,7 @@ def _entropies(
     histogram: FloatArray,
 ) -> tuple[float, float, float, FloatArray, FloatArray, FloatArray]:
     """Entropies (nats) of rows, columns and cells, and their derivatives."""
-    total = histogram.sum()
+    total = max(float(histogram.sum()), 1e-300)
     answers = []
     slopes = []
     for counts in (
@@ -136,10 +136,11 @@ def joint_histogram(
     -------
     histogram : (n_bins, n_bins) ndarray
         Rows are grey levels of the fixed image, columns of the moving one. Its sum
-        is the number of samples that fall inside the moving image.
-    slopes : (n, 4) ndarray, float32
-        For each sample the grey level of the moving image and its slopes along the
-        voxel axes; NaN where the sample falls outside.
+        is the number of samples that fall inside the moving image; those within
+        its outermost voxels count in part, so that nothing jumps at the border.
+    seen : (n, 8) ndarray, float32
+        For each sample the grey level of the moving image, its slopes along the
+        voxel axes, the sample's weight, and the slopes of that.
 
     References
     ----------
@@ -147,7 +148,7 @@ def joint_histogram(
        deformations", IEEE TMI 2003.
     """
     matrix = level.moving_ijk_from_points(moving_from_fixed)
-    slopes = np.empty((len(level.points), 4), np.float32)
+    seen = np.empty((len(level.points), 8), np.float32)
 
     def histogram_of(share: slice) -> FloatArray:
         out = np.zeros((level.n_bins, level.n_bins))
@@ -156,17 +157,17 @@ def joint_histogram(
             level.fixed_bin[share],
             *level.moving,
             matrix,
-            slopes[share],
+            seen[share],
             out,
         )
         return out
 
-    return sum(shared(histogram_of, _shares(level), threads)), slopes
+    return sum(shared(histogram_of, _shares(level), threads)), seen
 
 
 def score_gradient(
     level: Level,
-    slopes: npt.NDArray[np.float32],
+    seen: npt.NDArray[np.float32],
     d_histogram: FloatArray,
     threads: int = 1,
 ) -> FloatArray:
@@ -176,7 +177,7 @@ def score_gradient(
     ----------
     level : Level
         As given to `joint_histogram`.
-    slopes : (n, 4) array, float32
+    seen : (n, 8) array, float32
         As returned by `joint_histogram`.
     d_histogram : (n_bins, n_bins) array
         Derivative of the score with respect to the histogram.
@@ -194,7 +195,7 @@ def score_gradient(
         kernels.score_gradient(
             level.points[share],
             level.fixed_bin[share],
-            slopes[share],
+            seen[share],
             d_histogram,
             out,
         )
