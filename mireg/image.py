@@ -78,6 +78,11 @@ class Image:
         """Map voxel indices, shape (..., 3), to RAS+ mm, shape (..., 3)."""
         return np.asarray(ijk) @ self.mm_from_ijk[:3, :3].T + self.mm_from_ijk[:3, 3]
 
+    def to_ijk(self, points: npt.ArrayLike) -> FloatArray:
+        """Map RAS+ mm, shape (..., 3), to voxel indices, shape (..., 3)."""
+        ijk_from_mm = np.linalg.inv(self.mm_from_ijk)
+        return np.asarray(points) @ ijk_from_mm[:3, :3].T + ijk_from_mm[:3, 3]
+
 
 def _checked_data(data: npt.ArrayLike) -> npt.NDArray[np.float32]:
     """Return the voxels as finite-or-NaN float32, or say what is wrong."""

@@ -8,8 +8,10 @@ import numpy as np
 import numpy.typing as npt
 from skimage.filters import threshold_otsu
 
+from . import kernels
 from .errors import InputError
 from .image import Image
+from .threads import shared
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -32,15 +34,18 @@ class GreyScale:
         Foreground is what differs from `background` by more than this.
     low, high : float
         Intensities beyond these carry no anatomy (padding, metal, spikes).
-    knots, levels : (n,) arrays
-        Increasing intensities and their grey levels from 0 to 1; linear between.
+    ends : tuple of float
+        Intensities of the first and the last grey level.
+    levels : (n,) array
+        Grey levels from 0 to 1 of intensities spaced evenly between the ends;
+        linear between them.
     """
 
     background: float
     threshold: float
     low: float
     high: float
-    knots: FloatArray
+    ends: tuple[float, float]
     levels: FloatArray
 
     def is_foreground(
@@ -50,9 +55,22 @@ class GreyScale:
         clipped = np.clip(data, self.low, self.high)
         return np.abs(clipped - self.background) > self.threshold
 
-    def apply(self, data: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def apply(
+        self, data: npt.NDArray[np.float32], threads: int = 1
+    ) -> npt.NDArray[np.float32]:
         """Map intensities to grey levels 0 to 1; NaN stays."""
-        return np.interp(data, self.knots, self.levels).astype(np.float32)
+        out = np.empty_like(data)
+        memory, flat = data.ravel(order="K"), out.ravel(order="K")
+        step = max(1, flat.size // 32)
+
+        def fill(start: int) -> None:
+            share = slice(start, start + step)
+            kernels.grey_levels(
+                memory[share], self.ends[0], self.ends[1], self.levels, flat[share]
+            )
+
+        shared(fill, range(0, flat.size, step), threads)
+        return out
 
 
 def grey_scale(image: Image, equalise: float = 0.5) -> GreyScale:
@@ -92,7 +110,7 @@ def grey_scale(image: Image, equalise: float = 0.5) -> GreyScale:
     threshold = float(threshold_otsu(np.minimum(contrast, top), nbins=256))
     anatomy = values[contrast > threshold]
     inner = np.percentile(anatomy, np.linspace(0.5, 99.5, 100))
-    ends = min(background, inner[0]), max(background, inner[-1])
+    ends = float(min(background, inner[0])), float(max(background, inner[-1]))
     knots = np.linspace(*ends, 257)
     share = np.interp(knots, inner, np.linspace(0, 1, 100))
     even = np.linspace(0, 1, 257)
@@ -101,7 +119,7 @@ def grey_scale(image: Image, equalise: float = 0.5) -> GreyScale:
         threshold=threshold,
         low=float(min(low, background)),
         high=float(max(high, background)),
-        knots=knots,
+        ends=ends,
         levels=(1 - equalise) * even + equalise * share,
     )
 

@@ -12,118 +12,103 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-@njit(cache=True, nogil=True)
-def _ramp(x, n, out):
-    """Fill out (2,) with a sample's weight near the ends of an axis, and its slope.
+@njit(cache=True, nogil=True, inline="always")
+def _fade(x, last):
+    """Weight of a sample near the ends of an axis, and its slope.
 
-    1 inside, 0 half a voxel past the outermost voxel centres, smooth between.
+    0 half a voxel past the outermost voxel centres (0 and `last`), 1 half a voxel
+    before them, smooth between.
     """
-    last = n - 1.0
     d = min(x + 0.5, last - x + 0.5)
-    if d <= 0.0:
-        out[0], out[1] = 0.0, 0.0
-    elif d >= 1.0:
-        out[0], out[1] = 1.0, 0.0
-    else:
-        out[0] = d * d * (3.0 - 2.0 * d)
-        out[1] = 6.0 * d * (1.0 - d)
-        if x + 0.5 > last - x + 0.5:
-            out[1] = -out[1]
-
-
-@njit(cache=True, nogil=True)
-def _look_up(memory, shape, strides, x, y, z, ramp, out):
-    """Fill out (8,) with what one point sees in a volume; False where nothing.
-
-    `memory` is the volume as a flat array, `strides` its steps in elements. out
-    holds the trilinear value and its slopes along the axes, then the weight of the
-    sample and its slopes: samples fade out over the volume's outermost voxels, so
-    that no score jumps when a sample crosses the border.
-    """
-    if not (
-        -0.5 < x < shape[0] - 0.5
-        and -0.5 < y < shape[1] - 0.5
-        and -0.5 < z < shape[2] - 0.5
-    ):
-        return False
-    i, j, k = int(np.floor(x)), int(np.floor(y)), int(np.floor(z))
-    fx, fy, fz = x - i, y - j, z - k
-    out[4] = 1.0
-    out[5] = out[6] = out[7] = 0.0
-    if (
-        0.5 <= x <= shape[0] - 1.5
-        and 0.5 <= y <= shape[1] - 1.5
-        and 0.5 <= z <= shape[2] - 1.5
-    ):
-        a = i * strides[0] + j * strides[1] + k * strides[2]
-        dx, dy, dz = strides[0], strides[1], strides[2]
-    else:
-        i0, i1 = max(i, 0), min(i + 1, shape[0] - 1)
-        j0, j1 = max(j, 0), min(j + 1, shape[1] - 1)
-        k0, k1 = max(k, 0), min(k + 1, shape[2] - 1)
-        a = i0 * strides[0] + j0 * strides[1] + k0 * strides[2]
-        dx = (i1 - i0) * strides[0]
-        dy = (j1 - j0) * strides[1]
-        dz = (k1 - k0) * strides[2]
-        _ramp(x, shape[0], ramp)
-        wx, sx = ramp[0], ramp[1]
-        _ramp(y, shape[1], ramp)
-        wy, sy = ramp[0], ramp[1]
-        _ramp(z, shape[2], ramp)
-        wz, sz = ramp[0], ramp[1]
-        out[4] = wx * wy * wz
-        out[5], out[6], out[7] = sx * wy * wz, wx * sy * wz, wx * wy * sz
-    b = a + dx
-    v000, v001 = memory[a], memory[a + dz]
-    v010, v011 = memory[a + dy], memory[a + dy + dz]
-    v100, v101 = memory[b], memory[b + dz]
-    v110, v111 = memory[b + dy], memory[b + dy + dz]
-    # Along z first, then y, then x: each slope comes from the same differences.
-    g00, g01, g10, g11 = v001 - v000, v011 - v010, v101 - v100, v111 - v110
-    v00, v01 = v000 + fz * g00, v010 + fz * g01
-    v10, v11 = v100 + fz * g10, v110 + fz * g11
-    v0, v1 = v00 + fy * (v01 - v00), v10 + fy * (v11 - v10)
-    g0, g1 = g00 + fy * (g01 - g00), g10 + fy * (g11 - g10)
-    out[0] = v0 + fx * (v1 - v0)
-    out[1] = v1 - v0
-    out[2] = (1 - fx) * (v01 - v00) + fx * (v11 - v10)
-    out[3] = g0 + fx * (g1 - g0)
-    return out[0] == out[0]  # a missing neighbour is NaN, and makes all NaN
+    slope = 6.0 * d * (1.0 - d)
+    if d >= 1.0:
+        return 1.0, 0.0
+    return d * d * (3.0 - 2.0 * d), slope if x + x < last else -slope
 
 
 @njit(cache=True, nogil=True)
 def joint_histogram(points, fixed_bin, memory, shape, strides, matrix, seen, out):
     """Add samples to out (n_bins, n_bins); see `similarity.joint_histogram`.
 
-    Fills seen (n, 8): value, slopes of the value, weight, slopes of the weight of
-    each sample in the moving image; the weight is 0 where it was left out.
+    Fills seen (n, 8): value, its slopes, weight, its slopes, of each sample in the
+    moving image. The weight is 0 where the sample was left out; its slopes are
+    filled only where it is not 1.
     """
-    local = np.empty(8)
-    ramp = np.empty(2)
+    m00, m01, m02, m03 = matrix[0, 0], matrix[0, 1], matrix[0, 2], matrix[0, 3]
+    m10, m11, m12, m13 = matrix[1, 0], matrix[1, 1], matrix[1, 2], matrix[1, 3]
+    m20, m21, m22, m23 = matrix[2, 0], matrix[2, 1], matrix[2, 2], matrix[2, 3]
+    nx, ny, nz = shape[0] - 1, shape[1] - 1, shape[2] - 1
     for s in range(points.shape[0]):
-        p, q, r = points[s, 0], points[s, 1], points[s, 2]
-        x = matrix[0, 0] * p + matrix[0, 1] * q + matrix[0, 2] * r + matrix[0, 3]
-        y = matrix[1, 0] * p + matrix[1, 1] * q + matrix[1, 2] * r + matrix[1, 3]
-        z = matrix[2, 0] * p + matrix[2, 1] * q + matrix[2, 2] * r + matrix[2, 3]
-        if not _look_up(memory, shape, strides, x, y, z, ramp, local):
-            seen[s, 4] = 0
+        p = np.float64(points[s, 0])
+        q = np.float64(points[s, 1])
+        r = np.float64(points[s, 2])
+        x = m00 * p + m01 * q + m02 * r + m03
+        y = m10 * p + m11 * q + m12 * r + m13
+        z = m20 * p + m21 * q + m22 * r + m23
+        seen[s, 4] = 0
+        if not (
+            -0.5 < x < nx + 0.5 and -0.5 < y < ny + 0.5 and -0.5 < z < nz + 0.5
+        ):
             continue
-        for a in range(8):
-            seen[s, a] = local[a]
-        v, w = local[0], local[4] / 6.0
-        b = int(v)
-        t = v - b
+        i, j, k = int(x + 1.0) - 1, int(y + 1.0) - 1, int(z + 1.0) - 1
+        weight = 1.0
+        if 0.5 <= x <= nx - 0.5 and 0.5 <= y <= ny - 0.5 and 0.5 <= z <= nz - 0.5:
+            a = i * strides[0] + j * strides[1] + k * strides[2]
+            dx, dy, dz = strides[0], strides[1], strides[2]
+        else:
+            # Near the border samples fade out, so that no score jumps there.
+            i0, i1 = max(i, 0), min(i + 1, nx)
+            j0, j1 = max(j, 0), min(j + 1, ny)
+            k0, k1 = max(k, 0), min(k + 1, nz)
+            a = i0 * strides[0] + j0 * strides[1] + k0 * strides[2]
+            dx = (i1 - i0) * strides[0]
+            dy = (j1 - j0) * strides[1]
+            dz = (k1 - k0) * strides[2]
+            wx, sx = _fade(x, np.float64(nx))
+            wy, sy = _fade(y, np.float64(ny))
+            wz, sz = _fade(z, np.float64(nz))
+            weight = wx * wy * wz
+            seen[s, 5] = sx * wy * wz
+            seen[s, 6] = wx * sy * wz
+            seen[s, 7] = wx * wy * sz
+        fx, fy, fz = x - i, y - j, z - k
+        b = a + dx
+        v000, v001 = memory[a], memory[a + dz]
+        v010, v011 = memory[a + dy], memory[a + dy + dz]
+        v100, v101 = memory[b], memory[b + dz]
+        v110, v111 = memory[b + dy], memory[b + dy + dz]
+        # Along z first, then y, then x: each slope comes from the same differences.
+        g00, g01, g10, g11 = v001 - v000, v011 - v010, v101 - v100, v111 - v110
+        v00, v01 = v000 + fz * g00, v010 + fz * g01
+        v10, v11 = v100 + fz * g10, v110 + fz * g11
+        h0, h1 = v01 - v00, v11 - v10
+        v0, v1 = v00 + fy * h0, v10 + fy * h1
+        g0, g1 = g00 + fy * (g01 - g00), g10 + fy * (g11 - g10)
+        value = v0 + fx * (v1 - v0)
+        if not value == value:  # a missing neighbour is NaN, and makes all NaN
+            continue
+        seen[s, 0] = value
+        seen[s, 1] = v1 - v0
+        seen[s, 2] = h0 + fx * (h1 - h0)
+        seen[s, 3] = g0 + fx * (g1 - g0)
+        seen[s, 4] = weight
+        m = int(value)
+        t = value - m
         u = 1.0 - t
-        row = out[fixed_bin[s]]
-        row[b - 1] += w * (u * u * u)
-        row[b] += w * (4.0 - 6.0 * t * t + 3.0 * t * t * t)
-        row[b + 1] += w * (4.0 - 6.0 * u * u + 3.0 * u * u * u)
-        row[b + 2] += w * (t * t * t)
+        weight /= 6.0
+        f = fixed_bin[s]
+        out[f, m - 1] += weight * (u * u * u)
+        out[f, m] += weight * (4.0 + (3.0 * t - 6.0) * (t * t))
+        out[f, m + 1] += weight * (4.0 + (3.0 * u - 6.0) * (u * u))
+        out[f, m + 2] += weight * (t * t * t)
 
 
 @njit(cache=True, nogil=True)
 def score_gradient(points, fixed_bin, seen, d_histogram, out):
-    """Add d score / d matrix to out (3, 4); see `similarity.score_gradient`."""
+    """Fill out (3, 4) with d score / d matrix; see `similarity.score_gradient`."""
+    a00 = a01 = a02 = a03 = 0.0
+    a10 = a11 = a12 = a13 = 0.0
+    a20 = a21 = a22 = a23 = 0.0
     for s in range(points.shape[0]):
         w = np.float64(seen[s, 4])
         if w == 0.0:
@@ -139,7 +124,7 @@ def score_gradient(points, fixed_bin, seen, d_histogram, out):
             + (4.0 * u - 3.0 * u * u) * d[b + 1]
             + t * t * d[b + 2]
         )
-        by_weight = 0.0
+        gx, gy, gz = by_value * seen[s, 1], by_value * seen[s, 2], by_value * seen[s, 3]
         if w != 1.0:
             by_weight = (
                 u * u * u * d[b - 1]
@@ -147,64 +132,91 @@ def score_gradient(points, fixed_bin, seen, d_histogram, out):
                 + (4.0 - 6.0 * u * u + 3.0 * u * u * u) * d[b + 1]
                 + t * t * t * d[b + 2]
             ) / 6.0
-        for a in range(3):
-            g = by_value * seen[s, a + 1] + by_weight * seen[s, a + 5]
-            out[a, 0] += g * points[s, 0]
-            out[a, 1] += g * points[s, 1]
-            out[a, 2] += g * points[s, 2]
-            out[a, 3] += g
+            gx += by_weight * seen[s, 5]
+            gy += by_weight * seen[s, 6]
+            gz += by_weight * seen[s, 7]
+        p, q, r = points[s, 0], points[s, 1], points[s, 2]
+        a00, a01, a02, a03 = a00 + gx * p, a01 + gx * q, a02 + gx * r, a03 + gx
+        a10, a11, a12, a13 = a10 + gy * p, a11 + gy * q, a12 + gy * r, a13 + gy
+        a20, a21, a22, a23 = a20 + gz * p, a21 + gz * q, a22 + gz * r, a23 + gz
+    out[0, 0], out[0, 1], out[0, 2], out[0, 3] = a00, a01, a02, a03
+    out[1, 0], out[1, 1], out[1, 2], out[1, 3] = a10, a11, a12, a13
+    out[2, 0], out[2, 1], out[2, 2], out[2, 3] = a20, a21, a22, a23
 
 
 @njit(cache=True, nogil=True)
 def pose_entropies(points, fixed_bin, memory, shape, strides, matrices, x_log_x, out):
-    """Fill out (n_poses, 4) for many poses; see `search.pose_entropies`."""
-    n_bins = 0
-    for s in range(fixed_bin.shape[0]):
-        n_bins = max(n_bins, fixed_bin[s] + 1)
-    m_bins = 0
-    for s in range(memory.shape[0]):
-        m_bins = max(m_bins, memory[s] + 1)
-    joint = np.empty((n_bins, m_bins), np.int64)
-    columns = np.empty(m_bins, np.int64)
+    """Fill out (n_poses, 4) for many poses; see `search.pose_entropies`.
+
+    points is (3, n); the volume's outermost voxels hold its largest grey level,
+    which marks "no data", so that samples outside can be moved onto them.
+    """
+    n = points.shape[1]
+    columns = 0
+    for a in range(memory.shape[0]):
+        columns = max(columns, memory[a] + 1)
+    rows = 0
+    row_of = np.empty(n, np.int32)
+    for s in range(n):
+        rows = max(rows, fixed_bin[s] + 1)
+        row_of[s] = fixed_bin[s] * columns
+    joint = np.empty(rows * columns, np.int32)
+    moving = np.empty(columns, np.int32)
+    voxel = np.empty(n, np.int32)
+    sx, sy, sz = np.int32(strides[0]), np.int32(strides[1]), np.int32(strides[2])
+    low = np.float32(0.0)
+    nx, ny = np.float32(shape[0] - 1), np.float32(shape[1] - 1)
+    nz = np.float32(shape[2] - 1)
     for pose in range(matrices.shape[0]):
         m = matrices[pose].astype(np.float32)
-        m[:, 3] += np.float32(0.5)  # so that truncation rounds to the nearest voxel
+        m00, m01, m02, m03 = m[0, 0], m[0, 1], m[0, 2], m[0, 3] + np.float32(0.5)
+        m10, m11, m12, m13 = m[1, 0], m[1, 1], m[1, 2], m[1, 3] + np.float32(0.5)
+        m20, m21, m22, m23 = m[2, 0], m[2, 1], m[2, 2], m[2, 3] + np.float32(0.5)
+        # Arithmetic apart from memory access: the compiler makes vectors of it.
+        for s in range(n):
+            p, q, r = points[0, s], points[1, s], points[2, s]
+            x = min(max(m00 * p + m01 * q + m02 * r + m03, low), nx)
+            y = min(max(m10 * p + m11 * q + m12 * r + m13, low), ny)
+            z = min(max(m20 * p + m21 * q + m22 * r + m23, low), nz)
+            voxel[s] = np.int32(x) * sx + np.int32(y) * sy + np.int32(z) * sz
         joint[:] = 0
-        for s in range(points.shape[0]):
-            p, q, r = points[s, 0], points[s, 1], points[s, 2]
-            x = m[0, 0] * p + m[0, 1] * q + m[0, 2] * r + m[0, 3]
-            y = m[1, 0] * p + m[1, 1] * q + m[1, 2] * r + m[1, 3]
-            z = m[2, 0] * p + m[2, 1] * q + m[2, 2] * r + m[2, 3]
-            if (
-                0 <= x < shape[0] and 0 <= y < shape[1] and 0 <= z < shape[2]
-            ):
-                a = int(x) * strides[0] + int(y) * strides[1] + int(z) * strides[2]
-                joint[fixed_bin[s], memory[a]] += 1
-        columns[:] = 0
+        for s in range(n):
+            joint[row_of[s] + np.int32(memory[voxel[s]])] += 1
+        moving[:] = 0
         total = 0
-        h_fixed = 0.0
-        h_joint = 0.0
-        # The last bin holds samples without data: they do not count.
-        for i in range(n_bins):
+        h_fixed, h_moving, h_joint = 0.0, 0.0, 0.0
+        for i in range(rows):
             row = 0
-            for j in range(m_bins - 1):
-                n = joint[i, j]
-                row += n
-                columns[j] += n
-                h_joint -= x_log_x[n]
+            for j in range(columns - 1):
+                count = joint[i * columns + j]
+                row += count
+                moving[j] += count
+                h_joint -= x_log_x[count]
             total += row
             h_fixed -= x_log_x[row]
-        h_moving = 0.0
-        for j in range(m_bins - 1):
-            h_moving -= x_log_x[columns[j]]
+        for j in range(columns - 1):
+            h_moving -= x_log_x[moving[j]]
+        scale = 1.0 / max(total, 1)
+        log_total = x_log_x[total] * scale
         out[pose, 0] = total
-        if total > 0:
-            log_total = x_log_x[total] / total
-            out[pose, 1] = h_fixed / total + log_total
-            out[pose, 2] = h_moving / total + log_total
-            out[pose, 3] = h_joint / total + log_total
-        else:
-            out[pose, 1] = out[pose, 2] = out[pose, 3] = 0.0
+        out[pose, 1] = h_fixed * scale + log_total
+        out[pose, 2] = h_moving * scale + log_total
+        out[pose, 3] = h_joint * scale + log_total
+
+
+@njit(cache=True, nogil=True)
+def grey_levels(memory, low, high, levels, out):
+    """Fill out (n,) with the grey levels of intensities; see `GreyScale.apply`."""
+    last = levels.shape[0] - 1
+    scale = last / (high - low)
+    for a in range(memory.shape[0]):
+        x = (memory[a] - low) * scale
+        if not x == x:
+            out[a] = np.nan
+            continue
+        x = min(max(x, 0.0), np.float64(last))
+        i = min(int(x), last - 1)
+        out[a] = levels[i] + (x - i) * (levels[i + 1] - levels[i])
 
 
 @njit(cache=True, nogil=True)

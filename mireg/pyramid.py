@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -9,23 +10,23 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from .scan import Scan, downsample, flat_volume, in_mask
+from .image import Image
+from .scan import Scan, downsample, flat_volume, in_mask, voxel_centres
 from .settings import Settings
 from .threads import shared
 
 FloatArray = npt.NDArray[np.float64]
 Volume = npt.NDArray[np.float32]
 
-#: Irrational steps of a low-discrepancy sequence in three dimensions
-#: (powers of the inverse of the real root of x^4 = x + 1; Roberts 2018).
-_JITTER_STEPS = np.array([0.8191725133961645, 0.6710436067037893, 0.5497004779019703])
-
-
 #: Voxels of the coarsest level in the anatomy's root mean square radius.
 _COARSEST = 12
 
-#: Fewest samples of a level; small images give several from each voxel.
+#: Fewest samples of a level; there is one for each voxel, up to `Settings.samples`.
 _FEWEST_SAMPLES = 8000
+
+#: Irrational steps of a low-discrepancy sequence in three dimensions
+#: (powers of the inverse of the real root of x^4 = x + 1; Roberts 2018).
+_STEPS = np.array([0.8191725133961645, 0.6710436067037893, 0.5497004779019703])
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,41 +112,45 @@ def levels(
             (fixed, moving),
             threads,
         )
-        answer.append(_level(fixed, moving, size, n > 0, settings))
+        # The finest level stays as sharp as the scanner made it.
+        smooth = [fixed.image, moving.image]
+        if n > 0:
+            smooth = shared(partial(_smooth, size_mm=size), (fixed, moving), threads)
+        answer.append(_level(fixed, moving, smooth, size, settings, threads))
     return answer[::-1]
 
 
 def _level(
     fixed: Scan,
     moving: Scan,
+    smooth: Sequence[Image],
     size_mm: float,
-    smooth: bool,
     settings: Settings,
+    threads: int,
 ) -> Level:
-    """Compare two shrunken scans at one resolution."""
-    fixed_grey = fixed.grey.apply(fixed.image.data)
-    moving_grey = moving.grey.apply(moving.image.data)
-    if smooth:
-        fixed_grey = _smooth(fixed_grey, size_mm / fixed.image.voxel_size_mm)
-        moving_grey = _smooth(moving_grey, size_mm / moving.image.voxel_size_mm)
-    sampled = in_mask(fixed.region, fixed.image)
+    """Draw samples of the fixed image, and bring both to grey levels."""
+    fixed_image, moving_image = smooth
+    inside = fixed.region.data.sum() * fixed.region.voxel_volume_mm3
+    samples = int(np.clip(inside / size_mm**3, _FEWEST_SAMPLES, settings.samples))
+    points = _places(fixed.region, samples, settings.seed)
     if fixed.mask is not None:
-        sampled &= in_mask(fixed.mask, fixed.image)
+        points = points[in_mask(fixed.mask, points)]
+    intensity = _interpolate(fixed_image, points)
+    has_data = np.isfinite(intensity)
+    points, intensity = points[has_data], intensity[has_data]
+    moving_grey = moving.grey.apply(moving_image.data, threads)
     if moving.mask is not None:
-        moving_grey[~in_mask(moving.mask, moving.image)] = np.nan
-    ijk = _jittered_voxels(sampled, settings.samples, settings.seed)
-    grey = ndimage.map_coordinates(fixed_grey, ijk.T, order=1, mode="nearest")
-    has_data = grey == grey  # noqa: PLR0124 - false for NaN
-    origin = fixed.image.centre_mm
-    points = fixed.image.to_mm(ijk[has_data]) - origin
+        outside = ~in_mask(moving.mask, voxel_centres(moving_image))
+        moving_grey[outside.reshape(moving_grey.shape)] = np.nan
+    origin = fixed.anatomy.centre
     return make_level(
         size_mm=size_mm,
-        points=points.astype(np.float32),
+        points=(points - origin).astype(np.float32),
         origin=origin,
-        fixed_grey=grey[has_data],
+        fixed_grey=fixed.grey.apply(intensity, threads),
         moving_grey=moving_grey,
-        moving_ijk_from_mm=np.linalg.inv(moving.image.mm_from_ijk),
-        n_bins=min(settings.bins, round(len(ijk) ** (1 / 3))),
+        moving_ijk_from_mm=np.linalg.inv(moving_image.mm_from_ijk),
+        n_bins=min(settings.bins, round(len(points) ** (1 / 3))),
     )
 
 
@@ -175,35 +180,38 @@ def make_level(
     )
 
 
-def _smooth(volume: Volume, sigma_vox: FloatArray) -> Volume:
-    """Gaussian blur by half of a level's voxel, over the voxels that hold data."""
-    sigma = 0.6 * np.minimum(1.0, sigma_vox)
-    missing = np.isnan(volume)
+def _smooth(scan: Scan, size_mm: float) -> Image:
+    """Blur by half of a level's voxel, over the voxels that hold data."""
+    image = scan.image
+    sigma = 0.6 * np.minimum(1.0, size_mm / image.voxel_size_mm)
+    blur = partial(ndimage.gaussian_filter, sigma=sigma, mode="nearest", truncate=3)
+    missing = np.isnan(image.data)
     if not missing.any():
-        return ndimage.gaussian_filter(volume, sigma, mode="nearest", truncate=3)
-    weight = ndimage.gaussian_filter(
-        np.float32(~missing), sigma, mode="nearest", truncate=3
-    )
-    filled = np.where(missing, np.float32(0), volume)
-    blurred = ndimage.gaussian_filter(filled, sigma, mode="nearest", truncate=3)
+        return Image(blur(image.data), image.mm_from_ijk)
+    share = blur(np.float32(~missing))
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(missing, np.float32(np.nan), blurred / weight)
+        data = blur(np.where(missing, np.float32(0), image.data)) / share
+    return Image(np.where(missing, np.float32(np.nan), data), image.mm_from_ijk)
 
 
-def _jittered_voxels(
-    sampled: npt.NDArray[np.bool_], samples: int, seed: int
-) -> FloatArray:
-    """Choose up to `samples` places, spread evenly, none on a voxel centre.
+def _places(region: Image, samples: int, seed: int) -> FloatArray:
+    """Spread points, RAS+ mm, evenly over the voxels of a region that hold 1.
 
-    Samples at voxel centres make mutual information favour poses that put grid on
-    grid; jitter removes these artefacts (Tsao, IEEE TMI 2003).
+    They lie on no grid: samples at voxel centres make mutual information favour
+    poses that put grid on grid (Tsao, IEEE TMI 2003).
     """
-    chosen = np.flatnonzero(sampled)
-    if len(chosen) > samples:
-        chosen = chosen[(np.arange(samples) * (len(chosen) / samples)).astype(int)]
-    repeats = -(-min(samples, _FEWEST_SAMPLES) // max(1, len(chosen)))
-    chosen = np.repeat(chosen, repeats)
-    ijk = np.stack(np.unravel_index(chosen, sampled.shape), axis=1).astype(float)
-    start = np.random.default_rng(seed).random(3)
-    jitter = (start + np.arange(1, len(ijk) + 1)[:, None] * _JITTER_STEPS) % 1.0
-    return ijk + jitter - 0.5
+    voxels = np.argwhere(region.data > 0)
+    each = np.diff(np.linspace(0, samples, len(voxels) + 1).astype(int))
+    corners = np.repeat(voxels, each, axis=0) - 0.5
+    first = np.random.default_rng(seed).random(3)
+    inside = (first + np.arange(samples)[:, None] * _STEPS) % 1.0
+    return region.to_mm(corners + inside)
+
+
+def _interpolate(image: Image, points: FloatArray) -> Volume:
+    """Read an image at points, RAS+ mm, linearly; NaN outside and without data."""
+    ijk = image.to_ijk(points)
+    values = ndimage.map_coordinates(image.data, ijk.T, order=1, mode="nearest")
+    outside = ((ijk < -0.5) | (ijk > np.array(image.shape) - 0.5)).any(axis=1)
+    values[outside] = np.nan
+    return values

@@ -100,7 +100,7 @@ def scan(image: Image, mask: Image | None = None, threads: int = 1) -> Scan:
     coarse = downsample(image, tuple(factors), (grey.low, grey.high), threads)
     foreground = grey.is_foreground(coarse.data)
     if mask is not None:
-        inside = in_mask(mask, coarse)
+        inside = in_mask(mask, voxel_centres(coarse)).reshape(coarse.shape)
         if not inside.any():
             raise InputError(
                 "the mask is empty within the image: nothing is left to compare; "
@@ -126,23 +126,26 @@ def _anatomy(image: Image, foreground: npt.NDArray[np.bool_]) -> Anatomy:
     radius = max(radius, float(image.voxel_size_mm.max()))
     volume = len(points) * image.voxel_volume_mm3
     spacing = max((volume / _MOST_PLACES) ** (1 / 3), 0.3 * radius)
-    cells = np.rint((points - centre) / spacing)
-    places = np.unique(cells, axis=0) * spacing + centre
+    cells = np.rint((points - centre) / spacing).astype(int)
+    taken = np.zeros(np.ptp(cells, axis=0) + 1, bool)
+    taken[tuple((cells - cells.min(axis=0)).T)] = True
+    places = (np.argwhere(taken) + cells.min(axis=0)) * spacing + centre
     nearest = np.argsort(np.linalg.norm(places - centre, axis=1), kind="stable")
     return Anatomy(centre, radius, volume, places[nearest][: 2 * _MOST_PLACES])
 
 
-def in_mask(mask: Image, image: Image) -> npt.NDArray[np.bool_]:
-    """Tell which voxels of an image have their centre in a mask of another grid."""
-    mask_from_image = np.linalg.inv(mask.mm_from_ijk) @ image.mm_from_ijk
-    inside = ndimage.affine_transform(
-        np.nan_to_num(mask.data),
-        mask_from_image[:3, :3],
-        mask_from_image[:3, 3],
-        output_shape=image.shape,
-        order=0,
-    )
-    return inside > 0.5
+def in_mask(mask: Image, points: FloatArray) -> npt.NDArray[np.bool_]:
+    """Tell which points, shape (n, 3) in RAS+ mm, lie in a mask's voxels above 0.5."""
+    # The nudge decides ties the same way at any pose.
+    ijk = np.floor(mask.to_ijk(points) + 0.5 + 1e-6).astype(int)
+    inside = ((ijk >= 0) & (ijk < mask.shape)).all(axis=1)
+    inside[inside] = mask.data[tuple(ijk[inside].T)] > 0.5
+    return inside
+
+
+def voxel_centres(image: Image) -> FloatArray:
+    """Centres of all voxels, shape (nx * ny * nz, 3), in RAS+ mm."""
+    return image.to_mm(np.indices(image.shape).reshape(3, -1).T)
 
 
 def downsample(

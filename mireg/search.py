@@ -66,8 +66,8 @@ class CountingLevel:
 
     Attributes
     ----------
-    points : (n, 3) ndarray, float32
-        RAS+ mm, relative to `origin`.
+    points : (3, n) ndarray, float32
+        RAS+ mm, relative to `origin`; one row an axis.
     origin : (3,) ndarray
         RAS+ mm.
     fixed_bin : (n,) ndarray, uint8
@@ -99,7 +99,7 @@ def counting_level(level: Level, bins: int, samples: int) -> CountingLevel:
     padded_from_ijk = np.eye(4)
     padded_from_ijk[:3, 3] = 1
     return CountingLevel(
-        points=level.points[few],
+        points=np.ascontiguousarray(level.points[few].T),
         origin=level.origin,
         fixed_bin=np.minimum(level.fixed_grey[few] * bins, bins - 1).astype(np.uint8),
         moving=flat_volume(padded),
@@ -131,7 +131,7 @@ def pose_entropies(
     matrices[:, :3, 3] += matrices[:, :3, :3] @ level.origin
     matrices = np.ascontiguousarray(matrices[:, :3])
     out = np.empty((len(matrices), 4))
-    n = np.arange(len(level.points) + 1.0)
+    n = np.arange(level.points.shape[1] + 1.0)
     x_log_x = n * np.log(np.maximum(n, 1))
 
     def fill(start: int) -> None:
@@ -228,7 +228,7 @@ def candidates(
 
 def _scores(level: CountingLevel, poses: FloatArray, threads: int) -> FloatArray:
     """Rank many poses of one pair."""
-    return similarity_of(pose_entropies(level, poses, threads), len(level.points))
+    return similarity_of(pose_entropies(level, poses, threads), level.points.shape[1])
 
 
 def _step(
