@@ -15,9 +15,6 @@ from .threads import shared
 
 FloatArray = npt.NDArray[np.float64]
 
-#: Voxels looked at to learn the scale of an image; more change nothing.
-_MOST_VOXELS = 300_000
-
 #: No tissue has fewer Hounsfield units than air; scanners pad with less.
 _AIR_HU = -1024.0
 
@@ -89,10 +86,7 @@ def grey_scale(image: Image, equalise: float = 0.5) -> GreyScale:
     InputError
         If the image has no data, or only one intensity.
     """
-    step = max(1, int(np.ceil((image.data.size / _MOST_VOXELS) ** (1 / 3))))
-    data = image.data[::step, ::step, ::step]
-    if min(data.shape) < 8:
-        data = image.data
+    data = image.data
     values = data[np.isfinite(data)].astype(np.float64)
     if values.size == 0:
         raise InputError("the image holds no data: every voxel is NaN")

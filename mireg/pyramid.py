@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -11,7 +10,14 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from .image import Image
-from .scan import Scan, downsample, flat_volume, in_mask, voxel_centres
+from .scan import (
+    Scan,
+    downsample,
+    flat_volume,
+    in_mask,
+    interpolate,
+    voxel_centres,
+)
 from .settings import Settings
 from .threads import shared
 
@@ -21,7 +27,8 @@ Volume = npt.NDArray[np.float32]
 #: Voxels of the coarsest level in the anatomy's root mean square radius.
 _COARSEST = 12
 
-#: Fewest samples of a level; there is one for each voxel, up to `Settings.samples`.
+#: Fewest samples of a level. There is one for each voxel, up to `Settings.samples`
+#: at the finest level and half as many at each before.
 _FEWEST_SAMPLES = 8000
 
 #: Irrational steps of a low-discrepancy sequence in three dimensions
@@ -68,89 +75,136 @@ class Level:
         return np.ascontiguousarray(matrix[:3])
 
 
-def shrink(scan: Scan, size_mm: float, threads: int = 1) -> Scan:
-    """Bring a scan to voxels of about `size_mm`, never finer than they are."""
-    factors = np.maximum(1, np.rint(size_mm / scan.image.voxel_size_mm)).astype(int)
-    if (factors == 1).all():
-        return scan
-    limits = scan.grey.low, scan.grey.high
-    return replace(scan, image=downsample(scan.image, tuple(factors), limits, threads))
-
-
 def sizes_mm(finest: float, coarsest: float) -> list[float]:
     """Voxel sizes of the levels, coarse to fine, each about half of the one before."""
-    n = max(0, round(np.log2(coarsest / finest)))
-    return [finest] if n == 0 else list(np.geomspace(coarsest, finest, n + 1))
+    coarsest = max(coarsest, finest)
+    steps = max(1, round(np.log2(coarsest / finest)))
+    return [float(size) for size in np.geomspace(coarsest, finest, steps + 1)]
 
 
-def levels(
-    fixed: Scan, moving: Scan, *, settings: Settings, threads: int = 1
-) -> list[Level]:
-    """Build the pyramid of a pair, coarse to fine.
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """Two images, as they came, at one resolution.
+
+    Attributes
+    ----------
+    size_mm : float
+        Side of a voxel.
+    fixed, moving : Image
+        The images.
+    below : int
+        Number of finer levels.
+    """
+
+    size_mm: float
+    fixed: Image
+    moving: Image
+    below: int
+
+
+def pyramid(fixed: Scan, moving: Scan, threads: int = 1) -> list[Pair]:
+    """Smooth and shrink two scans, coarse to fine.
 
     Parameters
     ----------
     fixed, moving : Scan
-        The pair; samples are drawn from `fixed`.
-    settings : Settings
-        Bins, samples and seed.
+        The pair.
     threads : int, optional
         Threads to use.
 
     Returns
     -------
-    list of Level
-        The first shows the anatomy in about twenty voxels across; the last has the
-        geometric mean voxel size of the coarser image.
+    list of Pair
+        The first shows the anatomy in about thirty voxels across; the last has the
+        geometric mean voxel size of the coarser image, and is not smoothed.
     """
     finest = max(s.image.voxel_volume_mm3 ** (1 / 3) for s in (fixed, moving))
     coarsest = fixed.anatomy.radius / _COARSEST
-    answer = []
-    for n, size in enumerate(reversed(sizes_mm(finest, coarsest))):
-        fixed, moving = shared(
-            partial(shrink, size_mm=size, threads=max(1, threads // 2)),
-            (fixed, moving),
+    images = [fixed.image, moving.image]
+    limits = [(s.grey.low, s.grey.high) for s in (fixed, moving)]
+    pairs: list[Pair] = []
+    for size in reversed(sizes_mm(finest, coarsest)):
+        images = shared(
+            lambda n: shrink(images[n], size, limits[n], max(1, threads // 2)),  # noqa: B023 - used at once
+            (0, 1),
             threads,
         )
-        # The finest level stays as sharp as the scanner made it.
-        smooth = [fixed.image, moving.image]
-        if n > 0:
-            smooth = shared(partial(_smooth, size_mm=size), (fixed, moving), threads)
-        answer.append(_level(fixed, moving, smooth, size, settings, threads))
-    return answer[::-1]
+        smooth = images
+        if pairs:
+            smooth = shared(partial(_smooth, size_mm=size), images, threads)
+        pairs.append(Pair(size, *smooth, below=len(pairs)))
+    return pairs[::-1]
 
 
-def _level(
-    fixed: Scan,
-    moving: Scan,
-    smooth: Sequence[Image],
-    size_mm: float,
-    settings: Settings,
-    threads: int,
+def shrink(
+    image: Image, size_mm: float, limits: tuple[float, float], threads: int = 1
+) -> Image:
+    """Bring an image to voxels of about `size_mm`, never finer than they are."""
+    factors = np.maximum(1, np.rint(size_mm / image.voxel_size_mm)).astype(int)
+    if (factors == 1).all():
+        return image
+    return downsample(image, tuple(factors), limits, threads)
+
+
+def level(
+    pair: Pair, fixed: Scan, moving: Scan, settings: Settings, threads: int = 1
 ) -> Level:
-    """Draw samples of the fixed image, and bring both to grey levels."""
-    fixed_image, moving_image = smooth
+    """Draw samples of the fixed image, and bring both images to grey levels.
+
+    Parameters
+    ----------
+    pair : Pair
+        The images at the resolution of this level.
+    fixed, moving : Scan
+        What is known of them: grey scale, shading, where to sample.
+    settings : Settings
+        Bins, samples and seed.
+    threads : int, optional
+        Threads to use.
+    """
     inside = fixed.region.data.sum() * fixed.region.voxel_volume_mm3
-    samples = int(np.clip(inside / size_mm**3, _FEWEST_SAMPLES, settings.samples))
+    most = max(_FEWEST_SAMPLES, settings.samples >> pair.below)
+    samples = int(np.clip(inside / pair.size_mm**3, _FEWEST_SAMPLES, most))
     points = _places(fixed.region, samples, settings.seed)
     if fixed.mask is not None:
         points = points[in_mask(fixed.mask, points)]
-    intensity = _interpolate(fixed_image, points)
+    intensity = interpolate(pair.fixed, points)
     has_data = np.isfinite(intensity)
     points, intensity = points[has_data], intensity[has_data]
-    moving_grey = moving.grey.apply(moving_image.data, threads)
+    if fixed.shading is not None:
+        shading = interpolate(fixed.shading, points)
+        intensity = _evened(intensity, fixed.grey.background, shading)
+    image = pair.moving
+    voxels = image.data
+    if moving.shading is not None:
+        field = _on_grid(moving.shading, image)
+        voxels = _evened(voxels, moving.grey.background, field)
+    moving_grey = moving.grey.apply(voxels, threads)
     if moving.mask is not None:
-        outside = ~in_mask(moving.mask, voxel_centres(moving_image))
+        outside = ~in_mask(moving.mask, voxel_centres(image))
         moving_grey[outside.reshape(moving_grey.shape)] = np.nan
     origin = fixed.anatomy.centre
     return make_level(
-        size_mm=size_mm,
+        size_mm=pair.size_mm,
         points=(points - origin).astype(np.float32),
         origin=origin,
         fixed_grey=fixed.grey.apply(intensity, threads),
         moving_grey=moving_grey,
-        moving_ijk_from_mm=np.linalg.inv(moving_image.mm_from_ijk),
+        moving_ijk_from_mm=np.linalg.inv(image.mm_from_ijk),
         n_bins=min(settings.bins, round(len(points) ** (1 / 3))),
+    )
+
+
+def _evened(intensity: Volume, background: float, shading: Volume) -> Volume:
+    """Divide the shading out of intensities."""
+    return np.float32(background) + (intensity - np.float32(background)) / shading
+
+
+def _on_grid(image: Image, like: Image) -> Volume:
+    """Read an image linearly on the grid of another one, edges extended."""
+    ijk_from_ijk = np.linalg.inv(image.mm_from_ijk) @ like.mm_from_ijk
+    return ndimage.affine_transform(
+        image.data, ijk_from_ijk, output_shape=like.shape, order=1, mode="nearest"
     )
 
 
@@ -180,9 +234,8 @@ def make_level(
     )
 
 
-def _smooth(scan: Scan, size_mm: float) -> Image:
+def _smooth(image: Image, size_mm: float) -> Image:
     """Blur by half of a level's voxel, over the voxels that hold data."""
-    image = scan.image
     sigma = 0.6 * np.minimum(1.0, size_mm / image.voxel_size_mm)
     blur = partial(ndimage.gaussian_filter, sigma=sigma, mode="nearest", truncate=3)
     missing = np.isnan(image.data)
@@ -206,12 +259,3 @@ def _places(region: Image, samples: int, seed: int) -> FloatArray:
     first = np.random.default_rng(seed).random(3)
     inside = (first + np.arange(samples)[:, None] * _STEPS) % 1.0
     return region.to_mm(corners + inside)
-
-
-def _interpolate(image: Image, points: FloatArray) -> Volume:
-    """Read an image at points, RAS+ mm, linearly; NaN outside and without data."""
-    ijk = image.to_ijk(points)
-    values = ndimage.map_coordinates(image.data, ijk.T, order=1, mode="nearest")
-    outside = ((ijk < -0.5) | (ijk > np.array(image.shape) - 0.5)).any(axis=1)
-    values[outside] = np.nan
-    return values

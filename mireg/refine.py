@@ -65,7 +65,7 @@ def refine(
     metric: str,
     threads: int = 1,
     *,
-    step_mm: float | None = None,
+    tolerance: float = 1e-7,
     max_evaluations: int = 60,
 ) -> Fit:
     """Climb from a pose to the nearest maximum of the similarity at one level.
@@ -84,8 +84,9 @@ def refine(
         A name in `mireg.similarity.METRIC`.
     threads : int, optional
         Threads to use; the answer does not depend on it.
-    step_mm : float, optional
-        Length of the first step; half a voxel by default.
+    tolerance : float, optional
+        Stop when a step gains less than this share of what the first slope promised
+        for a step of one voxel.
     max_evaluations : int, optional
         Most evaluations of the similarity.
 
@@ -107,7 +108,6 @@ def refine(
     )[:3, :3]
     n = len(level.points)
     best = evaluate(level, moving_from_fixed, metric, threads)
-    first = 0.5 if step_mm is None else step_mm / level.size_mm
     scale = 1.0
     count = 0
 
@@ -148,8 +148,7 @@ def refine(
     _, gradient = objective(start)
     steepness = float(np.linalg.norm(gradient))
     if steepness > 0:
-        # L-BFGS-B steps by the gradient's length first (at most one unit).
-        scale = first / steepness
+        scale = 1.0 / steepness  # so that tolerances mean the same for any metric
         minimize(
             objective,
             start,
@@ -157,9 +156,8 @@ def refine(
             method="L-BFGS-B",
             options={
                 "maxfun": max_evaluations,
-                "ftol": 1e-9,
-                "gtol": 1e-4 * first,
-                "maxcor": 8,
+                "ftol": tolerance,
+                "gtol": 1e-4,
             },
         )
     return replace(best, evaluations=count)

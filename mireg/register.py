@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,10 +14,10 @@ import numpy.typing as npt
 from . import threads as _threads
 from .errors import InputError
 from .image import Image
-from .pyramid import Level, levels
+from .pyramid import Level, level, pyramid
 from .refine import Fit, evaluate, refine
-from .scan import Anatomy, Scan, scan
-from .search import candidates
+from .scan import Anatomy, Scan, flatten, scan
+from .search import candidates, distinct
 from .settings import Settings
 from .threads import shared
 from .transform import RigidTransform
@@ -24,8 +25,8 @@ from .transform import RigidTransform
 FloatArray = npt.NDArray[np.float64]
 Progress = Callable[[str, float], None]
 
-#: How many candidates stay in the race after each level, coarse to fine.
-_STAY = (5, 3, 2)
+#: How many candidates enter the finest level, and each level before it.
+_STAY = (2, 5)
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,14 +152,28 @@ def register(
     still, moved = scans[::-1] if swapped else scans
 
     watch.start("pyramid", 0.1)
-    pyramid = levels(still, moved, settings=settings, threads=threads)
+    pairs = pyramid(still, moved, threads)
+    # A coil's shading can hide the right pose: look at each image also without it.
+    views = [(still, moved), (flatten(still), moved), (still, flatten(moved))]
+    coarse = [level(pairs[0], *view, settings, threads) for view in views]
 
-    watch.start("search", 0.3)
-    poses = _starts(pyramid[0], still, moved, init, swapped, settings, threads)
+    watch.start("search", 0.2)
+    poses = _starts(coarse[:2], still, moved, init, swapped, settings, threads)
 
-    watch.start("refine", 0.6)
-    fit = _race(pyramid, poses, still.anatomy, settings.metric, threads)
-    before = evaluate(pyramid[-1], np.eye(4), settings.metric, threads)
+    watch.start("refine", 0.5)
+    races = [
+        _best_fits(coarse_level, poses, still.anatomy, settings.metric, threads)
+        for coarse_level in coarse
+    ]
+    view = int(np.argmax([fits[0].explained for fits in races]))
+    fits = races[view]
+    finest = coarse[view]
+    for pair in pairs[1:]:
+        stay = [fit.moving_from_fixed for fit in fits[: _STAY[min(pair.below, 1)]]]
+        finest = level(pair, *views[view], settings, threads)
+        fits = _best_fits(finest, stay, still.anatomy, settings.metric, threads)
+    fit = refine(finest, fits[0].moving_from_fixed, settings.metric, threads)
+    header = evaluate(finest, np.eye(4), settings.metric, threads)
     watch.start("", 1.0)
 
     found = np.linalg.inv(fit.moving_from_fixed) if swapped else fit.moving_from_fixed
@@ -169,7 +184,7 @@ def register(
         transform=transform,
         metric=settings.metric,
         score=fit.score,
-        score_before=before.score,
+        score_before=header.score,
         overlap_fraction=fit.overlap_fraction,
         mean_displacement_mm=float(moved_by.mean()),
         max_displacement_mm=float(moved_by.max()),
@@ -184,7 +199,7 @@ def _rank(side: Scan) -> tuple[float, float]:
 
 
 def _starts(
-    level: Level,
+    coarse: Sequence[Level],
     still: Scan,
     moved: Scan,
     init: str | RigidTransform,
@@ -206,46 +221,48 @@ def _starts(
         raise InputError(
             f"init is {init!r}; choose auto, header, centre, or give a transform"
         )
-    middle = (still.image.centre_mm, moved.image.centre_mm)
-    found = candidates(
-        level,
-        still.anatomy,
-        moved.anatomy,
-        [middle, (still.anatomy.centre, still.anatomy.centre)],
-        orientations=settings.orientations,
-        keep=settings.candidates,
-        threads=threads,
-    )
-    return [header, centre, *found]
+    middles = (still.image.centre_mm, moved.image.centre_mm)
+    found = [
+        candidates(
+            at,
+            still.anatomy,
+            moved.anatomy,
+            [middles, (still.anatomy.centre, still.anatomy.centre)],
+            orientations=settings.orientations,
+            keep=settings.candidates,
+            threads=threads,
+        )
+        for at in coarse
+    ]
+    return distinct([header, centre, *itertools.chain(*found)], still.anatomy)
 
 
-def _race(
-    pyramid: Sequence[Level],
+def _best_fits(
+    at: Level,
     poses: Sequence[FloatArray],
     anatomy: Anatomy,
     metric: str,
     threads: int,
-) -> Fit:
-    """Refine poses level by level; fewer stay in the race at each."""
-    for n, level in enumerate(pyramid):
-        one_each = len(poses) >= threads
-        fits = shared(
-            lambda pose: refine(level, pose, metric, 1 if one_each else threads),  # noqa: B023 - used at once
-            poses,
-            threads if one_each else 1,
-        )
-        fits.sort(key=lambda fit: -fit.explained)
-        best: list[Fit] = []
-        for fit in fits:
-            apart = anatomy.radius / 20
-            if all(
-                anatomy.distance(fit.moving_from_fixed, other.moving_from_fixed) > apart
-                for other in best
-            ):
-                best.append(fit)
-        stay = 1 if n + 1 == len(pyramid) else _STAY[min(n, len(_STAY) - 1)]
-        poses = [fit.moving_from_fixed for fit in best[:stay]]
-    return best[0]
+    tolerance: float = 1e-5,
+) -> list[Fit]:
+    """Refine poses at one level; the best first, near twins dropped."""
+    one_each = len(poses) >= threads
+    fits = shared(
+        lambda pose: refine(
+            at, pose, metric, 1 if one_each else threads, tolerance=tolerance
+        ),
+        poses,
+        threads if one_each else 1,
+    )
+    best: list[Fit] = []
+    for fit in sorted(fits, key=lambda fit: -fit.explained):
+        pose = fit.moving_from_fixed
+        if all(
+            anatomy.distance(pose, other.moving_from_fixed) > anatomy.radius / 20
+            for other in best
+        ):
+            best.append(fit)
+    return best
 
 
 class _Stopwatch:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,12 @@ FloatArray = npt.NDArray[np.float64]
 
 #: Voxels along each axis, in the geometric mean, of the coarse view of an image.
 _COARSE_VOXELS = 40
+
+#: Voxels looked at to learn the grey levels of an image; more change nothing.
+_MOST_VOXELS = 300_000
+
+#: Width (sigma) of the blur that finds the shading, in radii of the anatomy.
+_SHADING = 0.22
 
 #: Most places in the lattice over the foreground.
 _MOST_PLACES = 60
@@ -59,22 +66,28 @@ class Scan:
     Attributes
     ----------
     image : Image
-        The voxels, at some resolution.
+        The voxels.
     grey : GreyScale
         Background, foreground and grey levels.
     anatomy : Anatomy
         Where the foreground is.
     region : Image
         1 in and near the foreground, 0 elsewhere, on a coarse grid.
+    coarse : Image
+        The image on that grid.
     mask : Image or None
         The user's mask, on its own grid.
+    shading : Image or None
+        What to divide the contrast to the background by, on the coarse grid.
     """
 
     image: Image
     grey: GreyScale
     anatomy: Anatomy
     region: Image
+    coarse: Image
     mask: Image | None
+    shading: Image | None = None
 
 
 def scan(image: Image, mask: Image | None = None, threads: int = 1) -> Scan:
@@ -94,7 +107,7 @@ def scan(image: Image, mask: Image | None = None, threads: int = 1) -> Scan:
     InputError
         If the image has no contrast, or the mask misses it.
     """
-    grey = grey_scale(image)
+    grey = grey_scale(_thinned(image))
     coarse_mm = (image.voxel_volume_mm3 * image.data.size) ** (1 / 3) / _COARSE_VOXELS
     factors = np.maximum(1, np.rint(coarse_mm / image.voxel_size_mm)).astype(int)
     coarse = downsample(image, tuple(factors), (grey.low, grey.high), threads)
@@ -115,7 +128,54 @@ def scan(image: Image, mask: Image | None = None, threads: int = 1) -> Scan:
         np.float32(foreground), 2 * reach.astype(int) + 1, mode="constant"
     )
     region = Image(np.float32(near > 0.02), coarse.mm_from_ijk)
-    return Scan(image, grey, anatomy, region, mask)
+    return Scan(image, grey, anatomy, region, coarse, mask)
+
+
+def flatten(scan: Scan) -> Scan:
+    """Divide out the slow shading of an image, such as that of a receive coil.
+
+    The contrast to the background is divided by its own mean over the foreground
+    nearby. Where brightness says more about the coil than about the tissue, as in
+    EPI of a whole head, this is what makes the right pose the best one; elsewhere
+    it can cost a little of the contrast between large structures.
+
+    Parameters
+    ----------
+    scan : Scan
+        As made by `scan`.
+
+    Returns
+    -------
+    Scan
+        The same image with `shading`, and the grey scale of what remains.
+    """
+    grey, coarse = scan.grey, scan.coarse
+    sigma = _SHADING * scan.anatomy.radius / coarse.voxel_size_mm
+    blur = partial(ndimage.gaussian_filter, sigma=sigma, mode="constant", truncate=3)
+    foreground = grey.is_foreground(coarse.data)
+    contrast = np.where(foreground, np.abs(coarse.data - grey.background), 0)
+    mean = contrast.sum() / max(1, foreground.sum())
+    if mean == 0:
+        return scan
+    # Far from the foreground the shading fades to one.
+    shading = (blur(contrast / mean) + 0.02) / (blur(np.float32(foreground)) + 0.02)
+    shading = np.maximum(shading, 0.1)
+    flat = replace(scan, shading=Image(shading, coarse.mm_from_ijk))
+    thin = _thinned(scan.image)
+    field = interpolate(flat.shading, voxel_centres(thin)).reshape(thin.shape)
+    contrast = np.clip(thin.data, grey.low, grey.high) - grey.background
+    even = Image(grey.background + contrast / field, thin.mm_from_ijk)
+    return replace(flat, grey=grey_scale(even))
+
+
+def _thinned(image: Image) -> Image:
+    """Take every n-th voxel along the longer axes: enough to learn grey levels."""
+    while image.data.size > _MOST_VOXELS:
+        steps = np.where(np.array(image.shape) == max(image.shape), 2, 1)
+        image_from_thin = np.diag([*steps, 1.0])
+        i, j, k = steps
+        image = Image(image.data[::i, ::j, ::k], image.mm_from_ijk @ image_from_thin)
+    return image
 
 
 def _anatomy(image: Image, foreground: npt.NDArray[np.bool_]) -> Anatomy:
@@ -146,6 +206,19 @@ def in_mask(mask: Image, points: FloatArray) -> npt.NDArray[np.bool_]:
 def voxel_centres(image: Image) -> FloatArray:
     """Centres of all voxels, shape (nx * ny * nz, 3), in RAS+ mm."""
     return image.to_mm(np.indices(image.shape).reshape(3, -1).T)
+
+
+def interpolate(image: Image, points: FloatArray) -> npt.NDArray[np.float32]:
+    """Read an image at points, shape (n, 3) in RAS+ mm, linearly.
+
+    The outermost voxels reach half a voxel further; beyond, and where a neighbour
+    has no data, the answer is NaN.
+    """
+    ijk = image.to_ijk(points)
+    values = ndimage.map_coordinates(image.data, ijk.T, order=1, mode="nearest")
+    outside = (ijk < -0.5 - 1e-6) | (ijk > np.array(image.shape) - 0.5 + 1e-6)
+    values[outside.any(axis=1)] = np.nan
+    return values
 
 
 def downsample(

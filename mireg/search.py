@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -223,7 +224,7 @@ def candidates(
         pool, scores = _step(counting, pool, scores, fixed.centre, angle, length, threads)
         angle, length = angle * 0.7, length * 0.7
     order = np.argsort(-scores, kind="stable")
-    return _distinct(pool[order], fixed, keep)
+    return distinct(pool[order], fixed, keep)
 
 
 def _scores(level: CountingLevel, poses: FloatArray, threads: int) -> FloatArray:
@@ -257,13 +258,13 @@ def _step(
     return poses, np.where(better, tried_scores[rows, best], scores)
 
 
-def _distinct(poses: FloatArray, anatomy: Anatomy, keep: int) -> list[FloatArray]:
+def distinct(
+    poses: Iterable[FloatArray], anatomy: Anatomy, keep: int | None = None
+) -> list[FloatArray]:
     """First `keep` poses of which no two put the anatomy in nearly one place."""
     chosen: list[FloatArray] = []
     for pose in poses:
-        if all(
-            anatomy.distance(pose, other) > anatomy.radius / 5 for other in chosen
-        ):
+        if all(anatomy.distance(pose, other) > anatomy.radius / 5 for other in chosen):
             chosen.append(pose)
         if len(chosen) == keep:
             break
