@@ -16,6 +16,9 @@ from .threads import shared
 
 FloatArray = npt.NDArray[np.float64]
 
+#: Rounds of the search: grey levels, samples, and how many poses survive.
+_ROUNDS = ((12, 800, 4000), (16, 3000, 200))
+
 #: Poses in one share of the work.
 _SHARE = 256
 
@@ -213,7 +216,7 @@ def candidates(
     for fixed_place, moving_place in extra_starts:
         poses.append(starting_poses(rotations, fixed_place, moving_place[None]))
     pool = np.concatenate(poses)
-    for bins, samples, survivors in ((12, 800, 4000), (16, 3000, 200)):
+    for bins, samples, survivors in _ROUNDS:
         counting = counting_level(level, bins, samples)
         scores = _scores(counting, pool, threads)
         best = np.argsort(-scores, kind="stable")[:survivors]

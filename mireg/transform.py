@@ -206,10 +206,9 @@ def rotation_and_derivative(vector: npt.ArrayLike) -> tuple[FloatArray, FloatArr
     squared = float(v @ v)
     if squared < 1e-20:
         return rotation, _CROSS @ rotation
-    axes = np.empty((3, 3))
-    for k in range(3):
-        axes[k] = (v[k] * v + np.cross(v, (np.eye(3) - rotation)[:, k])) / squared
-    return rotation, np.einsum("kl,lab,bc->kac", axes, _CROSS, rotation)
+    cross = np.einsum("k,kab->ab", v, _CROSS)
+    axes = (np.outer(v, v) + (cross @ (np.eye(3) - rotation)).T) / squared
+    return rotation, np.einsum("kl,lab->kab", axes, _CROSS) @ rotation
 
 
 #: _CROSS[k] @ x is the cross product of the k-th unit vector with x.
