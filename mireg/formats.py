@@ -1,0 +1,712 @@
+# nibabel has no types:
+# mypy: disallow-untyped-calls=False
+"""Files: images through nibabel, transforms as the field writes them.
+
+Other frames than RAS+ mm (LPS in ITK's files) live here and never leave.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import math
+import os
+import re
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, cast
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial.transform import Rotation
+
+from .errors import InputError, MiregWarning
+from .image import Image
+from .transform import RigidTransform
+
+FloatArray = npt.NDArray[np.float64]
+Volume = npt.NDArray[np.float32]
+PathLike = str | os.PathLike[str]
+
+#: Which volume of a 4-D image to take: its number from 0, or one made of all.
+VolumeChoice = int | Literal["mean", "median"]
+
+#: Headers that place a corner of the image further apart than this differ.
+_SAME_PLACE_MM = 0.1
+
+_LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+# --- reading images ---------------------------------------------------------
+
+
+def open_nibabel(path: PathLike) -> Any:
+    """Open an image file that nibabel reads, and check what it is.
+
+    Only the header is read: damage to the voxels shows when they are.
+
+    Returns
+    -------
+    nibabel image
+        With 3 or 4 dimensions and real intensities.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, it is not an image, or it is 2-D, complex,
+        RGB or empty.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path}: this is a folder; give the image file in it")
+    if not path.exists():
+        raise InputError(f"{path}: there is no such file; check the path")
+    try:
+        opened = nib.load(path)
+    except Exception as error:  # each reader of nibabel fails in its own way
+        raise InputError(
+            f"{path}: cannot be read as an image ({_one_line(error)}); "
+            "give a NIfTI, Analyze, MGH, MINC, PAR/REC or AFNI file"
+        ) from error
+    _check_kind(opened, str(path))
+    return opened
+
+
+def read_image(path: PathLike, volume: VolumeChoice | None = None) -> Image:
+    """Read one scan from a file that nibabel reads.
+
+    Parameters
+    ----------
+    path : str or path
+        NIfTI-1/2, Analyze, MGH/MGZ, MINC, PAR/REC or AFNI.
+    volume : int, "mean" or "median", optional
+        Which volume of a 4-D image, 0 being the first. By default the only one,
+        or else the mean of all, with a `MiregWarning`.
+
+    Returns
+    -------
+    Image
+        Intensities with the file's scaling applied; NaN where there is no data.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read whole, holds no real 3-D or 4-D image, all its
+        voxels are equal, or there is no such volume.
+
+    Warns
+    -----
+    MiregWarning
+        If the header is odd: qform and sform differ, or neither is set.
+    """
+    return from_nibabel(open_nibabel(path), volume)
+
+
+def from_nibabel(opened: Any, volume: VolumeChoice | None = None) -> Image:
+    """Take one scan from a nibabel image; see `read_image`.
+
+    Examples
+    --------
+    >>> import nibabel as nib
+    >>> import numpy as np
+    >>> ramp = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
+    >>> from_nibabel(nib.Nifti1Image(ramp, np.eye(4))).data[1, 2, 3]
+    np.float32(23.0)
+    """
+    name = _name(opened)
+    image = _volume(opened, volume, name)
+    low, high = np.fmin.reduce(image.data, None), np.fmax.reduce(image.data, None)
+    if np.isnan(low):
+        raise InputError(f"{name}: every voxel is NaN or infinite; check the file")
+    if low == high:
+        raise InputError(
+            f"{name}: the image is constant, every voxel is {low:g}; "
+            "nothing in it can be registered"
+        )
+    _note_oddities(opened, name)
+    return image
+
+
+def read_mask(path: PathLike) -> Image:
+    """Read a mask: voxels above 0.5 are in it. Any grid; refuses an empty one."""
+    opened = open_nibabel(path)
+    mask = _volume(opened, None, str(path))
+    if not (mask.data > 0.5).any():
+        raise InputError(f"{path}: the mask is empty, no voxel is above 0.5")
+    return mask
+
+
+def read_grid(path: PathLike) -> Image:
+    """Read where the voxels of a file are; its intensities are not read."""
+    opened = open_nibabel(path)
+    nothing = np.broadcast_to(np.float32(np.nan), opened.shape[:3])
+    with _in_file(str(path)):
+        return Image(nothing, opened.affine)
+
+
+def read_volumes(opened: Any, *, exact: bool = False) -> Iterator[Image]:
+    """Yield each volume of a nibabel image, as it lies in the file.
+
+    With `exact`, whole numbers that float32 would round are refused: labels.
+    """
+    name = _name(opened)
+    raw, slope, inter = _stored(opened, name)
+    if exact and raw.dtype.kind in "iu" and raw.dtype.itemsize > 2:
+        largest = max(abs(int(raw.min())), int(raw.max()))
+        if largest > 2**24:
+            raise InputError(
+                f"{name}: holds the number {largest}, and numbers beyond {2**24} "
+                "would be rounded; renumber the labels"
+            )
+    for t in range(raw.shape[3]):
+        with _in_file(name):
+            yield Image(_scaled(raw[..., t], slope, inter), opened.affine)
+
+
+def n_volumes(opened: Any) -> int:
+    """Tell how many volumes a nibabel image has."""
+    return math.prod(opened.shape[3:])
+
+
+def sha256(path: PathLike) -> str:
+    """Compute the SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _one_line(error: BaseException) -> str:
+    """First line of an error's message."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _name(opened: Any) -> str:
+    """Path of a nibabel image, for messages."""
+    return str(opened.get_filename() or "the image")
+
+
+@contextmanager
+def _in_file(name: str) -> Iterator[None]:
+    """Put the file's name before what is wrong with it."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error
+
+
+def _check_kind(opened: Any, name: str) -> None:
+    """Refuse what is not a real image of 3 or 4 dimensions."""
+    dtype = np.dtype(opened.get_data_dtype())
+    if dtype.kind == "V":
+        raise InputError(
+            f"{name}: a colour (RGB) image; convert it to one grey-scale channel"
+        )
+    if dtype.kind == "c":
+        raise InputError(f"{name}: a complex image; save its magnitude first")
+    shape = tuple(int(n) for n in opened.shape)
+    if 0 in shape or not shape:
+        raise InputError(f"{name}: the image is empty, its shape is {shape}")
+    if len(shape) < 3:
+        raise InputError(
+            f"{name}: a {len(shape)}-D image of shape {shape}; "
+            "3 dimensions are needed: stack the slices into a volume"
+        )
+    if len(shape) > 4 and math.prod(shape[4:]) > 1:
+        raise InputError(
+            f"{name}: a {len(shape)}-D image of shape {shape}; "
+            "give one with 3 or 4 dimensions"
+        )
+    if math.prod(shape[3:]) > 1 and not nib.imageclasses.spatial_axes_first(opened):
+        raise InputError(
+            f"{name}: a 4-D image whose volumes lie first; convert it to NIfTI"
+        )
+    if opened.affine is None:
+        raise InputError(f"{name}: the image has no affine; say where its voxels are")
+
+
+def _volume(opened: Any, volume: VolumeChoice | None, name: str) -> Image:
+    """Read one volume, or the mean or median of all."""
+    _check_kind(opened, name)
+    n = n_volumes(opened)
+    if isinstance(volume, int) and not 0 <= volume < n:
+        only = "only volume 0" if n == 1 else f"volumes 0 to {n - 1}"
+        raise InputError(f"{name}: there is no volume {volume}; it has {only}")
+    if volume is None and n > 1:
+        _warn(f"{name}: has {n} volumes; their mean is used")
+    raw, slope, inter = _stored(opened, name)
+    if n == 1 or isinstance(volume, int):
+        data = _scaled(raw[..., volume if isinstance(volume, int) else 0], slope, inter)
+    elif volume == "median":
+        data = np.empty(raw.shape[:3], np.float32, order="F")
+        for k in range(raw.shape[2]):  # by slices, to keep memory small
+            data[:, :, k] = np.median(_scaled(raw[:, :, k], slope, inter), axis=-1)
+    elif volume in (None, "mean"):
+        total = np.zeros(raw.shape[:3], order="F")
+        for t in range(n):
+            total += _scaled(raw[..., t], slope, inter)
+        data = (total / n).astype(np.float32)
+    else:
+        raise InputError(f'volume is {volume!r}; give a number, "mean" or "median"')
+    with _in_file(name):
+        return Image(data, opened.affine)
+
+
+def _stored(opened: Any, name: str) -> tuple[npt.NDArray[Any], float, float]:
+    """Voxels as stored, shape (nx, ny, nz, n), and what turns them into intensities."""
+    proxy = opened.dataobj
+    slope, inter = _scaling(opened)
+    try:
+        if type(proxy) is nib.arrayproxy.ArrayProxy:
+            raw = np.asanyarray(proxy.get_unscaled())
+        else:
+            raw = np.asanyarray(proxy)
+    except Exception as error:  # zlib, gzip, OSError, ValueError: all mean damage
+        raise InputError(
+            f"{name}: the voxels cannot be read ({_one_line(error)}); "
+            "the file is damaged or cut short: copy it again"
+        ) from error
+    return raw.reshape(*raw.shape[:3], -1, order="F"), slope, inter
+
+
+def _scaling(opened: Any) -> tuple[float, float]:
+    """Slope and intercept that turn all stored values into intensities."""
+    proxy = opened.dataobj
+    if type(proxy) is nib.arrayproxy.ArrayProxy:
+        return float(proxy.slope), float(proxy.inter)
+    return 1.0, 0.0  # none, or applied by the reader
+
+
+def _scaled(raw: npt.NDArray[Any], slope: float, inter: float) -> Volume:
+    """Turn stored values into intensities; float32 where that is exact enough."""
+    if raw.dtype.itemsize > 2 and raw.dtype.kind in "iu" and (slope, inter) != (1, 0):
+        return (raw * slope + inter).astype(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        data = raw.astype(np.float32, order="K")
+        if slope != 1:
+            data *= np.float32(slope)
+        if inter != 0:
+            data += np.float32(inter)
+    return data
+
+
+def _warn(message: str) -> None:
+    """Say that a file is odd."""
+    warnings.warn(message, MiregWarning, stacklevel=4)
+
+
+def _note_oddities(opened: Any, name: str) -> None:
+    """Warn where the header leaves in doubt where the voxels are."""
+    if isinstance(opened, nib.Nifti1Pair):
+        header = opened.header
+        s_code, q_code = int(header["sform_code"]), int(header["qform_code"])
+        from_file = opened.get_filename() is not None
+        if s_code == 0 and q_code == 0 and from_file:
+            _warn(
+                f"{name}: the header does not say where the image is (qform and "
+                "sform codes are 0); centred, with x to the left, by voxel size"
+            )
+        if s_code > 0 and q_code > 0:
+            try:
+                qform = header.get_qform()
+            except (ValueError, nib.spatialimages.HeaderDataError):
+                _warn(f"{name}: the qform is not a rotation; the sform is used")
+                return
+            corners = np.indices((2, 2, 2)).reshape(3, 8).T
+            corners = corners * (np.array(opened.shape[:3]) - 1)
+            there = nib.affines.apply_affine(opened.affine, corners)
+            apart = nib.affines.apply_affine(qform, corners) - there
+            distance = np.linalg.norm(apart, axis=1).max()
+            if distance > _SAME_PLACE_MM:
+                _warn(
+                    f"{name}: qform and sform place the image up to "
+                    f"{distance:.3g} mm apart; the sform is used"
+                )
+    elif isinstance(opened, nib.AnalyzeImage):
+        _warn(
+            f"{name}: an Analyze file does not say which side is left; "
+            "nibabel's reading is used, check left and right"
+        )
+
+
+# --- writing ----------------------------------------------------------------
+
+
+def check_new(path: PathLike, *, force: bool = False) -> None:
+    """Refuse a file that cannot be written: taken, or its folder is missing."""
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise InputError(f"{path.parent}: there is no such folder; make it first")
+    if path.is_dir():
+        raise InputError(f"{path}: this is a folder; give a file name")
+    if path.exists() and not force:
+        raise InputError(f"{path}: exists already; choose another name or --force")
+
+
+@contextmanager
+def new_file(path: PathLike, *, force: bool = False) -> Iterator[BinaryIO]:
+    """Open a file that appears under its name only when whole.
+
+    It is written under a temporary name in the same folder, and moved when the
+    ``with`` block ends well; otherwise nothing is left.
+
+    Raises
+    ------
+    InputError
+        If the file exists and not `force`, or cannot be made.
+    """
+    path = Path(path)
+    check_new(path, force=force)
+    hidden = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        file = hidden.open("xb")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from error
+    try:
+        with file:
+            yield file
+        hidden.replace(path)
+    except OSError as error:
+        hidden.unlink(missing_ok=True)
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from error
+    except BaseException:  # Ctrl-C too
+        hidden.unlink(missing_ok=True)
+        raise
+
+
+def write_image(
+    path: PathLike,
+    volumes: Image | Iterable[Image],
+    *,
+    template: Any = None,
+    space: int = 2,
+    force: bool = False,
+) -> None:
+    """Write a NIfTI file, whole or not at all; see `dump_image`."""
+    check_suffix(path)
+    with new_file(path, force=force) as file:
+        dump_image(file, path, volumes, template=template, space=space)
+
+
+def check_fill(fill: float, template: Any) -> None:
+    """Refuse a fill value that the type of the voxels cannot hold."""
+    dtype = np.dtype(template.get_data_dtype())
+    if dtype.kind not in "iu":
+        return
+    slope, inter = _scaling(template)
+    limits = np.iinfo(dtype)
+    low, high = sorted((limits.min * slope + inter, limits.max * slope + inter))
+    if not low <= fill <= high:
+        raise InputError(
+            f"{_name(template)}: its {dtype} voxels cannot hold the fill value "
+            f"{fill:g}; choose one from {low:g} to {high:g}"
+        )
+
+
+def check_suffix(path: PathLike) -> None:
+    """Refuse a name of an image that does not end as NIfTI files do."""
+    if not str(path).endswith((".nii", ".nii.gz")):
+        raise InputError(f"{path}: images are written as .nii or .nii.gz")
+
+
+def dump_image(
+    file: BinaryIO,
+    path: PathLike,
+    volumes: Image | Iterable[Image],
+    *,
+    template: Any = None,
+    space: int = 2,
+) -> None:
+    """Write a NIfTI image into an open file.
+
+    Parameters
+    ----------
+    file : binary file
+        Where to write, compressed if `path` ends with ``.gz``.
+    path : str or path
+        Name of the file, for messages.
+    volumes : Image, or iterable of them
+        What to write. An iterable, with `template`, has as many volumes as that,
+        all on one grid; they are taken one by one, so memory holds only one.
+    template : nibabel image, optional
+        Whose type, scaling, repetition time, units and description to keep.
+        Values are rounded to integers and clipped to the range of the type,
+        never wrapped around. By default float32.
+    space : int, optional
+        NIfTI code of what the coordinates mean: 1 the scanner's, 2 (default)
+        those of another file. qform and sform are both set; the qform only if it
+        can say the same, which it cannot for a sheared grid.
+    """
+    count = 1
+    if isinstance(volumes, Image):
+        volumes = [volumes]
+    elif template is not None:
+        count = n_volumes(template)
+    rest = iter(volumes)
+    first = next(rest)
+    header, slope, inter = _output_header(first, count, template, space)
+    dtype = header.get_data_dtype()
+    if str(path).endswith(".gz"):
+        # No time stamp and no name: the same image gives the same bytes.
+        stream: Any = gzip.GzipFile("", "wb", 1, file, mtime=0)
+    else:
+        stream = file
+    header.write_to(stream)
+    written = 0
+    for volume in chain([first], rest):
+        if volume.shape != first.shape or written == count:
+            raise ValueError(f"{path}: volumes do not fit the header")
+        for k in range(volume.shape[2]):  # by slices, to keep memory small
+            stored = _as_stored(volume.data[:, :, k], dtype, slope, inter)
+            stream.write(stored.tobytes(order="F"))
+        written += 1
+    if written != count:
+        raise ValueError(f"{path}: {written} volumes, the header says {count}")
+    if stream is not file:
+        stream.close()
+
+
+def _output_header(
+    grid: Image, count: int, template: Any, space: int
+) -> tuple[Any, float, float]:
+    """Make a NIfTI header for `count` volumes on a grid, and the scaling."""
+    slope, inter = 1.0, 0.0
+    old = None if template is None else template.header
+    if isinstance(old, nib.Nifti1Header):
+        two = isinstance(old, nib.Nifti2Header)
+        kind = nib.Nifti2Header if two else nib.Nifti1Header
+        header = kind(old.as_byteswapped("<").binaryblock, "<", check=False)
+        header["magic"] = b"n+2" if two else b"n+1"
+        # What speaks of the old grid would be wrong about the new one.
+        for field in ("dim_info", "slice_code", "slice_start", "slice_end"):
+            header[field] = 0
+        header["slice_duration"] = 0
+    else:
+        header = nib.Nifti1Header()
+        if template is not None:
+            header.set_data_dtype(_nifti_dtype(template))
+    if template is None:
+        header.set_data_dtype(np.float32)
+    elif type(template.dataobj) is nib.arrayproxy.ArrayProxy:
+        slope, inter = _scaling(template)
+    elif nib.is_proxy(template.dataobj):  # scaled volume by volume: no one slope
+        header.set_data_dtype(np.float32)
+    header.set_data_shape(grid.shape if count == 1 else (*grid.shape, count))
+    step = old.get_zooms()[3] if old is not None and len(old.get_zooms()) > 3 else 1.0
+    header.set_zooms((*grid.voxel_size_mm, *((step,) if count > 1 else ())))
+    time_unit = header.get_xyzt_units()[1]
+    if old is not None and not isinstance(old, nib.Nifti1Header):
+        time_unit = "unknown"
+    header.set_xyzt_units("mm", time_unit)
+    header.set_slope_inter(slope, inter)
+    header["vox_offset"] = 0
+    header.set_sform(grid.mm_from_ijk, space)
+    header.set_qform(grid.mm_from_ijk, space)
+    corners = np.indices((2, 2, 2)).reshape(3, 8).T * (np.array(grid.shape) - 1)
+    same = nib.affines.apply_affine(header.get_qform(), corners)
+    if np.abs(same - grid.to_mm(corners)).max() > _SAME_PLACE_MM:
+        header["qform_code"] = 0
+    return header, slope, inter
+
+
+def _nifti_dtype(template: Any) -> npt.DTypeLike:
+    """Type of another format's voxels, or float32 if NIfTI has none like it."""
+    dtype = np.dtype(template.get_data_dtype()).newbyteorder("=")
+    return np.float32 if dtype.kind == "b" else dtype
+
+
+def _as_stored(
+    values: Volume, dtype: np.dtype[Any], slope: float, inter: float
+) -> npt.NDArray[Any]:
+    """Turn intensities into stored values, rounded and clipped to their type."""
+    stored = values.astype(np.float64)
+    if (slope, inter) != (1.0, 0.0):
+        stored = (stored - inter) / slope
+    if dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        # The largest float64 that is not beyond the type (int64 has 63 bits).
+        top = float(limits.max)
+        if int(top) > limits.max:
+            top = float(np.nextafter(top, 0))
+        stored = np.clip(np.rint(stored), limits.min, top)
+        stored = np.nan_to_num(stored, copy=False, nan=0.0)
+    return stored.astype(dtype)
+
+
+# --- transform files --------------------------------------------------------
+
+
+def itk_text(moving_from_fixed: RigidTransform | npt.ArrayLike) -> str:
+    """Write a transform as the text of an ITK transform file.
+
+    The file maps points of fixed to points of moving, in LPS mm, as ITK and ANTs
+    do; it turns about the origin, so that every reader agrees.
+
+    Parameters
+    ----------
+    moving_from_fixed : RigidTransform or (4, 4) array_like
+        Maps points of fixed to points of moving, RAS+ mm.
+    """
+    lps = _LPS_FROM_RAS @ _matrix(moving_from_fixed) @ _LPS_FROM_RAS
+    numbers = [*lps[:3, :3].ravel(), *lps[:3, 3]]
+    return (
+        "#Insight Transform File V1.0\n"
+        "#Transform 0\n"
+        "Transform: AffineTransform_double_3_3\n"
+        f"Parameters: {' '.join(f'{x + 0.0:.17g}' for x in numbers)}\n"
+        "FixedParameters: 0 0 0\n"
+    )
+
+
+def write_itk(
+    path: PathLike,
+    moving_from_fixed: RigidTransform | npt.ArrayLike,
+    *,
+    force: bool = False,
+) -> None:
+    """Write an ITK transform file, whole or not at all; see `itk_text`."""
+    with new_file(path, force=force) as file:
+        file.write(itk_text(moving_from_fixed).encode())
+
+
+def read_transform(path: PathLike) -> FloatArray:
+    """Read an affine transform as moving_from_fixed, RAS+ mm.
+
+    Parameters
+    ----------
+    path : str or path
+        An ITK text file with one linear transform (affine, Euler or versor), as
+        ITK, ANTs and mireg write it; or a text file with the four rows of
+        moving_from_fixed itself, RAS+ mm.
+
+    Returns
+    -------
+    (4, 4) ndarray
+        Maps points of fixed to points of moving. It may scale or shear;
+        `RigidTransform.from_matrix` checks that it does not.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, or holds anything else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file; check the path")
+    try:
+        text = path.read_bytes().decode("ascii")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path}: not a text file; convert the transform to ITK text (.tfm)"
+        ) from error
+    with _in_file(str(path)):
+        return _from_itk(text) if "Transform:" in text else _from_rows(text, path)
+
+
+def _matrix(transform: RigidTransform | npt.ArrayLike) -> FloatArray:
+    """Give the (4, 4) matrix of a transform."""
+    if isinstance(transform, RigidTransform):
+        return transform.matrix
+    return _checked(np.array(transform, dtype=np.float64))
+
+
+def _checked(matrix: FloatArray) -> FloatArray:
+    """Refuse a matrix that maps no space onto another."""
+    if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
+        raise InputError("a transform must be a finite matrix of shape (4, 4)")
+    if not np.allclose(matrix[3], [0, 0, 0, 1], rtol=0, atol=1e-9):
+        raise InputError(f"the transform's last row is {matrix[3]}, not 0 0 0 1")
+    if abs(np.linalg.det(matrix)) < 1e-9:
+        raise InputError("the transform is singular: it flattens space")
+    return matrix
+
+
+def _from_rows(text: str, path: Path) -> FloatArray:
+    """Read four rows of four numbers."""
+    rows = [line.split("#")[0].replace(",", " ").split() for line in text.splitlines()]
+    rows = [row for row in rows if row]
+    try:
+        matrix = np.array(rows, dtype=np.float64)
+    except ValueError:
+        matrix = np.empty(0)
+    if matrix.shape != (4, 4):
+        raise InputError(
+            "neither an ITK text transform nor four rows of four numbers; "
+            "convert the transform to ITK text (.tfm)"
+        )
+    if path.suffix == ".mat":
+        raise InputError(
+            "looks like an FSL matrix, which is in other coordinates than RAS+ mm; "
+            "convert it to ITK text, or rename it to .txt if it is RAS+ mm"
+        )
+    return _checked(matrix)
+
+
+def _from_itk(text: str) -> FloatArray:
+    """Read the one linear transform of an ITK text file."""
+    kinds = re.findall(r"^Transform:\s*(\S+)", text, re.M)
+    if len(kinds) != 1 or kinds[0].startswith("Composite"):
+        raise InputError(
+            "a composite of several transforms; give one file for each, in a row"
+        )
+    name, _, precision = kinds[0].partition("_")
+    readers = {
+        "AffineTransform": (12, 3, _affine),
+        "MatrixOffsetTransformBase": (12, 3, _affine),
+        "Euler3DTransform": (6, 3, _euler),
+        "VersorRigid3DTransform": (6, 3, _versor),
+    }
+    if name not in readers or precision not in ("double_3_3", "float_3_3"):
+        raise InputError(
+            f"holds a {kinds[0]}, which is not read; "
+            f"use one of {', '.join(readers)} in 3-D"
+        )
+    n, n_fixed, reader = readers[name]
+    parameters, fixed = _numbers(text, "Parameters"), _numbers(text, "FixedParameters")
+    if len(parameters) != n or len(fixed) < n_fixed:
+        raise InputError(
+            f"the {name} is damaged: {len(parameters)} parameters and {len(fixed)} "
+            f"fixed ones, not {n} and {n_fixed}"
+        )
+    linear = reader(parameters, fixed)
+    centre, translation = fixed[:3], parameters[-3:]
+    lps = np.eye(4)
+    lps[:3, :3] = linear
+    lps[:3, 3] = translation + centre - linear @ centre
+    return _checked(_LPS_FROM_RAS @ lps @ _LPS_FROM_RAS)
+
+
+def _numbers(text: str, label: str) -> FloatArray:
+    """Numbers behind a label of an ITK text file."""
+    found = re.search(rf"^{label}:(.*)$", text, re.M)
+    try:
+        return np.array(found[1].split() if found else [], dtype=np.float64)
+    except ValueError as error:
+        raise InputError(f"{label} are not numbers") from error
+
+
+def _affine(parameters: FloatArray, _fixed: FloatArray) -> FloatArray:
+    """Nine numbers by row."""
+    return parameters[:9].reshape(3, 3)
+
+
+def _euler(parameters: FloatArray, fixed: FloatArray) -> FloatArray:
+    """Angles about x, y, z; Z X Y, or Z Y X if the fourth fixed number says so."""
+    x, y, z = parameters[:3]
+    if len(fixed) > 3 and fixed[3]:
+        turn = Rotation.from_euler("ZYX", [z, y, x])
+    else:
+        turn = Rotation.from_euler("ZXY", [z, x, y])
+    return cast(FloatArray, turn.as_matrix())
+
+
+def _versor(parameters: FloatArray, _fixed: FloatArray) -> FloatArray:
+    """Vector part of a unit quaternion."""
+    x, y, z = parameters[:3]
+    w = np.sqrt(max(0.0, 1.0 - x * x - y * y - z * z))
+    return cast(FloatArray, Rotation.from_quat([x, y, z, w]).as_matrix())

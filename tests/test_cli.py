@@ -1,0 +1,467 @@
+# ruff: noqa: D103, the names of tests are sentences
+"""The command line as its users meet it: files, words, exit codes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+
+import nibabel as nib
+import numpy as np
+import pytest
+from checks import assert_close_pose
+
+import mireg.register
+from mireg import __version__, formats
+from mireg.cli import main
+from mireg.phantom import phantom_pair
+from mireg.transform import RigidTransform
+
+POSE = RigidTransform([0.15, -0.1, 0.2], [6, -4, 8])
+SIZE = 6.0
+
+
+@pytest.fixture(scope="module")
+def pair():
+    """Scan a head twice, a small turn apart."""
+    return phantom_pair(
+        "T1", "T2", pose=POSE, fixed_voxel_size_mm=SIZE, moving_voxel_size_mm=SIZE
+    )
+
+
+@pytest.fixture
+def scans(pair, tmp_path, monkeypatch):
+    """Put both scans into a folder of their own, and go there."""
+    monkeypatch.chdir(tmp_path)
+    int16 = nib.Nifti1Image(np.zeros((1, 1, 1), np.int16), np.eye(4))
+    formats.write_image("t1.nii.gz", pair.fixed, template=int16)
+    formats.write_image("t2.nii.gz", pair.moving, template=int16)
+    return tmp_path
+
+
+def files(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def refused(capsys, *argv):
+    """Run a command that must be refused; return its one line."""
+    assert main(argv) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    lines = said.err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("mireg: error: ")
+    return lines[0]
+
+
+# --- help -------------------------------------------------------------------
+
+
+def test_help_needs_no_heavy_module():
+    code = (
+        "import sys; from mireg.cli import main; status = main(['register', '--help']);"
+        "heavy = {'numba', 'scipy', 'nibabel', 'numpy', 'skimage'} & set(sys.modules);"
+        "sys.exit(str(heavy) if heavy else status)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "--moving-mask" in done.stdout
+
+
+def test_python_m_mireg():
+    done = subprocess.run(
+        [sys.executable, "-m", "mireg", "--version"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, f"mireg {__version__}\n")
+
+
+@pytest.mark.parametrize("command", ["register", "apply", "demo", "phantom"])
+def test_each_help_has_an_example(command, capsys):
+    assert main([command, "--help"]) == 0
+    said = capsys.readouterr().out
+    assert "Example" in said
+    assert f"  mireg {command} " in said
+    assert max(len(line) for line in said.splitlines()) <= 88
+
+
+def test_alone_it_shows_its_help(capsys):
+    assert main([]) == 0
+    assert "mireg demo" in capsys.readouterr().out
+
+
+# --- register ---------------------------------------------------------------
+
+
+def test_register_writes_three_files(scans, capsys):
+    argv = ["register", "t1.nii.gz", "t2.nii.gz", "--init", "header", "--json"]
+    assert main(argv) == 0
+    said = capsys.readouterr()
+    assert files(scans) == [
+        "t1.nii.gz",
+        "t2.nii.gz",
+        *("t2_to_t1.json", "t2_to_t1.nii.gz", "t2_to_t1.tfm"),
+    ]
+    text = (scans / "t2_to_t1.json").read_text()
+    assert said.out == text
+    record = json.loads(text)
+    found = np.array(record["moving_from_fixed"])
+    assert_close_pose(found, POSE.matrix, mm=1)
+    in_file = formats.read_transform("t2_to_t1.tfm")
+    np.testing.assert_allclose(in_file, found, rtol=0, atol=1e-12)
+    for name in ("fixed", "moving"):
+        path = scans / record[name]["path"]
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        assert record[name]["sha256"] == digest
+        assert record[name]["shape"] == list(nib.load(path).shape)
+        np.testing.assert_allclose(record[name]["voxel_size_mm"], SIZE, rtol=1e-5)
+    assert set(record["seconds"]) >= {"load", "register", "resample", "write"}
+    assert record["metric"] in ("mi", "nmi")
+    assert record["score"] > record["score_before"]
+    assert 0.8 < record["overlap_fraction"] <= 1
+    assert record["rotation_deg"] == pytest.approx(POSE.angle_deg, abs=0.7)
+    assert len(record["translation_mm"]) == 3
+    assert record["settings"]["seed"] == 0
+    assert record["mireg_version"] == __version__
+    assert record["warnings"] == []
+    moved, fixed = nib.load("t2_to_t1.nii.gz"), nib.load("t1.nii.gz")
+    assert moved.get_data_dtype() == np.int16
+    assert moved.shape == fixed.shape
+    np.testing.assert_allclose(moved.affine, fixed.affine)
+    for word in ("rotation", "translation", "head moved", "overlap", "t2_to_t1.tfm"):
+        assert word in said.err
+
+
+def test_quiet_says_nothing(scans, capsys):
+    argv = ["register", "t1.nii.gz", "t2.nii.gz", "-o", "out", "--init", "identity"]
+    assert main([*argv, "--quiet", "--metric", "mi", "--threads", "1"]) == 0
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "")
+    assert json.loads((scans / "out.json").read_text())["metric"] == "mi"
+
+
+def test_register_starts_from_a_file_and_within_masks(scans):
+    affine = np.diag([8.0, 8, 8, 1])
+    affine[:3, 3] = -160
+    nib.save(nib.Nifti1Image(np.ones((40, 40, 40), np.uint8), affine), "mask.nii")
+    formats.write_itk("start.tfm", POSE)
+    argv = ["register", "t1.nii.gz", "t2.nii.gz", "--init", "start.tfm", "-o", "x"]
+    masks = ["--fixed-mask", "mask.nii", "--moving-mask", "mask.nii"]
+    assert main([*argv, *masks]) == 0
+    record = json.loads((scans / "x.json").read_text())
+    assert_close_pose(record["moving_from_fixed"], POSE.matrix, mm=1)
+
+
+def test_notes_are_told_and_recorded(scans, pair, capsys):
+    series = np.stack([pair.moving.data] * 2, axis=-1)
+    nib.save(nib.Nifti1Image(series, pair.moving.mm_from_ijk), "bold.nii")
+    argv = ["register", "t1.nii.gz", "bold.nii", "--init", "header"]
+    assert main(argv) == 0
+    note = "bold.nii: has 2 volumes; their mean is used"
+    assert f"mireg: note: {note}" in capsys.readouterr().err
+    record = json.loads((scans / "bold_to_t1.json").read_text())
+    assert record["warnings"] == [note]
+    assert record["moving"]["volume"] == "mean"
+    assert nib.load("bold_to_t1.nii.gz").ndim == 3
+    assert main([*argv, "--moving-volume", "1", "--force"]) == 0
+    record = json.loads((scans / "bold_to_t1.json").read_text())
+    assert (record["warnings"], record["moving"]["volume"]) == ([], 1)
+
+
+def test_existing_files_are_safe(scans, capsys):
+    (scans / "out.tfm").write_text("mine")
+    argv = ["register", "t1.nii.gz", "t2.nii.gz", "-o", "out", "--init", "header"]
+    assert "out.tfm: exists already" in refused(capsys, *argv)
+    assert files(scans) == ["out.tfm", "t1.nii.gz", "t2.nii.gz"]
+    assert (scans / "out.tfm").read_text() == "mine"
+    assert main([*argv, "--force"]) == 0
+    assert (scans / "out.tfm").read_text().startswith("#Insight")
+
+
+@pytest.mark.usefixtures("scans")
+def test_an_input_is_never_replaced(capsys):
+    argv = ["register", "t1.nii.gz", "t2.nii.gz", "-o", "t2", "--force"]
+    assert "this is an input" in refused(capsys, *argv)
+
+
+@pytest.mark.parametrize(
+    ("stop", "expected"),
+    [
+        (KeyboardInterrupt, (130, "mireg: stopped")),
+        (OSError(28, "No space left"), (2, "cannot be written (No space left)")),
+    ],
+)
+def test_nothing_is_left_when_it_stops(stop, expected, scans, capsys, monkeypatch):
+    def fail(*_args):
+        raise stop
+
+    monkeypatch.setattr(formats, "itk_text", fail)  # the image is written by then
+    argv = ["register", "t1.nii.gz", "t2.nii.gz", "-o", "out", "--init", "header"]
+    code, says = expected
+    assert main([*argv, "--quiet"]) == code
+    assert says in capsys.readouterr().err
+    assert files(scans) == ["t1.nii.gz", "t2.nii.gz"]
+
+
+def test_unknown_errors_keep_their_traceback(scans, monkeypatch):
+    def fail(*_args, **_more):
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(mireg.register, "register", fail)
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        main(["register", "t1.nii.gz", "t2.nii.gz"])
+    assert files(scans) == ["t1.nii.gz", "t2.nii.gz"]
+
+
+@pytest.mark.usefixtures("scans")
+def test_progress_is_for_terminals(capsys, monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    assert main(["register", "t1.nii.gz", "t2.nii.gz", "--init", "header"]) == 0
+    said = capsys.readouterr().err
+    assert "#] " in said
+    assert "\r" in said
+
+
+# --- what is refused --------------------------------------------------------
+
+
+@pytest.fixture
+def odd(scans):
+    """Add files that other tools broke on."""
+    data = np.arange(60.0).reshape(3, 4, 5)
+
+    def save(name, array):
+        nib.save(nib.Nifti1Image(array, np.eye(4)), scans / name)
+
+    save("constant.nii", np.ones((3, 4, 5)))
+    save("complex.nii", data.astype(np.complex64))
+    save("flat.nii", data[0])
+    save("rgb.nii", np.zeros((3, 4, 5), [("R", "u1"), ("G", "u1"), ("B", "u1")]))
+    save("nan.nii", np.full((3, 4, 5), np.nan))
+    save("zeros.nii", np.zeros((3, 4, 5)))
+    content = (scans / "t1.nii.gz").read_bytes()
+    (scans / "cut.nii.gz").write_bytes(content[: len(content) // 2])
+    (scans / "text.nii").write_text("no image")
+    (scans / "scaled.tfm").write_text(formats.itk_text(np.diag([1.1, 1, 1, 1])))
+    return scans
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--init", "banana"], "--init banana: not auto"),
+        (["--init", "scaled.tfm"], "scaled.tfm: the transform is not rigid"),
+        (["--init", "t1.nii.gz"], "t1.nii.gz: not a text file"),
+        (["--metric", "cc"], "--metric"),
+        (["--threads", "0"], "--threads"),
+        (["--moving-volume", "x"], "--moving-volume"),
+        (["--moving-volume", "3"], "t2.nii.gz: there is no volume 3"),
+        (["--fixed-mask", "zeros.nii"], "zeros.nii: the mask is empty"),
+        (["--fixed-mask", "gone.nii"], "gone.nii: there is no such file"),
+        (["--fill", "1e9"], "cannot hold the fill value"),
+        (["-o", "gone/x"], "gone: there is no such folder"),
+        (["--wrong"], "--wrong"),
+    ],
+)
+def test_wrong_options(options, says, odd, capsys):
+    before = files(odd)
+    assert says in refused(capsys, "register", "t1.nii.gz", "t2.nii.gz", *options)
+    assert files(odd) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("gone.nii", "no such file"),
+        ("constant.nii", "constant"),
+        ("complex.nii", "complex"),
+        ("flat.nii", "2-D"),
+        ("rgb.nii", "RGB"),
+        ("nan.nii", "every voxel is NaN"),
+        ("cut.nii.gz", "cut short"),
+        ("text.nii", "cannot be read"),
+        (".", "folder"),
+    ],
+)
+def test_wrong_images(name, says, odd, capsys):
+    before = files(odd)
+    for argv in (["t1.nii.gz", name], [name, "t1.nii.gz"]):
+        line = refused(capsys, "register", *argv, "-o", "out")
+        assert says in line
+        assert name in line
+    assert files(odd) == before
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["register", "t1.nii.gz"], "MOVING"),
+        (["nothing"], "No such command"),
+        (["apply", "t1.nii.gz", "--like", "t1.nii.gz", "-o", "a.nii"], "--transform"),
+        (["demo", "-o", "t1.nii.gz"], "not a folder"),
+        (["demo", "-o", "gone/demo"], "no such folder"),
+        (["phantom", "--contrast", "banana"], "--contrast"),
+        (["phantom", "--seed", "-1"], "seed is -1"),
+    ],
+)
+def test_wrong_usage(argv, says, odd, capsys):
+    before = files(odd)
+    assert says in refused(capsys, *argv)
+    assert files(odd) == before
+
+
+# --- apply ------------------------------------------------------------------
+
+
+@pytest.fixture
+def steps(tmp_path, monkeypatch):
+    """Put a small image and two shifts into a folder, and go there."""
+    monkeypatch.chdir(tmp_path)
+    data = np.arange(1, 217, dtype=np.int16).reshape(6, 6, 6)
+    nib.save(nib.Nifti1Image(data, np.eye(4)), "moving.nii.gz")
+    formats.write_itk("right.tfm", RigidTransform([0, 0, 0], [1, 0, 0]))
+    formats.write_itk("turn.tfm", RigidTransform([0, 0, np.pi / 2], [0, 0, 0]))
+    return data
+
+
+def apply(*argv, image="moving.nii.gz", out="out.nii.gz"):
+    """Run `mireg apply` on the small image's own grid; return the result."""
+    assert main(["apply", image, "--like", image, "-o", out, "-q", *argv]) == 0
+    return np.asarray(nib.load(out).dataobj)
+
+
+def test_apply_looks_where_the_transform_points(steps):
+    found = apply("--transform", "right.tfm")
+    np.testing.assert_array_equal(found[:-1], steps[1:])
+    assert (found[-1] == 0).all()
+
+
+@pytest.mark.usefixtures("steps")
+def test_a_chain_is_given_in_the_order_in_which_the_image_travels():
+    # The image is first moved with right.tfm, and what comes out with turn.tfm; in
+    # one go nothing is lost at the border between.
+    found = apply("-t", "right.tfm", "-t", "turn.tfm")
+    apply("-t", "right.tfm", out="middle.nii.gz")
+    twice = apply("-t", "turn.tfm", image="middle.nii.gz", out="twice.nii.gz")
+    inside = twice > 0
+    assert inside.sum() >= 6
+    np.testing.assert_array_equal(found[inside], twice[inside])
+    other = apply("-t", "turn.tfm", "-t", "right.tfm", out="other.nii.gz")
+    assert (other != found).any()
+
+
+def test_four_dimensions_move_volume_by_volume(steps):
+    series = np.stack([steps, 2 * steps, 3 * steps], axis=-1)
+    image = nib.Nifti1Image(series, np.eye(4))
+    image.header.set_zooms((1, 1, 1, 2.5))
+    nib.save(image, "series.nii")
+    found = apply("-t", "right.tfm", image="series.nii")
+    np.testing.assert_array_equal(found[:-1], series[1:])
+    assert nib.load("out.nii.gz").header.get_zooms()[3] == 2.5
+
+
+@pytest.mark.usefixtures("steps")
+def test_labels_by_nearest_stay_labels(rng):
+    labels = rng.choice([0, 2, 1035, 14175], size=(6, 6, 6)).astype(np.int32)
+    nib.save(nib.Nifti1Image(labels, np.eye(4)), "labels.nii")
+    formats.write_itk("bit.tfm", POSE)
+    found = apply("-t", "bit.tfm", "--interpolation", "nearest", image="labels.nii")
+    assert set(np.unique(found)) <= {0, 2, 1035, 14175}
+    assert found.dtype == np.int32
+
+
+@pytest.mark.usefixtures("steps")
+def test_cubic_overshoot_does_not_wrap():
+    data = np.zeros((6, 6, 6), np.uint8)
+    data[3:] = 255
+    nib.save(nib.Nifti1Image(data, np.eye(4)), "edge.nii")
+    formats.write_itk("half.tfm", RigidTransform([0, 0, 0], [0.5, 0, 0]))
+    found = apply("-t", "half.tfm", "--interpolation", "cubic", image="edge.nii")
+    assert found.dtype == np.uint8
+    row = found[:, 3, 3].astype(int)
+    assert row[0] < 30
+    assert row[1] == 0
+    assert row[3] == 255
+    assert row[4] > 225
+
+
+@pytest.mark.usefixtures("steps")
+def test_air_in_ct_is_not_zero():
+    ct = np.full((6, 6, 6), -1000, np.int16)
+    ct[2:4, 2:4, 2:4] = 40
+    nib.save(nib.Nifti1Image(ct, np.eye(4)), "ct.nii")
+    assert (apply("-t", "right.tfm", image="ct.nii")[-1] == -1000).all()
+    filled = apply("-t", "right.tfm", "--fill", "-7", "--force", image="ct.nii")
+    assert (filled[-1] == -7).all()
+
+
+def test_apply_takes_a_matrix_that_scales(steps):
+    np.savetxt("scale.txt", np.diag([0.5, 0.5, 0.5, 1]))
+    found = apply("-t", "scale.txt", "--interpolation", "nearest")
+    assert found[4, 4, 4] == steps[2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["-t", "gone.tfm", "-o", "a.nii"], "gone.tfm: there is no such file"),
+        (["-t", "right.tfm", "-o", "a.img"], "written as .nii or .nii.gz"),
+        (["-t", "right.tfm", "-o", "right.tfm"], "right.tfm: exists already"),
+        (["-t", "right.tfm", "-o", "moving.nii.gz", "--force"], "this is an input"),
+        (["-t", "right.tfm", "-o", "a.nii", "--fill", "nan"], "cannot hold"),
+    ],
+)
+@pytest.mark.usefixtures("steps")
+def test_apply_refuses(argv, says, capsys, tmp_path):
+    before = files(tmp_path)
+    line = refused(capsys, "apply", "moving.nii.gz", "--like", "moving.nii.gz", *argv)
+    assert says in line
+    assert files(tmp_path) == before
+
+
+# --- phantom and demo -------------------------------------------------------
+
+
+def test_phantom_writes_scans_and_the_truth(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    argv = ["phantom", "--contrast", "EPI", "--contrast", "CT", "--voxel-size", "8"]
+    assert main(argv) == 0
+    folder = tmp_path / "mireg-phantom"
+    names = ["ct.nii.gz", "epi.nii.gz", "t1.nii.gz", "truth.json"]
+    assert files(folder) == names
+    truth = json.loads((folder / "truth.json").read_text())
+    pair = phantom_pair("T1", "CT", fixed_voxel_size_mm=8, moving_voxel_size_mm=8)
+    np.testing.assert_array_equal(
+        truth["moving"]["ct.nii.gz"]["moving_from_fixed"],
+        pair.moving_from_fixed.matrix,
+    )
+    np.testing.assert_array_equal(
+        nib.load(folder / "ct.nii.gz").get_fdata(), np.rint(pair.moving.data)
+    )
+    np.testing.assert_array_equal(
+        nib.load(folder / "t1.nii.gz").get_fdata(), np.rint(pair.fixed.data)
+    )
+    capsys.readouterr()
+    assert "exists already" in refused(capsys, *argv)
+    assert main([*argv, "--force", "-q"]) == 0
+
+
+@pytest.mark.slow
+def test_demo_ends_at_the_truth(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["demo"]) == 0
+    said = capsys.readouterr()
+    words = said.out.split()
+    assert said.out.startswith("error against the truth: mean 0.0")
+    assert float(words[5]) < 0.1
+    assert files(tmp_path / "mireg-demo") == [
+        *("t1.nii.gz", "t2.nii.gz", "t2_to_t1.json", "t2_to_t1.nii.gz"),
+        *("t2_to_t1.tfm", "truth.json"),
+    ]
+    assert "exists already" in refused(capsys, "demo")

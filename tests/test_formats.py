@@ -1,0 +1,513 @@
+# ruff: noqa: D103, the names of tests are sentences
+"""Images and transforms from and to files; other programs have the second word."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813, the usual name
+from checks import HEAD_BOX
+
+from mireg import formats
+from mireg.errors import InputError, MiregWarning
+from mireg.image import Image
+from mireg.transform import RigidTransform
+
+AFFINE = np.array([[-2, 0, 0, 10], [0, 2.5, 0, -20], [0, 0, 3, -30], [0, 0, 0, 1.0]])
+NIBABEL_DATA = Path(nib.__file__).parent / "tests" / "data"
+POSE = RigidTransform([0.4, -0.3, 1.1], [12, -7, 33.3], centre=[5, 6, 7])
+
+
+def save(path, data, affine=AFFINE, kind=nib.Nifti1Image):
+    """Write an image with nibabel."""
+    nib.save(kind(data, affine), path)
+    return path
+
+
+def ramp(*shape, dtype=np.int16):
+    return np.arange(np.prod(shape)).reshape(shape).astype(dtype)
+
+
+# --- reading ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "dtype"),
+    [
+        ("a.nii", nib.Nifti1Image, "i2"),
+        ("a.nii.gz", nib.Nifti1Image, ">f4"),
+        ("a.nii", nib.Nifti2Image, "f8"),
+        ("a.hdr", nib.Nifti1Pair, "u1"),
+        ("a.mgz", nib.MGHImage, "i2"),
+        ("a.mgh", nib.MGHImage, "f4"),
+    ],
+)
+@pytest.mark.filterwarnings(  # nibabel leaves plain .mgh files open
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+def test_every_format_reads_alike(name, kind, dtype, tmp_path):
+    path = save(tmp_path / name, ramp(3, 4, 5, dtype=dtype), kind=kind)
+    image = formats.read_image(path)
+    np.testing.assert_array_equal(image.data, ramp(3, 4, 5))
+    np.testing.assert_allclose(image.mm_from_ijk, AFFINE)
+
+
+@pytest.mark.parametrize(
+    "name", ["tiny.mnc", "example4d+orig.HEAD", "phantom_EPI_asc_CLEAR_2_1.PAR"]
+)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+def test_minc_afni_and_philips_as_nibabel_ships_them(name):
+    path = NIBABEL_DATA / name
+    if not path.exists():
+        pytest.skip("this nibabel comes without its test data")
+    opened = nib.load(path)
+    image = formats.read_image(path)
+    data = np.asarray(opened.dataobj, dtype=float)
+    expected = data if data.ndim == 3 else data.mean(axis=-1)
+    np.testing.assert_allclose(image.data, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(image.mm_from_ijk, opened.affine)
+
+
+def test_minc_with_time_first_is_refused():
+    path = NIBABEL_DATA / "minc1_4d.mnc"
+    if not path.exists():
+        pytest.skip("this nibabel comes without its test data")
+    with pytest.raises(InputError, match="volumes lie first"):
+        formats.read_image(path)
+
+
+def test_analyze_does_not_say_which_side_is_left(tmp_path):
+    path = tmp_path / "a.img"
+    nib.save(nib.AnalyzeImage(ramp(3, 4, 5), None), path)
+    with pytest.warns(MiregWarning, match="which side is left"):
+        formats.read_image(path)
+
+
+@pytest.mark.parametrize("dtype", ["i2", "u1", "i4", "f4", "f8"])
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_slope_and_intercept_are_applied(dtype, suffix, tmp_path):
+    image = nib.Nifti1Image(ramp(3, 4, 5, dtype=dtype), AFFINE)
+    image.header.set_slope_inter(0.25, -1000)
+    path = tmp_path / f"a{suffix}"
+    # nibabel would undo the scaling: put raw values under the header by hand.
+    header = image.header.copy()
+    header["vox_offset"] = 352
+    header["magic"] = b"n+1"
+    content = (
+        header.binaryblock
+        + b"\0" * 4
+        + image.get_fdata().astype(dtype).tobytes(order="F")
+    )
+    path.write_bytes(gzip.compress(content) if suffix == ".nii.gz" else content)
+    found = formats.read_image(path)
+    np.testing.assert_allclose(found.data, 0.25 * ramp(3, 4, 5) - 1000, rtol=1e-6)
+    np.testing.assert_allclose(found.data, nib.load(path).get_fdata(), rtol=1e-6)
+
+
+def test_a_slope_that_is_nan_or_zero_scales_nothing(tmp_path):
+    for slope in (np.nan, 0):
+        path = save(tmp_path / "a.nii", ramp(3, 4, 5))
+        content = bytearray(path.read_bytes())
+        content[112:116] = np.float32(slope).tobytes()
+        path.write_bytes(content)
+        np.testing.assert_array_equal(formats.read_image(path).data, ramp(3, 4, 5))
+
+
+def test_nan_and_infinite_are_no_data(tmp_path):
+    data = ramp(2, 3, 4, dtype=np.float32)
+    data[0, 0, :3] = np.nan, np.inf, -np.inf
+    found = formats.read_image(save(tmp_path / "a.nii", data)).data
+    assert np.isnan(found[0, 0, :3]).all()
+    np.testing.assert_array_equal(found[1], data[1])
+
+
+def test_which_volume(tmp_path):
+    data = np.random.default_rng(0).integers(0, 99, (4, 3, 5, 6)).astype(np.int16)
+    for suffix in (".nii", ".nii.gz"):
+        path = save(tmp_path / f"a{suffix}", data)
+        with pytest.warns(MiregWarning, match="6 volumes; their mean is used"):
+            mean = formats.read_image(path)
+        np.testing.assert_allclose(mean.data, data.mean(axis=-1), rtol=1e-6)
+        same = formats.read_image(path, "mean")
+        np.testing.assert_array_equal(same.data, mean.data)
+        median = formats.read_image(path, "median")
+        np.testing.assert_allclose(median.data, np.median(data, axis=-1))
+        np.testing.assert_array_equal(formats.read_image(path, 5).data, data[..., 5])
+        for wrong in (6, -1):
+            with pytest.raises(InputError, match=f"no volume {wrong}; it has .*0 to 5"):
+                formats.read_image(path, wrong)
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 5, 1), (3, 4, 5, 1, 1)])
+def test_one_volume_of_four_dimensions_is_just_that(shape, tmp_path):
+    path = save(tmp_path / "a.nii", ramp(*shape))
+    np.testing.assert_array_equal(formats.read_image(path).data, ramp(3, 4, 5))
+
+
+def test_from_nibabel_without_a_file():
+    with pytest.raises(InputError, match="the image: the image is constant"):
+        formats.from_nibabel(nib.Nifti1Image(np.zeros((2, 2, 2)), AFFINE))
+    with pytest.raises(InputError, match="no affine"):
+        formats.from_nibabel(nib.Nifti1Image(ramp(2, 2, 2), None))
+    found = formats.from_nibabel(nib.Nifti1Image(ramp(2, 3, 4), AFFINE))
+    np.testing.assert_array_equal(found.data, ramp(2, 3, 4))
+
+
+def colour(tmp_path):
+    rgb = np.zeros((3, 4, 5), [("R", "u1"), ("G", "u1"), ("B", "u1")])
+    return save(tmp_path / "rgb.nii", rgb)
+
+
+def cut(tmp_path):
+    noise = np.random.default_rng(0).normal(size=(20, 20, 20))
+    path = save(tmp_path / "cut.nii.gz", noise)
+    path.write_bytes(path.read_bytes()[:5000])
+    return path
+
+
+def cut_plain(tmp_path):
+    path = save(tmp_path / "cut.nii", ramp(9, 9, 9))
+    path.write_bytes(path.read_bytes()[:800])
+    return path
+
+
+def text(tmp_path):
+    (tmp_path / "a.nii").write_text("this is no image")
+    return tmp_path / "a.nii"
+
+
+def nothing(tmp_path):
+    (tmp_path / "a.nii.gz").touch()
+    return tmp_path / "a.nii.gz"
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda d: d / "gone.nii", "there is no such file"),
+        (lambda d: d, "this is a folder"),
+        (text, "cannot be read as an image"),
+        (nothing, "cannot be read as an image"),
+        (cut, "cut short"),
+        (cut_plain, "cut short"),
+        (colour, "RGB"),
+        (lambda d: save(d / "a.nii", ramp(3, 4, 5, dtype="c8")), "complex"),
+        (lambda d: save(d / "a.nii", ramp(30, 4)), "2-D image"),
+        (lambda d: save(d / "a.nii", ramp(2, 2, 2, 2, 3)), "5-D image"),
+        (lambda d: save(d / "a.nii", np.ones((2, 2, 2))), "constant, every voxel is 1"),
+        (lambda d: save(d / "a.nii", np.full((2, 2, 2), np.nan)), "every voxel is NaN"),
+    ],
+)
+def test_what_cannot_be_registered_is_refused_in_one_line(make, says, tmp_path):
+    path = make(tmp_path)
+    with pytest.raises(InputError, match=says) as caught:
+        formats.read_image(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_headers_that_disagree_are_told(tmp_path):
+    image = nib.Nifti1Image(ramp(3, 4, 5), AFFINE)
+    other = AFFINE.copy()
+    other[0, 3] += 7
+    image.set_sform(AFFINE, 2)
+    image.set_qform(other, 1)
+    nib.save(image, tmp_path / "a.nii")
+    with pytest.warns(MiregWarning, match="up to 7 mm apart; the sform is used"):
+        found = formats.read_image(tmp_path / "a.nii")
+    np.testing.assert_allclose(found.mm_from_ijk, AFFINE)
+
+
+def test_headers_that_say_nothing_are_told(tmp_path):
+    path = save(tmp_path / "a.nii", ramp(3, 4, 5))
+    content = bytearray(path.read_bytes())
+    content[252:256] = bytes(4)  # qform_code, sform_code
+    path.write_bytes(content)
+    with pytest.warns(MiregWarning, match="does not say where the image is"):
+        formats.read_image(path)
+
+
+def test_a_good_header_gives_no_warning(tmp_path):
+    image = nib.Nifti1Image(ramp(3, 4, 5), AFFINE)
+    image.set_qform(AFFINE, 1)
+    nib.save(image, tmp_path / "a.nii")
+    formats.read_image(tmp_path / "a.nii")  # warnings are errors here
+
+
+def test_a_sheared_sform_is_read_as_it_is(tmp_path):
+    sheared = AFFINE.copy()
+    sheared[1, 2] = 3 * np.tan(np.deg2rad(13.5))
+    found = formats.read_image(save(tmp_path / "a.nii", ramp(3, 4, 5), sheared))
+    np.testing.assert_allclose(found.mm_from_ijk, sheared, rtol=1e-6)
+
+
+def test_masks(tmp_path):
+    mask = formats.read_mask(save(tmp_path / "a.nii", np.ones((2, 2, 2))))
+    assert (mask.data == 1).all()
+    with pytest.raises(InputError, match="the mask is empty"):
+        formats.read_mask(save(tmp_path / "b.nii", np.zeros((2, 2, 2))))
+
+
+def test_a_grid_is_read_without_its_voxels(tmp_path):
+    path = cut(tmp_path)
+    grid = formats.read_grid(path)
+    assert grid.shape == (20, 20, 20)
+    np.testing.assert_allclose(grid.mm_from_ijk, AFFINE)
+
+
+def test_sha256(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc" * 1_000_000)
+    expected = hashlib.sha256(b"abc" * 1_000_000).hexdigest()
+    assert formats.sha256(tmp_path / "a") == expected
+
+
+# --- writing ----------------------------------------------------------------
+
+
+def scaled(path, dtype, slope, inter):
+    """Write a small file with raw values 0, 1, 2 ... under a scaling; open it."""
+    image = nib.Nifti1Image(np.zeros((3, 4, 5), dtype), AFFINE)
+    image.header.set_slope_inter(slope, inter)
+    nib.save(image, path)
+    return nib.load(path)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "low", "high"),
+    [("u1", 0, 255), ("i2", -32768, 32767), ("u2", 0, 65535), ("i4", -(2**31), None)],
+)
+def test_overshoot_is_clipped_never_wrapped(dtype, low, high, tmp_path):
+    template = nib.Nifti1Image(np.zeros((1, 1, 1), dtype), np.eye(4))
+    image = Image(np.reshape([-1e12, 1.4, 1.6, 1e12, np.nan], (5, 1, 1)), AFFINE)
+    formats.write_image(tmp_path / "a.nii.gz", image, template=template)
+    back = nib.load(tmp_path / "a.nii.gz")
+    assert back.get_data_dtype() == np.dtype(dtype)
+    high = high if high is not None else 2**31 - 1
+    assert np.asarray(back.dataobj).ravel().tolist() == [low, 1, 2, high, 0]
+
+
+def test_int64_is_clipped_too(tmp_path):
+    template = nib.Nifti1Image(np.zeros((1, 1, 1), "i8"), np.eye(4), dtype="i8")
+    image = Image(np.reshape([-1e20, 7, 1e20], (3, 1, 1)), AFFINE)
+    formats.write_image(tmp_path / "a.nii", image, template=template)
+    back = np.asarray(nib.load(tmp_path / "a.nii").dataobj).ravel()
+    assert back[0] == -(2**63)
+    assert back[1] == 7
+    assert back[2] > 2**62
+
+
+def test_scaling_and_header_are_kept(tmp_path):
+    path = tmp_path / "in.nii"
+    image = nib.Nifti1Image(ramp(3, 4, 5, 2), AFFINE)
+    image.header.set_zooms((2, 2.5, 3, 1.75))
+    image.header.set_xyzt_units("mm", "sec")
+    image.header["descrip"] = b"BOLD run 1"
+    image.header["slice_code"] = 3
+    nib.save(image, path)
+    content = bytearray(path.read_bytes())
+    content[112:120] = np.float32([0.5, -100]).tobytes()
+    path.write_bytes(content)
+    opened = nib.load(path)
+    volumes = list(formats.read_volumes(opened))
+    formats.write_image(tmp_path / "out.nii.gz", volumes, template=opened)
+    back = nib.load(tmp_path / "out.nii.gz")
+    assert back.shape == (3, 4, 5, 2)
+    assert back.get_data_dtype() == np.int16
+    assert (back.dataobj.slope, back.dataobj.inter) == (0.5, -100)
+    np.testing.assert_array_equal(back.dataobj.get_unscaled(), ramp(3, 4, 5, 2))
+    assert back.header.get_zooms()[3] == 1.75
+    assert back.header.get_xyzt_units() == ("mm", "sec")
+    assert back.header["descrip"].item() == b"BOLD run 1"
+    assert back.header["slice_code"] == 0  # slices have another order on a new grid
+    np.testing.assert_allclose(back.get_sform(), AFFINE)
+    np.testing.assert_allclose(back.get_qform(), AFFINE, atol=1e-5)
+    assert (back.header["sform_code"], back.header["qform_code"]) == (2, 2)
+
+
+def test_a_sheared_grid_has_no_qform(tmp_path):
+    sheared = AFFINE.copy()
+    sheared[1, 2] = 0.7
+    formats.write_image(tmp_path / "a.nii", Image(np.zeros((9, 9, 9)), sheared))
+    back = nib.load(tmp_path / "a.nii")
+    assert back.header["qform_code"] == 0
+    np.testing.assert_allclose(back.affine, sheared, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [nib.MGHImage, nib.Nifti2Image, nib.Nifti1Pair])
+def test_other_formats_as_template(kind, tmp_path):
+    template = kind(ramp(3, 4, 5), AFFINE)
+    image = formats.from_nibabel(template)
+    formats.write_image(tmp_path / "a.nii.gz", image, template=template)
+    back = nib.load(tmp_path / "a.nii.gz")
+    assert isinstance(back, nib.Nifti2Image) == (kind is nib.Nifti2Image)
+    assert back.get_data_dtype() == np.int16
+    np.testing.assert_array_equal(np.asarray(back.dataobj), ramp(3, 4, 5))
+
+
+def test_the_same_image_gives_the_same_bytes(tmp_path):
+    image = Image(ramp(3, 4, 5), AFFINE)
+    for name in ("a.nii.gz", "b.nii.gz"):
+        formats.write_image(tmp_path / name, image)
+    assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
+
+
+def test_written_files_are_read_by_simpleitk(tmp_path):
+    formats.write_image(tmp_path / "a.nii.gz", Image(ramp(3, 4, 5), AFFINE))
+    back = sitk.ReadImage(str(tmp_path / "a.nii.gz"))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(back).T, ramp(3, 4, 5))
+    lps = back.TransformIndexToPhysicalPoint((2, 3, 4))
+    ras = AFFINE @ [2, 3, 4, 1]
+    np.testing.assert_allclose(lps, [-ras[0], -ras[1], ras[2]], rtol=1e-6)
+
+
+def test_nothing_is_left_when_writing_fails(tmp_path):
+    def two():
+        yield Image(ramp(2, 2, 2), AFFINE)
+        raise KeyboardInterrupt
+
+    template = nib.Nifti1Image(ramp(2, 2, 2, 2), AFFINE)
+    with pytest.raises(KeyboardInterrupt):
+        formats.write_image(tmp_path / "a.nii", two(), template=template)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_are_not_replaced_unless_forced(tmp_path):
+    path = tmp_path / "a.tfm"
+    path.write_text("mine")
+    with pytest.raises(InputError, match="exists already"):
+        formats.write_itk(path, np.eye(4))
+    assert path.read_text() == "mine"
+    formats.write_itk(path, np.eye(4), force=True)
+    assert path.read_text().startswith("#Insight")
+    with pytest.raises(InputError, match="no such folder"):
+        formats.write_itk(tmp_path / "gone" / "a.tfm", np.eye(4))
+    with pytest.raises(InputError, match=r"\.nii or \.nii\.gz"):
+        formats.write_image(tmp_path / "a.img", Image(ramp(2, 2, 2), AFFINE))
+
+
+def test_fill_values_that_do_not_fit_are_refused(tmp_path):
+    opened = scaled(tmp_path / "a.nii", "u1", 1, 0)
+    formats.check_fill(255, opened)
+    for wrong in (-1, 256, np.nan):
+        with pytest.raises(InputError, match="cannot hold the fill value"):
+            formats.check_fill(wrong, opened)
+    formats.check_fill(np.nan, nib.Nifti1Image(np.zeros((2, 2, 2)), AFFINE))
+
+
+def test_labels_that_would_be_rounded_are_refused():
+    opened = nib.Nifti1Image(np.full((2, 2, 2), 2**24 + 1, "i4"), AFFINE)
+    with pytest.raises(InputError, match="would be rounded"):
+        list(formats.read_volumes(opened, exact=True))
+
+
+# --- transforms -------------------------------------------------------------
+
+
+def flip(points):
+    return np.asarray(points) * [-1, -1, 1]
+
+
+def test_simpleitk_agrees_on_points(tmp_path):
+    formats.write_itk(tmp_path / "a.tfm", POSE)
+    read = sitk.ReadTransform(str(tmp_path / "a.tfm"))
+    for point in HEAD_BOX:
+        found = flip(read.TransformPoint(flip(point)))
+        np.testing.assert_allclose(found, POSE.apply(point), rtol=0, atol=1e-12)
+
+
+def test_every_digit_comes_back(tmp_path):
+    formats.write_itk(tmp_path / "a.tfm", POSE)
+    back = formats.read_transform(tmp_path / "a.tfm")
+    np.testing.assert_array_equal(back, POSE.matrix)
+
+
+def itk_transforms():
+    """Give one of each kind that ITK writes, turned about a centre."""
+    centre, shift = (10.0, -20, 30), (1.0, 2, 3)
+    affine = sitk.AffineTransform(3)
+    affine.SetMatrix((1.1, 0.1, 0, -0.2, 0.9, 0.05, 0.02, 0, 1.2))
+    euler = sitk.Euler3DTransform()
+    euler.SetRotation(0.3, -0.5, 0.7)
+    zyx = sitk.Euler3DTransform()
+    zyx.SetComputeZYX(True)
+    zyx.SetRotation(0.3, -0.5, 0.7)
+    versor = sitk.VersorRigid3DTransform()
+    versor.SetRotation((0.3, -0.5, 0.7), 2.5)
+    for transform in (affine, euler, zyx, versor):
+        transform.SetCenter(centre)
+        transform.SetTranslation(shift)
+        yield transform
+
+
+@pytest.mark.parametrize("transform", list(itk_transforms()), ids=lambda t: t.GetName())
+def test_what_itk_writes_is_read(transform, tmp_path):
+    path = tmp_path / "a.tfm"
+    sitk.WriteTransform(transform, str(path))
+    matrix = formats.read_transform(path)
+    for point in HEAD_BOX:
+        expected = flip(transform.TransformPoint(flip(point)))
+        found = matrix[:3, :3] @ point + matrix[:3, 3]
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
+
+
+def test_the_name_that_ants_gives_an_affine_is_read(tmp_path):
+    text = formats.itk_text(POSE)
+    renamed = text.replace("AffineTransform", "MatrixOffsetTransformBase")
+    (tmp_path / "a.txt").write_text(renamed)
+    back = formats.read_transform(tmp_path / "a.txt")
+    np.testing.assert_array_equal(back, POSE.matrix)
+
+
+@pytest.mark.parametrize("delimiter", [" ", ",", "\t"])
+def test_four_rows_of_text(delimiter, tmp_path):
+    np.savetxt(
+        tmp_path / "a.txt", POSE.matrix, fmt="%.17g", delimiter=delimiter, header="RAS"
+    )
+    back = formats.read_transform(tmp_path / "a.txt")
+    np.testing.assert_array_equal(back, POSE.matrix)
+
+
+ITK = formats.itk_text(np.eye(4))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("a.tfm", ITK + ITK, "composite"),
+        ("a.tfm", ITK.replace("Affine", "Composite"), "composite"),
+        ("a.tfm", ITK.replace("Affine", "DisplacementField"), "not read"),
+        ("a.tfm", ITK.replace("3_3", "2_2"), "not read"),
+        ("a.tfm", ITK.replace("Parameters: 1 ", "Parameters: "), "damaged"),
+        ("a.tfm", ITK.replace("Parameters: 1 ", "Parameters: one "), "not numbers"),
+        ("a.tfm", ITK.replace("Parameters: 1 ", "Parameters: 0 "), "singular"),
+        ("a.tfm", ITK.replace("Parameters: 1 ", "Parameters: nan "), "finite"),
+        ("a.txt", "1 0 0 0\n0 1 0 0\n0 0 1 0\n", "four rows"),
+        ("a.txt", "hello\n", "four rows"),
+        ("a.txt", "", "four rows"),
+        ("a.txt", "1 0 0 0\n0 1 0 0\n0 0 1 0\n1 0 0 1\n", "last row"),
+        ("a.mat", "1 0 0 0\n0 1 0 0\n0 0 1 0\n0 0 0 1\n", "FSL"),
+        ("a.h5", "\x89HDF\n", "not a text file"),
+    ],
+)
+def test_other_transform_files_are_refused(name, content, says, tmp_path):
+    path = tmp_path / name
+    path.write_bytes(content.encode("latin-1"))
+    with pytest.raises(InputError, match=says) as caught:
+        formats.read_transform(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_transform_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no such file"):
+        formats.read_transform(tmp_path / "a.tfm")
+
+
+def test_only_maps_of_space_are_written():
+    with pytest.raises(InputError, match=r"shape \(4, 4\)"):
+        formats.itk_text(np.eye(3))
