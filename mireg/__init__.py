@@ -1,3 +1,69 @@
-"""Rigid registration of medical images of different contrast."""
+"""Rigid registration of medical images of different contrast.
+
+The whole method is on one page, ``mireg/register.py``. Names are loaded when they
+are first used, so that ``mireg --help`` does not wait for the compiler.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import types
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .errors import InputError, MiregError, MiregWarning
+    from .formats import read_image, read_transform, write_image, write_itk
+    from .image import Image
+    from .register import Registration, register
+    from .resample import resample
+    from .settings import Settings
+    from .transform import RigidTransform
 
 __version__ = "0.1.0"
+
+_HOME = {
+    "Image": "image",
+    "InputError": "errors",
+    "MiregError": "errors",
+    "MiregWarning": "errors",
+    "Registration": "register",
+    "RigidTransform": "transform",
+    "Settings": "settings",
+    "read_image": "formats",
+    "read_transform": "formats",
+    "register": "register",
+    "resample": "resample",
+    "write_image": "formats",
+    "write_itk": "formats",
+}
+
+__all__ = [
+    "Image",
+    "InputError",
+    "MiregError",
+    "MiregWarning",
+    "Registration",
+    "RigidTransform",
+    "Settings",
+    "read_image",
+    "read_transform",
+    "register",
+    "resample",
+    "write_image",
+    "write_itk",
+]
+
+
+class _Package(types.ModuleType):
+    """A package whose functions win over the modules of the same name."""
+
+    def __getattribute__(self, name: str) -> object:
+        """Load a public name from its room when it is first used."""
+        home = types.ModuleType.__getattribute__(self, "_HOME").get(name)
+        if home is not None:
+            return getattr(importlib.import_module(f"mireg.{home}"), name)
+        return types.ModuleType.__getattribute__(self, name)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -27,7 +27,7 @@ _MOST_VOXELS = 300_000
 _SHADING = 0.22
 
 #: Most places in the lattice over the foreground.
-_MOST_PLACES = 60
+_MOST_PLACES = 24
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ from .threads import shared
 FloatArray = npt.NDArray[np.float64]
 
 #: Rounds of the search: grey levels, samples, and how many poses survive.
-_ROUNDS = ((12, 800, 4000), (16, 3000, 200))
+_ROUNDS = ((12, 600, 3000), (16, 3000, 200))
 
 #: Poses in one share of the work.
 _SHARE = 256

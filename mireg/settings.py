@@ -45,7 +45,7 @@ class Settings:
     bins: int = 32
     samples: int = 100_000
     orientations: int = 2000
-    candidates: int = 12
+    candidates: int = 10
     seed: int = 0
     threads: int | None = None
 
