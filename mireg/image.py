@@ -84,7 +84,7 @@ class Image:
         return _mapped(np.linalg.inv(self.mm_from_ijk), points)
 
 
-def _mapped(matrix: FloatArray, points: npt.ArrayLike) -> FloatArray:
+def _mapped(matrix: npt.NDArray[np.floating], points: npt.ArrayLike) -> FloatArray:
     """Map points, shape (..., 3), by an affine."""
     # einsum, not @: for three columns BLAS wakes all its threads for nothing.
     turned = np.einsum("ij,...j->...i", matrix[:3, :3], np.asarray(points, float))

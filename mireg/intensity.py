@@ -45,9 +45,7 @@ class GreyScale:
     ends: tuple[float, float]
     levels: FloatArray
 
-    def is_foreground(
-        self, data: npt.NDArray[np.float32]
-    ) -> npt.NDArray[np.bool_]:
+    def is_foreground(self, data: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
         """Tell where `data` shows anatomy; False where there is no data."""
         clipped = np.clip(data, self.low, self.high)
         return np.abs(clipped - self.background) > self.threshold
@@ -101,7 +99,7 @@ def grey_scale(image: Image, equalise: float = 0.5) -> GreyScale:
     background = float(np.median(edges)) if edges.size else float(low)
     contrast = np.abs(np.clip(values, low, high) - background)
     top = np.percentile(contrast[contrast > 0], 99)
-    threshold = float(threshold_otsu(np.minimum(contrast, top), nbins=256))
+    threshold = float(threshold_otsu(np.minimum(contrast, top), nbins=256))  # type: ignore[no-untyped-call]
     anatomy = values[contrast > threshold]
     inner = np.percentile(anatomy, np.linspace(0.5, 99.5, 100))
     ends = float(min(background, inner[0])), float(max(background, inner[-1]))

@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+
 @njit(cache=True, nogil=True, inline="always")
 def _fade(x, last):
     """Weight of a sample near the ends of an axis, and its slope.
@@ -46,9 +47,7 @@ def joint_histogram(points, fixed_bin, memory, shape, strides, matrix, seen, out
         y = m10 * p + m11 * q + m12 * r + m13
         z = m20 * p + m21 * q + m22 * r + m23
         seen[s, 4] = 0
-        if not (
-            -0.5 < x < nx + 0.5 and -0.5 < y < ny + 0.5 and -0.5 < z < nz + 0.5
-        ):
+        if not (-0.5 < x < nx + 0.5 and -0.5 < y < ny + 0.5 and -0.5 < z < nz + 0.5):
             continue
         i, j, k = int(x + 1.0) - 1, int(y + 1.0) - 1, int(z + 1.0) - 1
         weight = 1.0
@@ -237,9 +236,7 @@ def downsample(memory, shape, strides, factors, limits, start, out):
                 for x in range(x0, x1):
                     for y in range(y0, y1):
                         for z in range(z0, z1):
-                            v = memory[
-                                x * strides[0] + y * strides[1] + z * strides[2]
-                            ]
+                            v = memory[x * strides[0] + y * strides[1] + z * strides[2]]
                             if v == v:
                                 total += min(max(v, low), high)
                                 n += 1

@@ -132,7 +132,7 @@ def pyramid(fixed: Scan, moving: Scan, threads: int = 1) -> list[Pair]:
         smooth = images
         if pairs:
             smooth = shared(partial(_smooth, size_mm=size), images, threads)
-        pairs.append(Pair(size, *smooth, below=len(pairs)))
+        pairs.append(Pair(size, smooth[0], smooth[1], len(pairs)))
     return pairs[::-1]
 
 
@@ -190,7 +190,7 @@ def level(
         origin=origin,
         fixed_grey=fixed.grey.apply(intensity, threads),
         moving_grey=moving_grey,
-        moving_ijk_from_mm=np.linalg.inv(image.mm_from_ijk),
+        moving_ijk_from_mm=np.linalg.inv(image.mm_from_ijk).astype(np.float64),
         n_bins=min(settings.bins, round(len(points) ** (1 / 3))),
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,7 +10,7 @@ from scipy.optimize import minimize
 
 from .pyramid import Level
 from .similarity import METRIC, joint_histogram, mutual_information, score_gradient
-from .transform import RigidTransform, rotation_and_derivative
+from .transform import rotation_and_derivative
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -209,7 +209,7 @@ def _starts(
 ) -> list[FloatArray]:
     """Turn the user's wish into poses to refine."""
     if isinstance(init, RigidTransform):
-        return [np.linalg.inv(init.matrix) if swapped else init.matrix]
+        return [init.inverse().matrix if swapped else init.matrix]
     header = np.eye(4)
     if init == "header":
         return [header]

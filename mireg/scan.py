@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from .intensity import GreyScale, grey_scale
 from .threads import shared
 
 FloatArray = npt.NDArray[np.float64]
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 #: Voxels along each axis, in the geometric mean, of the coarse view of an image.
 _COARSE_VOXELS = 40
@@ -127,7 +129,7 @@ def scan(image: Image, mask: Image | None = None, threads: int = 1) -> Scan:
     near = ndimage.uniform_filter(
         np.float32(foreground), 2 * reach.astype(int) + 1, mode="constant"
     )
-    region = Image(np.float32(near > 0.02), coarse.mm_from_ijk)
+    region = Image((near > 0.02).astype(np.float32), coarse.mm_from_ijk)
     return Scan(image, grey, anatomy, region, coarse, mask)
 
 
@@ -160,12 +162,12 @@ def flatten(scan: Scan) -> Scan:
     # Far from the foreground the shading fades to one.
     shading = (blur(contrast / mean) + 0.02) / (blur(np.float32(foreground)) + 0.02)
     shading = np.maximum(shading, 0.1)
-    flat = replace(scan, shading=Image(shading, coarse.mm_from_ijk))
+    field_image = Image(shading, coarse.mm_from_ijk)
     thin = _thinned(scan.image)
-    field = interpolate(flat.shading, voxel_centres(thin)).reshape(thin.shape)
+    field = interpolate(field_image, voxel_centres(thin)).reshape(thin.shape)
     contrast = np.clip(thin.data, grey.low, grey.high) - grey.background
     even = Image(grey.background + contrast / field, thin.mm_from_ijk)
-    return replace(flat, grey=grey_scale(even))
+    return replace(scan, shading=field_image, grey=grey_scale(even))
 
 
 def _thinned(image: Image) -> Image:
@@ -198,7 +200,7 @@ def in_mask(mask: Image, points: FloatArray) -> npt.NDArray[np.bool_]:
     """Tell which points, shape (n, 3) in RAS+ mm, lie in a mask's voxels above 0.5."""
     # The nudge decides ties the same way at any pose.
     ijk = np.floor(mask.to_ijk(points) + 0.5 + 1e-6).astype(int)
-    inside = ((ijk >= 0) & (ijk < mask.shape)).all(axis=1)
+    inside = np.asarray(((ijk >= 0) & (ijk < mask.shape)).all(axis=1))
     inside[inside] = mask.data[tuple(ijk[inside].T)] > 0.5
     return inside
 
@@ -271,8 +273,8 @@ def downsample(
 
 
 def flat_volume(
-    data: npt.NDArray[np.generic],
-) -> tuple[npt.NDArray[np.generic], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    data: npt.NDArray[Scalar],
+) -> tuple[npt.NDArray[Scalar], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return a volume as flat memory, shape, and strides in elements.
 
     Kernels take volumes this way: one compiled loop serves every memory order.

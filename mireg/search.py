@@ -86,7 +86,7 @@ class CountingLevel:
     points: npt.NDArray[np.float32]
     origin: FloatArray
     fixed_bin: npt.NDArray[np.uint8]
-    moving: tuple[npt.NDArray[np.uint8], FloatArray, FloatArray]
+    moving: tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.NDArray[np.int64]]
     moving_ijk_from_mm: FloatArray
 
 
@@ -224,7 +224,9 @@ def candidates(
     angle = (8 * np.pi**2 / orientations) ** (1 / 3) / 2
     length = max(level.size_mm, angle * fixed.radius)
     for _ in range(6):
-        pool, scores = _step(counting, pool, scores, fixed.centre, angle, length, threads)
+        pool, scores = _step(
+            counting, pool, scores, fixed.centre, angle, length, threads
+        )
         angle, length = angle * 0.7, length * 0.7
     order = np.argsort(-scores, kind="stable")
     return distinct(pool[order], fixed, keep)

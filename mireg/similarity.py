@@ -162,7 +162,7 @@ def joint_histogram(
         )
         return out
 
-    return sum(shared(histogram_of, _shares(level), threads)), seen
+    return _joined(shared(histogram_of, _shares(level), threads)), seen
 
 
 def score_gradient(
@@ -201,10 +201,18 @@ def score_gradient(
         )
         return out
 
-    return sum(shared(gradient_of, _shares(level), threads))
+    return _joined(shared(gradient_of, _shares(level), threads))
 
 
 def _shares(level: Level) -> list[slice]:
     """Cut the samples into shares of fixed size."""
     n = len(level.points)
     return [slice(i, min(i + _SHARE, n)) for i in range(0, n, _SHARE)]
+
+
+def _joined(parts: list[FloatArray]) -> FloatArray:
+    """Add up what the shares gave, in their order."""
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total

@@ -19,9 +19,7 @@ def pose_error_mm(
     return a.max_displacement(points, b)
 
 
-def assert_close_pose(
-    found: npt.ArrayLike, truth: npt.ArrayLike, *, mm: float
-) -> None:
+def assert_close_pose(found: npt.ArrayLike, truth: npt.ArrayLike, *, mm: float) -> None:
     """Fail if two rigid matrices differ by more than `mm` at a head's corners."""
     error = pose_error_mm(found, truth)
     assert error <= mm, f"poses differ by {error:.3g} mm, allowed are {mm:g} mm"

@@ -8,5 +8,5 @@ import pytest
 
 @pytest.fixture
 def rng() -> np.random.Generator:
-    """A fresh generator with a fixed seed for each test."""
+    """Return a fresh generator with a fixed seed for each test."""
     return np.random.default_rng(0)

@@ -1,4 +1,3 @@
-# ruff: noqa: D103, the names of tests are sentences
 """The command line as its users meet it: files, words, exit codes."""
 
 from __future__ import annotations

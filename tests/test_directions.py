@@ -1,4 +1,3 @@
-# ruff: noqa: D103, the names of tests are sentences
 """Directions worked out by hand: in every orientation and file the same."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-# ruff: noqa: D103, the names of tests are sentences
 """Images and transforms from and to files; other programs have the second word."""
 
 from __future__ import annotations

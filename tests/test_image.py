@@ -1,4 +1,3 @@
-# ruff: noqa: D103, the names of tests are sentences
 """The record of one scan: what it keeps, and what it refuses."""
 
 from __future__ import annotations

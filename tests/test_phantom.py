@@ -1,7 +1,5 @@
 """The synthetic head: the same for everyone, lopsided, and where it says it is."""
 
-# ruff: noqa: D103 (the name of a test says what it holds)
-
 from __future__ import annotations
 
 import json

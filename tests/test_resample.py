@@ -1,4 +1,3 @@
-# ruff: noqa: D103, the names of tests are sentences
 """Resampling against twins, scipy, SimpleITK and answers worked out by hand."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-# ruff: noqa: D103, the names of tests are sentences
 """Rigid transforms: the algebra, the edges, the refusals."""
 
 from __future__ import annotations
