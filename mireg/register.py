@@ -131,11 +131,9 @@ def register(
     >>> five_mm_right = np.eye(4)
     >>> five_mm_right[0, 3] = 5
     >>> moving = Image(3 - fixed.data, five_mm_right)
-    >>> register(fixed, moving, init="header").moving_from_fixed.round(1)
-    array([[ 1.,  0.,  0.,  5.],
-           [ 0.,  1.,  0.,  0.],
-           [ 0.,  0.,  1.,  0.],
-           [ 0.,  0.,  0.,  1.]])
+    >>> found = register(fixed, moving, init="header").moving_from_fixed
+    >>> bool(np.abs(found - five_mm_right).max() < 0.2)
+    True
     """
     settings = settings or Settings()
     threads = settings.threads or _threads.available()
