@@ -100,8 +100,6 @@ def refine(
     # Motions happen about the middle of the samples: fixed_from_middle moves there.
     fixed_from_middle = np.eye(4)
     fixed_from_middle[:3, 3] = level.origin + middle
-    middle_from_points = np.eye(4)
-    middle_from_points[:3, 3] = -middle
     moving_ijk_from_middle = (
         level.moving_ijk_from_mm @ moving_from_fixed @ fixed_from_middle
     )[:3, :3]

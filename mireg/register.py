@@ -241,13 +241,12 @@ def _best_fits(
     anatomy: Anatomy,
     metric: str,
     threads: int,
-    tolerance: float = 1e-5,
 ) -> list[Fit]:
     """Refine poses at one level; the best first, near twins dropped."""
     one_each = len(poses) >= threads
     fits = shared(
         lambda pose: refine(
-            at, pose, metric, 1 if one_each else threads, tolerance=tolerance
+            at, pose, metric, 1 if one_each else threads, tolerance=1e-5
         ),
         poses,
         threads if one_each else 1,
