@@ -350,8 +350,10 @@ def test_a_chain_is_given_in_the_order_in_which_the_image_travels():
     inside = twice > 0
     assert inside.sum() >= 6
     np.testing.assert_array_equal(found[inside], twice[inside])
-    other = apply("-t", "turn.tfm", "-t", "right.tfm", out="other.nii.gz")
+    other = apply("-t", "turn.tfm", "right.tfm", out="other.nii.gz")
     assert (other != found).any()
+    both = apply("--transform", "right.tfm", "turn.tfm", out="both.nii.gz")
+    np.testing.assert_array_equal(both, found)
 
 
 def test_four_dimensions_move_volume_by_volume(steps):

@@ -1,0 +1,170 @@
+# ruff: noqa: PLC0415
+# (imports inside commands keep --help fast; click wants a bare \b)
+# nibabel has no types:
+# mypy: disallow-untyped-calls=False
+"""What the commands share: options, checks before the work, and what is told."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import click
+
+from ..errors import InputError, MiregWarning
+
+if TYPE_CHECKING:
+    from ..formats import VolumeChoice
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_SUFFIXES = (
+    *(".nii.gz", ".nii", ".img.gz", ".img", ".hdr", ".mgz", ".mgh", ".mnc"),
+    *(".par", ".rec", ".head", ".brik.gz", ".brik"),
+)
+
+
+def read_volume_choice(
+    _context: Any, _option: Any, value: str | None
+) -> VolumeChoice | None:
+    """Read a volume's number, mean or median."""
+    if value is None or value in ("mean", "median"):
+        return cast("VolumeChoice | None", value)
+    try:
+        return int(value)
+    except ValueError as error:
+        raise click.BadParameter(
+            f"{value!r} is not a volume's number, mean or median"
+        ) from error
+
+
+def resampling_options(command: Command) -> Command:
+    """Add the options of the commands that write a resampled image."""
+    for add in (
+        click.option("--quiet", "-q", is_flag=True, help="Say nothing but errors."),
+        click.option("--force", is_flag=True, help="Replace files that exist."),
+        click.option(
+            "--threads",
+            type=click.IntRange(min=1),
+            help="Threads to use [all processors]; the result is the same.",
+        ),
+        click.option(
+            "--fill",
+            type=float,
+            metavar="VALUE",
+            help="Value outside MOVING [0; for images with values below 0, such as "
+            "CT, what MOVING has at its borders].",
+        ),
+        click.option(
+            "--interpolation",
+            type=click.Choice(["linear", "nearest", "cubic"]),
+            default="linear",
+            show_default=True,
+            help="How to read between voxels; nearest is for labels.",
+        ),
+    ):
+        command = add(command)
+    return command
+
+
+# --- before the work --------------------------------------------------------
+
+
+def stem(path: Path) -> str:
+    """Name of an image file without what says its format."""
+    for suffix in _SUFFIXES:
+        if path.name.lower().endswith(suffix):
+            return path.name[: -len(suffix)]
+    return path.stem
+
+
+def check_outputs(
+    outputs: Sequence[Path], inputs: Sequence[Path], *, force: bool
+) -> None:
+    """Refuse, before the work starts, what could not be written after it."""
+    from ..formats import check_new
+
+    for output in outputs:
+        if any(output.resolve() == path.resolve() for path in inputs):
+            raise InputError(f"{output}: this is an input; choose another output")
+        check_new(output, force=force)
+
+
+def check_folder(folder: Path, files: Sequence[Path], *, force: bool) -> None:
+    """Refuse a folder that cannot be made or holds files of these names."""
+    if folder.exists():
+        if not folder.is_dir():
+            raise InputError(f"{folder}: not a folder; choose another with -o")
+        check_outputs(files, [], force=force)
+    elif not folder.absolute().parent.is_dir():
+        raise InputError(f"{folder.parent}: there is no such folder; make it first")
+
+
+# --- what is told -----------------------------------------------------------
+
+
+def tell(message: str, *, quiet: bool) -> None:
+    """Talk on stderr."""
+    if not quiet:
+        click.echo(message, err=True)
+
+
+@contextmanager
+def notes_told(*, quiet: bool) -> Iterator[list[str]]:
+    """Collect what is odd about the inputs, and tell it."""
+    # nibabel mends headers aloud; what matters is told in our own words.
+    logging.getLogger("nibabel.global").setLevel(logging.CRITICAL + 1)
+    notes: list[str] = []
+    show_others = warnings.showwarning
+
+    def take(message: Any, category: Any, *where: Any, **more: Any) -> None:
+        if not issubclass(category, MiregWarning):
+            show_others(message, category, *where, **more)
+            return
+        notes.append(str(message))
+        tell(f"mireg: note: {message}", quiet=quiet)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", MiregWarning)
+        warnings.showwarning = take
+        yield notes
+
+
+@contextmanager
+def progress_bar(*, quiet: bool) -> Iterator[Callable[[str, float], None]]:
+    """Show one line on stderr while working, if that is a terminal."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda _stage, _done: None
+        return
+
+    def show(stage: str, done: float) -> None:
+        bar = "#" * round(24 * done)
+        click.echo(f"\r[{bar:24}] {stage:24}", err=True, nl=False)
+
+    try:
+        yield show
+    finally:
+        click.echo("\r" + " " * 52 + "\r", err=True, nl=False)
+
+
+def to_json(record: dict[str, Any]) -> str:
+    """Write a record as JSON; each row of a matrix on one line."""
+    lines = json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False)
+    pieces = lines.split("[")
+    for i, piece in enumerate(pieces[1:], 1):
+        inside, bracket, after = piece.partition("]")
+        if bracket and '"' not in inside:  # a list of numbers only
+            pieces[i] = " ".join(inside.split()) + bracket + after
+    return "[".join(pieces) + "\n"
+
+
+def json_number(value: float) -> float | None:
+    """Give a number to JSON, which has no NaN and no infinity."""
+    return float(value) if math.isfinite(value) else None

@@ -1,0 +1,179 @@
+# ruff: noqa: PLC0415, D301
+# (imports inside commands keep --help fast; click wants a bare \b)
+# nibabel has no types:
+# mypy: disallow-untyped-calls=False
+"""``mireg demo`` and ``mireg phantom``: a synthetic head with known truth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import InputError
+from .common import check_folder, tell, to_json
+from .register import register_files
+
+if TYPE_CHECKING:
+    from ..transform import RigidTransform
+
+
+@click.command(short_help="Register a synthetic head and check the answer.")
+@click.option("-o", "--output", default="mireg-demo", show_default=True, metavar="DIR")
+@click.option(
+    "--contrast",
+    type=click.Choice(["T2", "PD", "FLAIR", "EPI", "CT", "PET"]),
+    default="T2",
+    show_default=True,
+    help="Contrast of the moving scan; the fixed one is T1.",
+)
+@click.option("--seed", default=0, show_default=True, help="Which head and pose.")
+@click.option("--force", is_flag=True, help="Replace the files of an earlier demo.")
+@click.option("--quiet", "-q", is_flag=True, help="Say nothing but the error in mm.")
+def demo(*, output: str, contrast: str, seed: int, force: bool, quiet: bool) -> None:
+    """Make two scans of a synthetic head, register them, and check the answer.
+
+    The head lies in the two scans in any orientation and up to 100 mm apart.
+
+    \b
+    Example:
+      mireg demo -o mireg-demo
+    """
+    folder = Path(output)
+    name = contrast.lower()
+    prefix = folder / f"{name}_to_t1"
+    files = [folder / f for f in ("t1.nii.gz", f"{name}.nii.gz", "truth.json")]
+    check_folder(
+        folder,
+        [*files, *(Path(f"{prefix}{s}") for s in (".nii.gz", ".tfm", ".json"))],
+        force=force,
+    )
+    tell(f"making a head in T1 and {contrast} contrast ...", quiet=quiet)
+    truth = write_phantoms(folder, [contrast], seed=seed, size=1.5, force=force)
+    tell("registering ...", quiet=quiet)
+    found = register_files(files[0], files[1], str(prefix), force=force, quiet=quiet)
+    from ..phantom import brain_points
+
+    errors = found.transform.displacements(brain_points(seed), truth)
+    tell(
+        f"\nIn this demo the truth is known. Look at {files[0]} with\n"
+        f"{prefix}.nii.gz on top: they should match.\n",
+        quiet=quiet,
+    )
+    click.echo(
+        f"error against the truth: mean {errors.mean():.3f} mm, "
+        f"largest {errors.max():.3f} mm over the brain"
+    )
+
+
+@click.command(short_help="Write scans of a synthetic head.")
+@click.option(
+    "-o", "--output", default="mireg-phantom", show_default=True, metavar="DIR"
+)
+@click.option(
+    "--contrast",
+    "contrasts",
+    multiple=True,
+    type=click.Choice(["T2", "PD", "FLAIR", "EPI", "CT", "PET"]),
+    default=("T2", "EPI", "CT", "PET"),
+    show_default=True,
+    help="Contrasts of the moving scans; repeat it for several.",
+)
+@click.option("--seed", default=0, show_default=True, help="Which head and pose.")
+@click.option(
+    "--voxel-size",
+    type=click.FloatRange(min=0.5),
+    metavar="MM",
+    help="Of all scans [each contrast's own: 1, EPI 3, PET 4].",
+)
+@click.option("--force", is_flag=True, help="Replace the files of an earlier phantom.")
+@click.option("--quiet", "-q", is_flag=True, help="Say nothing but errors.")
+def phantom(
+    *,
+    output: str,
+    contrasts: Sequence[str],
+    seed: int,
+    voxel_size: float | None,
+    force: bool,
+    quiet: bool,
+) -> None:
+    """Write scans of a synthetic head, and the truth about their pose.
+
+    The T1 is the fixed scan. In the others the head is turned and moved;
+    truth.json says how, as the moving_from_fixed of each.
+
+    \b
+    Example:
+      mireg phantom -o head --contrast EPI --contrast CT
+    """
+    folder = Path(output)
+    names = ["T1", *dict.fromkeys(contrasts)]
+    files = [folder / f"{name.lower()}.nii.gz" for name in names]
+    files.append(folder / "truth.json")
+    check_folder(folder, files, force=force)
+    write_phantoms(folder, names[1:], seed=seed, size=voxel_size, force=force)
+    tell("wrote " + ", ".join(str(file) for file in files), quiet=quiet)
+
+
+def write_phantoms(
+    folder: Path,
+    contrasts: Sequence[str],
+    *,
+    seed: int,
+    size: float | None,
+    force: bool,
+) -> RigidTransform:
+    """Write a T1, the other contrasts and truth.json; return the truth."""
+    import nibabel as nib
+    import numpy as np
+
+    from .. import formats
+    from ..phantom import phantom_pair
+
+    if seed < 0:
+        raise InputError(f"seed is {seed}; it must not be negative")
+    truth = None
+    record: dict[str, Any] = {"seed": seed, "fixed": "t1.nii.gz", "moving": {}}
+    whole_numbers = nib.Nifti1Image(np.zeros((1, 1, 1), np.int16), np.eye(4))
+    folder_is_new = not folder.exists()
+    folder.mkdir(exist_ok=True)
+    try:
+        with ExitStack() as new_files:
+
+            def new_file(name: str) -> tuple[Any, Path]:
+                path = folder / name
+                opened = formats.new_file(path, force=force)
+                return new_files.enter_context(opened), path
+
+            for contrast in contrasts:
+                first = truth is None
+                # The size of the fixed scan does not change the moving one; only the
+                # first fixed scan is kept.
+                pair = phantom_pair(
+                    "T1",
+                    contrast,
+                    seed=seed,
+                    fixed_voxel_size_mm=size if first else 20.0,
+                    moving_voxel_size_mm=size,
+                )
+                truth = pair.moving_from_fixed
+                images = {f"{contrast.lower()}.nii.gz": pair.moving}
+                if first:
+                    images["t1.nii.gz"] = pair.fixed
+                for name, image in images.items():
+                    formats.dump_image(
+                        *new_file(name), image, template=whole_numbers, space=1
+                    )
+                record["moving"][f"{contrast.lower()}.nii.gz"] = {
+                    "moving_from_fixed": truth.matrix.tolist()
+                }
+            new_file("truth.json")[0].write(to_json(record).encode())
+    except BaseException:
+        if folder_is_new and not any(folder.iterdir()):
+            folder.rmdir()
+        raise
+    assert truth is not None
+    return truth

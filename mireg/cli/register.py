@@ -1,0 +1,296 @@
+# ruff: noqa: PLC0415, D301
+# (imports inside commands keep --help fast; click wants a bare \b)
+# nibabel has no types:
+# mypy: disallow-untyped-calls=False
+"""``mireg register``: two scans to a transform, the moved image and a record."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .. import __version__
+from ..errors import InputError
+from .common import (
+    check_outputs,
+    json_number,
+    notes_told,
+    progress_bar,
+    read_volume_choice,
+    resampling_options,
+    stem,
+    to_json,
+)
+
+if TYPE_CHECKING:
+    from ..formats import VolumeChoice
+    from ..register import Registration
+
+#: What is timed.
+_STAGES = ("load", "register", "resample", "write")
+
+
+@click.command(short_help="Find the rigid transform between two scans.")
+@click.argument("fixed")
+@click.argument("moving")
+@click.option(
+    "-o",
+    "--output",
+    metavar="PREFIX",
+    help="Start of the names of the files written "
+    "[<moving>_to_<fixed> in the current folder].",
+)
+@click.option(
+    "--metric",
+    type=click.Choice(["nmi", "mi"]),
+    help="Similarity: normalised or plain mutual information [nmi].",
+)
+@click.option(
+    "--init",
+    default="auto",
+    show_default=True,
+    metavar="auto|header|centre|identity|FILE",
+    help="Where to start: auto searches every pose; header (or identity) trusts "
+    "the headers' coordinates; centre lays centre on centre; FILE is a transform.",
+)
+@click.option("--fixed-mask", metavar="FILE", help="Compare only here; any grid.")
+@click.option("--moving-mask", metavar="FILE", help="Compare only here; any grid.")
+@click.option(
+    "--fixed-volume",
+    callback=read_volume_choice,
+    metavar="N|mean|median",
+    help="Volume of a 4-D FIXED, from 0 [mean].",
+)
+@click.option(
+    "--moving-volume",
+    callback=read_volume_choice,
+    metavar="N|mean|median",
+    help="Volume of a 4-D MOVING, from 0 [mean].",
+)
+@resampling_options
+@click.option("--json", "as_json", is_flag=True, help="Print the record on stdout.")
+def register(*, fixed: str, moving: str, output: str | None, **options: Any) -> None:
+    """Find the rigid transform that brings MOVING into line with FIXED.
+
+    \b
+    Writes PREFIX.nii.gz  MOVING on the grid of FIXED
+           PREFIX.tfm     the transform (ITK text, read by ITK, ANTs, 3D Slicer)
+           PREFIX.json    the transform as a matrix, and how it was found
+
+    \b
+    Example:
+      mireg register t1.nii.gz bold.nii.gz -o bold_to_t1
+    """
+    if output is None:
+        output = f"{stem(Path(moving))}_to_{stem(Path(fixed))}"
+    register_files(Path(fixed), Path(moving), output, **options)
+
+
+def register_files(
+    fixed: Path,
+    moving: Path,
+    prefix: str,
+    *,
+    metric: str | None = None,
+    init: str = "auto",
+    fixed_mask: str | None = None,
+    moving_mask: str | None = None,
+    fixed_volume: VolumeChoice | None = None,
+    moving_volume: VolumeChoice | None = None,
+    interpolation: Any = "linear",
+    fill: float | None = None,
+    threads: int | None = None,
+    force: bool = False,
+    quiet: bool = False,
+    as_json: bool = False,
+) -> Registration:
+    """Register two files, write the three others, and tell what was found."""
+    outputs = [Path(prefix + suffix) for suffix in (".nii.gz", ".tfm", ".json")]
+    inputs = [Path(p) for p in (fixed, moving, fixed_mask, moving_mask) if p]
+    check_outputs(outputs, inputs, force=force)
+    from .. import formats
+    from ..register import register as find
+    from ..resample import fill_value, resample
+    from ..settings import Settings
+
+    start = _start(init)
+    settings = Settings(threads=threads)
+    if metric is not None:
+        settings = replace(settings, metric=metric)
+    clock = [time.perf_counter()]
+    with notes_told(quiet=quiet) as notes, ExitStack() as new_files:
+        fixed_file = formats.open_nibabel(fixed)
+        moving_file = formats.open_nibabel(moving)
+        if fill is not None:
+            formats.check_fill(fill, moving_file)
+        fixed_image = formats.from_nibabel(fixed_file, fixed_volume)
+        moving_image = formats.from_nibabel(moving_file, moving_volume)
+        masks = [
+            formats.read_mask(mask) if mask else None
+            for mask in (fixed_mask, moving_mask)
+        ]
+        clock.append(time.perf_counter())
+        with progress_bar(quiet=quiet) as progress:
+            found = find(
+                fixed_image,
+                moving_image,
+                init=start,
+                fixed_mask=masks[0],
+                moving_mask=masks[1],
+                settings=settings,
+                progress=progress,
+            )
+        clock.append(time.perf_counter())
+        moved = resample(
+            moving_image,
+            fixed_image,
+            found.moving_from_fixed,
+            interpolation=interpolation,
+            fill=fill_value(moving_image) if fill is None else fill,
+            threads=threads,
+        )
+        clock.append(time.perf_counter())
+        image_out, transform_out, record_out = (
+            new_files.enter_context(formats.new_file(path, force=force))
+            for path in outputs
+        )
+        formats.dump_image(image_out, outputs[0], moved, template=moving_file)
+        transform_out.write(formats.itk_text(found.transform).encode())
+        clock.append(time.perf_counter())
+        spent = [after - before for before, after in pairwise(clock)]
+        record = _record(
+            found,
+            fixed=_file_record(fixed, fixed_file, fixed_image, fixed_volume),
+            moving=_file_record(moving, moving_file, moving_image, moving_volume),
+            seconds=dict(zip(_STAGES, spent, strict=True)),
+            options={
+                "init": init,
+                "fixed_mask": fixed_mask,
+                "moving_mask": moving_mask,
+                "interpolation": interpolation,
+                "fill": fill,
+            },
+            notes=notes,
+        )
+        text = to_json(record)
+        record_out.write(text.encode())
+    if not quiet:
+        _summary(found, record["seconds"], fixed, moving, outputs)
+    if as_json:
+        click.echo(text, nl=False)
+    return found
+
+
+def _start(init: str) -> Any:
+    """Turn ``--init`` into what the library takes."""
+    if init in ("header", "identity"):
+        return "header"
+    if init in ("auto", "centre"):
+        return init
+    if not Path(init).exists():
+        raise InputError(
+            f"--init {init}: not auto, header, centre or identity, and no such file"
+        )
+    from ..formats import read_transform
+    from ..transform import RigidTransform
+
+    matrix = read_transform(init)
+    try:
+        return RigidTransform.from_matrix(matrix)
+    except InputError as error:
+        raise InputError(f"{init}: {error}") from error
+
+
+def _file_record(
+    path: Path, opened: Any, image: Any, volume: VolumeChoice | None
+) -> dict[str, Any]:
+    """Identify an input."""
+    from ..formats import n_volumes, sha256
+
+    several = n_volumes(opened) > 1
+    return {
+        "path": str(path),
+        "shape": [int(n) for n in opened.shape],
+        "voxel_size_mm": image.voxel_size_mm.tolist(),
+        "volume": ("mean" if volume is None else volume) if several else None,
+        "sha256": sha256(path),
+    }
+
+
+def _record(
+    found: Registration,
+    *,
+    fixed: dict[str, Any],
+    moving: dict[str, Any],
+    seconds: dict[str, float],
+    options: dict[str, Any],
+    notes: Sequence[str],
+) -> dict[str, Any]:
+    """Gather everything that was found and done, for machines."""
+    import numpy as np
+
+    transform = found.transform
+    fill = options["fill"]
+    return {
+        "moving_from_fixed": found.moving_from_fixed.tolist(),
+        "metric": found.metric,
+        "score": json_number(found.score),
+        "score_before": json_number(found.score_before),
+        "overlap_fraction": json_number(found.overlap_fraction),
+        "rotation_deg": transform.angle_deg,
+        "rotation_vector_deg": np.rad2deg(transform.rotation_vector).tolist(),
+        "translation_mm": transform.translation.tolist(),
+        "centre_mm": transform.centre.tolist(),
+        "mean_displacement_mm": found.mean_displacement_mm,
+        "max_displacement_mm": found.max_displacement_mm,
+        "seconds": {**seconds, "register_stages": dict(found.seconds)},
+        "fixed": fixed,
+        "moving": moving,
+        "settings": asdict(found.settings),
+        "options": {**options, "fill": None if fill is None else str(fill)},
+        "mireg_version": __version__,
+        "warnings": [*notes, *found.warnings],
+    }
+
+
+def _summary(
+    found: Registration,
+    seconds: dict[str, Any],
+    fixed: Path,
+    moving: Path,
+    outputs: Sequence[Path],
+) -> None:
+    """Tell what was found, for people."""
+    sides = (("right", "left"), ("forward", "back"), ("up", "down"))
+    shift = found.transform.translation
+    directions = ", ".join(
+        f"{abs(step):.2f} {plus if step >= 0 else minus}"
+        for step, (plus, minus) in zip(shift, sides, strict=True)
+    )
+    before = "no overlap"
+    if math.isfinite(found.score_before):
+        before = f"{found.score_before:.4f}"
+    times = [f"{name} {seconds[name]:.1f}" for name in _STAGES]
+    rows = {
+        "rotation": f"{found.transform.angle_deg:.2f} degrees",
+        "translation": f"{math.hypot(*shift):.2f} mm ({directions})",
+        "head moved": f"{found.mean_displacement_mm:.2f} mm on average, "
+        f"{found.max_displacement_mm:.2f} mm at most",
+        f"score ({found.metric})": f"{found.score:.4f}, by the headers {before}",
+        "overlap": f"{100 * found.overlap_fraction:.0f} %",
+        "seconds": ", ".join(times),
+        "written": "\n".join(str(path) for path in outputs),
+    }
+    click.echo(f"from {fixed.name} to {moving.name}:", err=True)
+    for label, text in rows.items():
+        click.echo(f"  {label:13} " + text.replace("\n", "\n" + " " * 16), err=True)
+    for warning in found.warnings:
+        click.echo(f"mireg: note: {warning}", err=True)
