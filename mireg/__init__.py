@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .errors import InputError, MiregError, MiregWarning
-    from .formats import read_image, read_transform, write_image, write_itk
+    from .formats import read_image, write_image
     from .image import Image
     from .register import Registration, register
     from .resample import resample
     from .settings import Settings
     from .transform import RigidTransform
+    from .transform_files import read_transform, write_transform
 
 __version__ = "0.1.0"
 
@@ -31,11 +32,11 @@ _HOME = {
     "RigidTransform": "transform",
     "Settings": "settings",
     "read_image": "formats",
-    "read_transform": "formats",
+    "read_transform": "transform_files",
     "register": "register",
     "resample": "resample",
     "write_image": "formats",
-    "write_itk": "formats",
+    "write_transform": "transform_files",
 }
 
 __all__ = [
@@ -51,7 +52,7 @@ __all__ = [
     "register",
     "resample",
     "write_image",
-    "write_itk",
+    "write_transform",
 ]
 
 

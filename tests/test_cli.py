@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from checks import assert_close_pose
 
-from mireg import __version__, formats
+from mireg import __version__, formats, transform_files
 from mireg.cli import main
 from mireg.phantom import phantom_pair
 from mireg.transform import RigidTransform
@@ -111,7 +111,7 @@ def test_register_writes_three_files(scans, capsys):
     record = json.loads(text)
     found = np.array(record["moving_from_fixed"])
     assert_close_pose(found, POSE.matrix, mm=1)
-    in_file = formats.read_transform("t2_to_t1.tfm")
+    in_file = transform_files.read_transform("t2_to_t1.tfm")
     np.testing.assert_allclose(in_file, found, rtol=0, atol=1e-12)
     for name in ("fixed", "moving"):
         path = scans / record[name]["path"]
@@ -148,7 +148,7 @@ def test_register_starts_from_a_file_and_within_masks(scans):
     affine = np.diag([8.0, 8, 8, 1])
     affine[:3, 3] = -160
     nib.save(nib.Nifti1Image(np.ones((40, 40, 40), np.uint8), affine), "mask.nii")
-    formats.write_itk("start.tfm", POSE)
+    transform_files.write_transform("start.tfm", POSE)
     argv = ["register", "t1.nii.gz", "t2.nii.gz", "--init", "start.tfm", "-o", "x"]
     masks = ["--fixed-mask", "mask.nii", "--moving-mask", "mask.nii"]
     assert main([*argv, *masks]) == 0
@@ -199,7 +199,9 @@ def test_nothing_is_left_when_it_stops(stop, expected, scans, capsys, monkeypatc
     def fail(*_args):
         raise stop
 
-    monkeypatch.setattr(formats, "itk_text", fail)  # the image is written by then
+    monkeypatch.setattr(
+        transform_files, "itk_text", fail
+    )  # the image is written by then
     argv = ["register", "t1.nii.gz", "t2.nii.gz", "-o", "out", "--init", "header"]
     code, says = expected
     assert main([*argv, "--quiet"]) == code
@@ -246,7 +248,7 @@ def odd(scans):
     content = (scans / "t1.nii.gz").read_bytes()
     (scans / "cut.nii.gz").write_bytes(content[: len(content) // 2])
     (scans / "text.nii").write_text("no image")
-    (scans / "scaled.tfm").write_text(formats.itk_text(np.diag([1.1, 1, 1, 1])))
+    (scans / "scaled.tfm").write_text(transform_files.itk_text(np.diag([1.1, 1, 1, 1])))
     return scans
 
 
@@ -323,8 +325,10 @@ def steps(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     data = np.arange(1, 217, dtype=np.int16).reshape(6, 6, 6)
     nib.save(nib.Nifti1Image(data, np.eye(4)), "moving.nii.gz")
-    formats.write_itk("right.tfm", RigidTransform([0, 0, 0], [1, 0, 0]))
-    formats.write_itk("turn.tfm", RigidTransform([0, 0, np.pi / 2], [0, 0, 0]))
+    transform_files.write_transform("right.tfm", RigidTransform([0, 0, 0], [1, 0, 0]))
+    transform_files.write_transform(
+        "turn.tfm", RigidTransform([0, 0, np.pi / 2], [0, 0, 0])
+    )
     return data
 
 
@@ -370,7 +374,7 @@ def test_four_dimensions_move_volume_by_volume(steps):
 def test_labels_by_nearest_stay_labels(rng):
     labels = rng.choice([0, 2, 1035, 14175], size=(6, 6, 6)).astype(np.int32)
     nib.save(nib.Nifti1Image(labels, np.eye(4)), "labels.nii")
-    formats.write_itk("bit.tfm", POSE)
+    transform_files.write_transform("bit.tfm", POSE)
     found = apply("-t", "bit.tfm", "--interpolation", "nearest", image="labels.nii")
     assert set(np.unique(found)) <= {0, 2, 1035, 14175}
     assert found.dtype == np.int32
@@ -381,7 +385,7 @@ def test_cubic_overshoot_does_not_wrap():
     data = np.zeros((6, 6, 6), np.uint8)
     data[3:] = 255
     nib.save(nib.Nifti1Image(data, np.eye(4)), "edge.nii")
-    formats.write_itk("half.tfm", RigidTransform([0, 0, 0], [0.5, 0, 0]))
+    transform_files.write_transform("half.tfm", RigidTransform([0, 0, 0], [0.5, 0, 0]))
     found = apply("-t", "half.tfm", "--interpolation", "cubic", image="edge.nii")
     assert found.dtype == np.uint8
     row = found[:, 3, 3].astype(int)

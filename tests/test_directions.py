@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from checks import assert_close_pose
 
-from mireg.formats import read_image, read_transform, write_itk
+from mireg.formats import read_image
 from mireg.image import Image
 from mireg.phantom import phantom_pair
 from mireg.register import register
 from mireg.resample import resample
 from mireg.transform import RigidTransform
+from mireg.transform_files import read_transform, write_transform
 
 
 def blob(x, y, z):
@@ -115,7 +116,7 @@ def test_each_file_format_and_orientation_reads_alike(code, suffix, tmp_path):
 
 def test_five_mm_right_in_an_itk_file_is_minus_five(tmp_path):
     # ITK's x goes to the left.
-    write_itk(tmp_path / "t.tfm", FIVE_RIGHT)
+    write_transform(tmp_path / "t.tfm", FIVE_RIGHT)
     line = (tmp_path / "t.tfm").read_text().splitlines()[3]
     assert line == "Parameters: 1 0 0 0 1 0 0 0 1 -5 0 0"
     np.testing.assert_array_equal(read_transform(tmp_path / "t.tfm"), FIVE_RIGHT.matrix)

@@ -71,12 +71,13 @@ def apply(
     check_outputs([out], [Path(moving), Path(like)], force=force)
     from .. import formats
     from ..resample import fill_value, resample
+    from ..transform_files import read_transform
 
     formats.check_suffix(out)
     # moving_from_fixed = moving_from_middle @ middle_from_fixed: as they are given.
-    moving_from_fixed = formats.read_transform(transforms[0])
+    moving_from_fixed = read_transform(transforms[0])
     for path in transforms[1:]:
-        moving_from_fixed = moving_from_fixed @ formats.read_transform(path)
+        moving_from_fixed = moving_from_fixed @ read_transform(path)
     with notes_told(quiet=quiet), progress_bar(quiet=quiet) as progress:
         moving_file = formats.open_nibabel(moving)
         grid = formats.read_grid(like)

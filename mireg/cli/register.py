@@ -116,7 +116,7 @@ def register_files(
     outputs = [Path(prefix + suffix) for suffix in (".nii.gz", ".tfm", ".json")]
     inputs = [Path(p) for p in (fixed, moving, fixed_mask, moving_mask) if p]
     check_outputs(outputs, inputs, force=force)
-    from .. import formats
+    from .. import formats, transform_files
     from ..register import register as find
     from ..resample import fill_value, resample
     from ..settings import Settings
@@ -163,7 +163,7 @@ def register_files(
             for path in outputs
         )
         formats.dump_image(image_out, outputs[0], moved, template=moving_file)
-        transform_out.write(formats.itk_text(found.transform).encode())
+        transform_out.write(transform_files.itk_text(found.transform).encode())
         clock.append(time.perf_counter())
         spent = [after - before for before, after in pairwise(clock)]
         record = _record(
@@ -199,8 +199,8 @@ def _start(init: str) -> Any:
         raise InputError(
             f"--init {init}: not auto, header, centre or identity, and no such file"
         )
-    from ..formats import read_transform
     from ..transform import RigidTransform
+    from ..transform_files import read_transform
 
     matrix = read_transform(init)
     try:
