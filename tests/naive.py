@@ -65,3 +65,93 @@ def resample_cubic(data, matrix, shape):
         weights = [basis(n, a) for a, n in zip(x, data.shape, strict=True)]
         out[ijk] = np.einsum("ijk,i,j,k", spline, *weights)
     return out
+
+
+def _neighbours(x, shape):
+    """Eight voxels about a place, each with its weight; the outermost extend."""
+    low = np.floor(x)
+    for corner in np.ndindex(2, 2, 2):
+        hats = 1 - np.abs(x - (low + corner))
+        yield tuple(np.clip(low + corner, 0, np.array(shape) - 1).astype(int)), hats
+
+
+def fade(x, n):
+    """Weight of a place on an axis of n voxels.
+
+    It grows from 0 at each end of the axis, half a voxel past the outermost centre,
+    to 1 one voxel further in, as 3 d^2 - 2 d^3 of the distance d.
+    """
+    d = np.clip(min(x + 0.5, n - 0.5 - x), 0, 1)
+    return 3 * d**2 - 2 * d**3
+
+
+def joint_histogram(points, fixed_bin, volume, matrix, n_bins):
+    """Sum cubic B-splines about the interpolated values that the samples see."""
+    histogram = np.zeros((n_bins, n_bins))
+    for point, row in zip(points, fixed_bin, strict=True):
+        x = matrix[:, :3] @ np.asarray(point, float) + matrix[:, 3]
+        weight = np.prod([fade(a, n) for a, n in zip(x, volume.shape, strict=True)])
+        if weight == 0:
+            continue
+        value = 0.0
+        for ijk, hats in _neighbours(x, volume.shape):
+            value += np.prod(hats) * float(volume[ijk])
+        if np.isnan(value):
+            continue
+        for column in range(n_bins):
+            u = abs(column - value)
+            inner, outer = max(0, 1 - u) ** 3, max(0, 2 - u) ** 3
+            histogram[row, column] += weight * (outer - 4 * inner) / 6
+    return histogram
+
+
+def _entropy(labels):
+    """Entropy in nats of how often each label comes."""
+    shares = [labels.count(label) / len(labels) for label in set(labels)]
+    return -sum(share * np.log(share) for share in shares)
+
+
+def pose_entropies(points, fixed_bin, moving_bin, missing, matrices):
+    """Count what each sample sees in the voxel nearest to it."""
+    answers = []
+    for matrix in matrices:
+        rows, columns = [], []
+        for point, row in zip(points, fixed_bin, strict=True):
+            x = matrix[:3, :3] @ np.asarray(point, float) + matrix[:3, 3]
+            ijk = tuple(np.rint(x).astype(int))
+            if min(ijk) < 0 or any(np.greater_equal(ijk, moving_bin.shape)):
+                continue
+            if not missing[ijk]:
+                rows.append(int(row))
+                columns.append(int(moving_bin[ijk]))
+        pairs = list(zip(rows, columns, strict=True))
+        entropies = [_entropy(labels) if rows else 0 for labels in (rows, columns)]
+        joint = _entropy(pairs) if rows else 0
+        answers.append([len(rows), *entropies, joint])
+    return np.array(answers)
+
+
+def downsample(data, factors, low=-np.inf, high=np.inf):
+    """Take the mean of each block; voxels past the end hold no data."""
+    missing_at_end = [-n % f for n, f in zip(data.shape, factors, strict=True)]
+    whole = np.pad(
+        data.astype(float), [(0, n) for n in missing_at_end], constant_values=np.nan
+    )
+    out = np.full(np.array(whole.shape) // factors, np.nan)
+    for block in np.ndindex(*out.shape):
+        corner = np.array(block) * factors
+        slices = tuple(slice(a, a + f) for a, f in zip(corner, factors, strict=True))
+        values = [v for v in whole[slices].ravel() if not np.isnan(v)]
+        if len(values) >= np.prod(factors) / 2:
+            out[block] = np.mean(np.clip(values, low, high))
+    return out
+
+
+def grey_levels(data, ends, levels):
+    """Read each intensity off the straight line between the two nearest levels."""
+    out = np.full(data.shape, np.nan)
+    knots = np.linspace(*ends, len(levels))
+    for ijk in np.ndindex(*data.shape):
+        if not np.isnan(data[ijk]):
+            out[ijk] = np.interp(data[ijk], knots, levels)
+    return out

@@ -2,54 +2,142 @@
 
 from __future__ import annotations
 
+import naive
 import numpy as np
 import pytest
 from scipy import ndimage
-from scipy.interpolate import BSpline
 
 from mireg.pyramid import Level, make_level
 from mireg.similarity import METRIC, joint_histogram, score_gradient
+from mireg.transform import RigidTransform
 
 N_BINS = 12
+POSE = RigidTransform([0.1, -0.2, 0.15], [0.7, -0.4, 0.3], [5, 4, 3]).matrix
+
+#: A gantry tilt of 13.5 degrees, voxels that are no cubes, and a flip.
+SHEARED = np.diag([-1.2, 1.0, 1.5, 1.0])
+SHEARED[1, 2] = 1.5 * np.tan(np.deg2rad(13.5))
 
 
-@pytest.fixture
-def level(rng: np.random.Generator) -> Level:
-    """Return smooth random images, samples well inside the moving one."""
-    smooth = ndimage.gaussian_filter(rng.random((14, 13, 12)), 2)
-    grey = (smooth - smooth.min()) / np.ptp(smooth)
-    points = rng.uniform(3, 9, (400, 3)).astype(np.float32)
+def smooth_level(
+    rng, shape=(14, 13, 12), affine=None, order="C", holes=0.0, n=400
+) -> Level:
+    """Return a smooth random image and samples all about it, some of them outside."""
+    volume = ndimage.gaussian_filter(
+        rng.random(shape), [2 if n > 3 else 0 for n in shape]
+    )
+    volume = np.float32((volume - volume.min()) / np.ptp(volume))
+    if holes:
+        volume[rng.random(shape) < holes] = np.nan
+    mm_from_ijk = np.eye(4) if affine is None else affine
+    ijk = rng.uniform(-1, np.array(shape), (n, 3))
+    points = ijk @ mm_from_ijk[:3, :3].T + mm_from_ijk[:3, 3]
+    origin = points.mean(axis=0)
     return make_level(
         size_mm=1.0,
-        points=points,
-        origin=np.zeros(3),
-        fixed_grey=rng.random(400).astype(np.float32),
-        moving_grey=grey.astype(np.float32),
-        moving_ijk_from_mm=np.eye(4),
+        points=(points - origin).astype(np.float32),
+        origin=origin,
+        fixed_grey=rng.random(n).astype(np.float32),
+        moving_grey=np.asarray(volume, order=order),
+        moving_ijk_from_mm=np.linalg.inv(mm_from_ijk),
         n_bins=N_BINS,
     )
 
 
-def test_histogram_is_that_of_its_definition(level: Level) -> None:
-    """Each sample adds a cubic B-spline about its interpolated grey level."""
-    pose = np.eye(4)
-    pose[:3, 3] = 0.3, -0.2, 0.4
-    volume = level.moving[0].reshape(14, 13, 12)
-    at = (level.points + pose[:3, 3]).T
-    values = ndimage.map_coordinates(volume, at, output=np.float64, order=1)
-    spline = BSpline.basis_element(np.arange(-2.0, 3.0), extrapolate=False)
-    expected = np.zeros((N_BINS, N_BINS))
-    for row, value in zip(level.fixed_bin, values, strict=True):
-        expected[row] += np.nan_to_num(spline(np.arange(N_BINS) - value))
+def moving_in_bins(level: Level) -> np.ndarray:
+    """Return the moving image in units of bins, as a volume."""
+    memory, shape, strides = level.moving
+    steps = [stride * memory.itemsize for stride in strides]
+    return np.lib.stride_tricks.as_strided(memory, shape, steps)
+
+
+def by_definition(level: Level, pose: np.ndarray) -> np.ndarray:
+    """Return the joint histogram of the slow twin."""
+    volume, matrix = moving_in_bins(level), level.moving_ijk_from_points(pose)
+    return naive.joint_histogram(
+        level.points, level.fixed_bin, volume, matrix, level.n_bins
+    )
+
+
+@pytest.mark.parametrize("pose", [np.eye(4), POSE], ids=["still", "turned"])
+@pytest.mark.parametrize("order", "CF")
+@pytest.mark.parametrize("affine", [None, SHEARED], ids=["straight", "sheared"])
+@pytest.mark.parametrize("holes", [0, 0.02])
+def test_histogram_equals_its_twin(pose, order, affine, holes, rng):
+    level = smooth_level(rng, affine=affine, order=order, holes=holes)
     histogram, _ = joint_histogram(level, pose)
-    np.testing.assert_allclose(histogram, expected, atol=1e-4)
+    assert 100 < histogram.sum() < 400
+    np.testing.assert_allclose(histogram, by_definition(level, pose), atol=1e-4)
+
+
+@pytest.mark.parametrize("slices", [1, 2, 3])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_few_slices_equal_their_twin(slices, axis, rng):
+    shape = [9, 8, 10]
+    shape[axis] = slices
+    level = smooth_level(rng, tuple(shape))
+    for pose in (np.eye(4), POSE):
+        histogram, _ = joint_histogram(level, pose)
+        assert histogram.sum() > 10
+        np.testing.assert_allclose(histogram, by_definition(level, pose), atol=1e-4)
+
+
+def test_one_sample_by_hand():
+    # Halfway between grey levels 0 and 1, deep inside: one count in all, spread
+    # evenly to both sides of the middle, on the row of the sample's own grey level.
+    ramp = np.zeros((4, 4, 4), np.float32)
+    ramp[2:] = 1
+    level = make_level(
+        size_mm=1.0,
+        points=np.float32([[1.5, 1.5, 1.5]]),
+        origin=np.zeros(3),
+        fixed_grey=np.float32([0.5]),
+        moving_grey=ramp,
+        moving_ijk_from_mm=np.eye(4),
+        n_bins=9,
+    )
+    histogram, _ = joint_histogram(level, np.eye(4))
+    np.testing.assert_array_equal(np.flatnonzero(histogram.sum(axis=1)), [4])
+    assert histogram.sum() == pytest.approx(1)
+    assert histogram[4] @ np.arange(9) == pytest.approx(4, abs=0.01)
+    # The variance of a cubic B-spline is a third.
+    assert histogram[4] @ (np.arange(9) - 4.0) ** 2 == pytest.approx(1 / 3, abs=0.01)
+
+
+def test_deep_inside_each_sample_counts_once(rng):
+    level = smooth_level(rng)
+    deep = np.diag([0.7, 0.7, 0.7, 1])  # pulls all samples in, about their middle
+    deep[:3, 3] = level.origin - deep[:3, :3] @ level.origin
+    histogram, _ = joint_histogram(level, deep)
+    assert histogram.sum() == pytest.approx(400, abs=1e-3)
+    np.testing.assert_allclose(
+        histogram.sum(axis=1), np.bincount(level.fixed_bin, minlength=N_BINS), atol=1e-3
+    )
+
+
+def test_far_away_nothing_counts(rng):
+    level, away = smooth_level(rng), np.eye(4)
+    away[0, 3] = 100
+    histogram, seen = joint_histogram(level, away)
+    assert not histogram.any()
+    assert not score_gradient(level, seen, np.ones_like(histogram)).any()
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_the_histogram_never_jumps(axis, rng):
+    # From inside to all outside in small steps: no step changes it by much.
+    level = smooth_level(rng, n=100)
+    pose = np.eye(4)
+    masses = []
+    for shift in np.linspace(0, 16, 801):
+        pose[axis, 3] = shift
+        masses.append(joint_histogram(level, pose)[0].sum())
+    assert masses[-1] == 0
+    assert np.abs(np.diff(masses)).max() < 1  # of 100 samples, in 1/50 voxel
 
 
 @pytest.mark.parametrize("metric", sorted(METRIC))
-def test_derivative_by_histogram_is_that_of_differences(
-    metric: str, rng: np.random.Generator
-) -> None:
-    """The derivative of a score by each count equals central differences."""
+def test_derivative_by_histogram_is_that_of_differences(metric, rng):
     counts = rng.uniform(1, 5, (4, 5))
     _, derivative = METRIC[metric](counts)
     for cell in np.ndindex(counts.shape):
@@ -62,36 +150,44 @@ def test_derivative_by_histogram_is_that_of_differences(
 
 
 @pytest.mark.parametrize("metric", sorted(METRIC))
-def test_gradient_by_shift_is_that_of_differences(level: Level, metric: str) -> None:
-    """The gradient by the translation equals central differences."""
+@pytest.mark.parametrize(
+    "make",
+    [
+        {},
+        {"affine": SHEARED, "order": "F", "holes": 0.02},
+        {"shape": (9, 8, 3), "n": 300},
+        {"shape": (2, 9, 8), "n": 300},
+    ],
+    ids=["whole", "sheared, holes", "3 slices", "2 slices"],
+)
+def test_gradient_equals_differences_in_all_twelve_components(metric, make, rng):
+    level = smooth_level(rng, **make)
+    moving_ijk_from_points = np.eye(4)
+    moving_ijk_from_points[:3] = level.moving_ijk_from_points(POSE)
 
-    def score(shift: np.ndarray) -> float:
-        pose = np.eye(4)
-        pose[:3, 3] = shift
+    def score(change: np.ndarray) -> float:
+        matrix = moving_ijk_from_points.copy()
+        matrix[:3] += change
+        points_from_fixed = np.eye(4)
+        points_from_fixed[:3, 3] = -level.origin
+        pose = np.linalg.inv(level.moving_ijk_from_mm) @ matrix @ points_from_fixed
         return METRIC[metric](joint_histogram(level, pose)[0])[0]
 
-    histogram, seen = joint_histogram(level, np.eye(4))
+    histogram, seen = joint_histogram(level, POSE)
     gradient = score_gradient(level, seen, METRIC[metric](histogram)[1])
-    for axis in range(3):
-        step = np.eye(3)[axis] * 1e-6
-        slope = (score(step) - score(-step)) / 2e-6
-        assert gradient[axis, 3] == pytest.approx(slope, rel=1e-4)
+    differences = np.empty((3, 4))
+    for cell in np.ndindex(3, 4):
+        step = np.zeros((3, 4))
+        step[cell] = 1e-6
+        differences[cell] = (score(step) - score(-step)) / 2e-6
+    np.testing.assert_allclose(gradient, differences, rtol=1e-4)
 
 
-def test_threads_do_not_change_a_bit(level: Level) -> None:
-    """One, two and four threads give the same bits."""
-    many = make_level(
-        size_mm=1.0,
-        points=np.tile(level.points, (100, 1)),
-        origin=level.origin,
-        fixed_grey=np.tile(level.fixed_grey, 100),
-        moving_grey=level.moving_grey,
-        moving_ijk_from_mm=np.eye(4),
-        n_bins=N_BINS,
-    )
-    one, seen = joint_histogram(many, np.eye(4), 1)
-    slope = score_gradient(many, seen, one, 1)
+def test_threads_do_not_change_a_bit(rng):
+    level = smooth_level(rng, n=60_000)
+    one, seen = joint_histogram(level, POSE, 1)
+    slope = score_gradient(level, seen, one, 1)
     for threads in (2, 4):
-        again, seen = joint_histogram(many, np.eye(4), threads)
+        again, seen = joint_histogram(level, POSE, threads)
         np.testing.assert_array_equal(again, one)
-        np.testing.assert_array_equal(score_gradient(many, seen, one, threads), slope)
+        np.testing.assert_array_equal(score_gradient(level, seen, one, threads), slope)

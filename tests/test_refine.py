@@ -1,0 +1,113 @@
+"""One pose to the nearest maximum: its slopes, and where it ends."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+from checks import pose_error_mm
+from scipy import ndimage
+from scipy.optimize import minimize
+
+from mireg.pyramid import Level, make_level
+from mireg.refine import evaluate, refine
+from mireg.transform import RigidTransform
+
+METRICS = ("mi", "nmi")
+TRUTH = RigidTransform([0.06, -0.04, 0.05], [0.8, -0.6, 0.4], [11, 10, 9])
+
+
+@pytest.fixture
+def level(rng) -> Level:
+    """Return a smooth scene seen twice, the other way round the second time."""
+    scene = ndimage.gaussian_filter(rng.random((24, 22, 20)), 2)
+    scene = (scene - scene.min()) / np.ptp(scene)
+    points = rng.uniform([5, 5, 5], [18, 16, 14], (3000, 3))
+    at = TRUTH.apply(points)
+    seen = ndimage.map_coordinates(scene, at.T, order=3)
+    return make_level(
+        size_mm=1.0,
+        points=(points - points.mean(axis=0)).astype(np.float32),
+        origin=points.mean(axis=0),
+        fixed_grey=(1 - seen).clip(0, 1).astype(np.float32),
+        moving_grey=scene.astype(np.float32),
+        moving_ijk_from_mm=np.eye(4),
+        n_bins=16,
+    )
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_gradient_by_the_six_parameters_equals_differences(level, metric, monkeypatch):
+    compared = []
+
+    def compare(objective, start, **options):
+        """Stand in for the optimiser, and look at the slopes on its way."""
+        for there in (start, start + 0.3, start - np.arange(6) / 5):
+            _, gradient = objective(there)
+            differences = []
+            for step in np.eye(6) * 1e-5:
+                ahead, behind = objective(there + step)[0], objective(there - step)[0]
+                differences.append((ahead - behind) / 2e-5)
+            compared.append((gradient, differences))
+        return minimize(objective, start, **options)
+
+    monkeypatch.setattr(sys.modules["mireg.refine"], "minimize", compare)
+    refine(level, np.eye(4), metric)
+    assert len(compared) == 3
+    for gradient, differences in compared:
+        np.testing.assert_allclose(gradient, differences, rtol=1e-4)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_it_climbs_to_the_truth(level, metric):
+    start = np.eye(4)
+    fit = refine(level, start, metric)
+    corners = [[5, 5, 5], [18, 16, 14], [5, 16, 5], [18, 5, 14]]
+    assert pose_error_mm(start, TRUTH.matrix, corners) > 1
+    # A scene 13 voxels wide, read linearly, gives no more than this.
+    assert pose_error_mm(fit.moving_from_fixed, TRUTH.matrix, corners) < 0.2
+    assert fit.score > evaluate(level, start, metric).score
+    assert evaluate(level, fit.moving_from_fixed, metric).score == fit.score
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_it_ends_on_a_maximum(level, metric):
+    fit = refine(level, np.eye(4), metric)
+    for axis in range(6):
+        for size in (-0.1, 0.1):
+            numbers = np.zeros(6)
+            numbers[axis] = size if axis >= 3 else size / 6
+            nudge = RigidTransform(numbers[:3], numbers[3:], level.origin).matrix
+            nudged = evaluate(level, fit.moving_from_fixed @ nudge, metric)
+            assert nudged.score < fit.score
+
+
+def test_it_stays_where_nothing_is_seen(level):
+    away = RigidTransform([0, 0, 0], [500, 0, 0]).matrix
+    fit = refine(level, away, "nmi")
+    np.testing.assert_array_equal(fit.moving_from_fixed, away)
+    assert fit.overlap_fraction == 0
+    assert fit.explained == 0
+
+
+def test_threads_do_not_change_a_bit(level):
+    many = make_many(level)
+    one = refine(many, np.eye(4), "nmi", 1)
+    for threads in (2, 4):
+        again = refine(many, np.eye(4), "nmi", threads)
+        np.testing.assert_array_equal(again.moving_from_fixed, one.moving_from_fixed)
+        assert again.score == one.score
+
+
+def make_many(level: Level) -> Level:
+    """Return a level whose samples make work for several threads."""
+    return make_level(
+        size_mm=level.size_mm,
+        points=np.tile(level.points, (20, 1)),
+        origin=level.origin,
+        fixed_grey=np.tile(level.fixed_grey, 20),
+        moving_grey=level.moving_grey,
+        moving_ijk_from_mm=level.moving_ijk_from_mm,
+        n_bins=level.n_bins,
+    )
