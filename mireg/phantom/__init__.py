@@ -1,0 +1,26 @@
+"""Synthetic anatomy in many contrasts, in an exactly known pose.
+
+A `Head` is a set of formulas in head coordinates (RAS+ mm, origin in the middle of
+the brain), drawn from a seed. A scan is made by asking the formulas what lies at
+each voxel, so a head in another pose is never an interpolated copy of the first.
+"""
+
+from .contrast import BRAIN, CONTRASTS, TISSUES, Contrast
+from .head import Head
+from .pair import PhantomPair, brain_points, phantom_pair, random_pose
+from .scanner import Grid, head_grid, make_phantom
+
+__all__ = [
+    "BRAIN",
+    "CONTRASTS",
+    "TISSUES",
+    "Contrast",
+    "Grid",
+    "Head",
+    "PhantomPair",
+    "brain_points",
+    "head_grid",
+    "make_phantom",
+    "phantom_pair",
+    "random_pose",
+]
