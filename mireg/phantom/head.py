@@ -232,7 +232,7 @@ class Head:
 
         Examples
         --------
-        >>> import numpy as np
+        >>> from mireg.phantom import TISSUES
         >>> fluid = dict.fromkeys(TISSUES, 0.0) | {"csf": 1.0}
         >>> Head.from_seed(0).sample([[0.0, -10.0, 2.0], [200.0, 0.0, 0.0]], fluid)
         array([1., 0.], dtype=float32)
