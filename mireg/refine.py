@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
 
+from .metrics import Metric, mutual_information
 from .pyramid import Level
-from .similarity import METRIC, joint_histogram, mutual_information, score_gradient
+from .similarity import joint_histogram, score_gradient
 from .transform import rotation_and_derivative
 
 FloatArray = npt.NDArray[np.float64]
@@ -42,11 +43,11 @@ class Fit:
 
 
 def evaluate(
-    level: Level, moving_from_fixed: FloatArray, metric: str, threads: int = 1
+    level: Level, moving_from_fixed: FloatArray, metric: Metric, threads: int = 1
 ) -> Fit:
     """Score one pose at one level."""
     histogram, _ = joint_histogram(level, moving_from_fixed, threads)
-    return _fit(level, moving_from_fixed, histogram, METRIC[metric](histogram)[0])
+    return _fit(level, moving_from_fixed, histogram, metric(histogram)[0])
 
 
 def _fit(
@@ -61,7 +62,7 @@ def _fit(
 def refine(
     level: Level,
     moving_from_fixed: FloatArray,
-    metric: str,
+    metric: Metric,
     threads: int = 1,
     *,
     tolerance: float = 1e-7,
@@ -79,8 +80,8 @@ def refine(
         The pair at one resolution.
     moving_from_fixed : (4, 4) array
         Where to start, RAS+ mm.
-    metric : str
-        A name in `mireg.similarity.METRIC`.
+    metric : callable
+        From a joint histogram to score and derivative, as in `mireg.metrics`.
     threads : int, optional
         Threads to use; the answer does not depend on it.
     tolerance : float, optional
@@ -129,7 +130,7 @@ def refine(
         count += 1
         if inside < 0.02 * n:
             return 0.0, np.zeros(6)
-        score, d_histogram = METRIC[metric](histogram)
+        score, d_histogram = metric(histogram)
         if score > best.score:
             best = _fit(level, pose, histogram, score)
         by_matrix = score_gradient(level, seen, d_histogram, threads)

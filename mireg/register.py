@@ -14,6 +14,7 @@ import numpy.typing as npt
 from . import threads as _threads
 from .errors import InputError
 from .image import Image
+from .metrics import METRIC, Metric
 from .pyramid import Level, level, pyramid
 from .refine import Fit, evaluate, refine
 from .scan import Anatomy, Scan, flatten, scan
@@ -136,6 +137,7 @@ def register(
     True
     """
     settings = settings or Settings()
+    metric = METRIC[settings.metric]
     threads = settings.threads or _threads.available()
     watch = _Stopwatch(progress)
 
@@ -160,7 +162,7 @@ def register(
 
     watch.start("refine", 0.5)
     races = [
-        _best_fits(coarse_level, poses, still.anatomy, settings.metric, threads)
+        _best_fits(coarse_level, poses, still.anatomy, metric, threads)
         for coarse_level in coarse
     ]
     view = int(np.argmax([fits[0].explained for fits in races]))
@@ -169,9 +171,9 @@ def register(
     for pair in pairs[1:]:
         stay = [fit.moving_from_fixed for fit in fits[: _STAY[min(pair.below, 1)]]]
         finest = level(pair, *views[view], settings, threads)
-        fits = _best_fits(finest, stay, still.anatomy, settings.metric, threads)
-    fit = refine(finest, fits[0].moving_from_fixed, settings.metric, threads)
-    header = evaluate(finest, np.eye(4), settings.metric, threads)
+        fits = _best_fits(finest, stay, still.anatomy, metric, threads)
+    fit = refine(finest, fits[0].moving_from_fixed, metric, threads)
+    header = evaluate(finest, np.eye(4), metric, threads)
     watch.start("", 1.0)
 
     found = np.linalg.inv(fit.moving_from_fixed) if swapped else fit.moving_from_fixed
@@ -239,7 +241,7 @@ def _best_fits(
     at: Level,
     poses: Sequence[FloatArray],
     anatomy: Anatomy,
-    metric: str,
+    metric: Metric,
     threads: int,
 ) -> list[Fit]:
     """Refine poses at one level; the best first, near twins dropped."""

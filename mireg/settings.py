@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from .errors import InputError
 
-#: Names of the similarity metrics, see `mireg.similarity`.
-METRICS = ("mi", "nmi")
+#: Names of the similarity metrics, see `mireg.metrics`.
+MetricName = Literal["mi", "nmi"]
+METRICS: tuple[MetricName, ...] = get_args(MetricName)
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Settings:
     32
     """
 
-    metric: str = "nmi"
+    metric: MetricName = "nmi"
     bins: int = 32
     samples: int = 100_000
     orientations: int = 2000

@@ -19,6 +19,7 @@ import click
 
 from .. import __version__
 from ..errors import InputError
+from ..settings import METRICS
 from .common import (
     check_outputs,
     json_number,
@@ -33,6 +34,7 @@ from .common import (
 if TYPE_CHECKING:
     from ..formats import VolumeChoice
     from ..register import Registration
+    from ..settings import MetricName
 
 #: What is timed.
 _STAGES = ("load", "register", "resample", "write")
@@ -50,7 +52,7 @@ _STAGES = ("load", "register", "resample", "write")
 )
 @click.option(
     "--metric",
-    type=click.Choice(["nmi", "mi"]),
+    type=click.Choice(METRICS),
     help="Similarity: normalised or plain mutual information [nmi].",
 )
 @click.option(
@@ -99,7 +101,7 @@ def register_files(
     moving: Path,
     prefix: str,
     *,
-    metric: str | None = None,
+    metric: MetricName | None = None,
     init: str = "auto",
     fixed_mask: str | None = None,
     moving_mask: str | None = None,
