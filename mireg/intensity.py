@@ -99,7 +99,9 @@ def grey_scale(image: Image, equalise: float = 0.5) -> GreyScale:
     background = float(np.median(edges)) if edges.size else float(low)
     contrast = np.abs(np.clip(values, low, high) - background)
     top = np.percentile(contrast[contrast > 0], 99)
-    threshold = float(threshold_otsu(np.minimum(contrast, top), nbins=256))  # type: ignore[no-untyped-call]
+    threshold = float(top) / 2
+    if contrast.min() < threshold:  # else all differ from the background alike
+        threshold = float(threshold_otsu(np.minimum(contrast, top), nbins=256))  # type: ignore[no-untyped-call]
     anatomy = values[contrast > threshold]
     inner = np.percentile(anatomy, np.linspace(0.5, 99.5, 100))
     ends = float(min(background, inner[0])), float(max(background, inner[-1]))
