@@ -23,3 +23,23 @@ def assert_close_pose(found: npt.ArrayLike, truth: npt.ArrayLike, *, mm: float) 
     """Fail if two rigid matrices differ by more than `mm` at a head's corners."""
     error = pose_error_mm(found, truth)
     assert error <= mm, f"poses differ by {error:.3g} mm, allowed are {mm:g} mm"
+
+
+#: Ways in which a grid can lie in the world: names to `mm_from_ijk`, shape (4, 4).
+GRIDS = {
+    "straight": np.diag([1.5, 1.5, 1.5, 1.0]),
+    "flipped": np.array(
+        [[-1.5, 0, 0, 40], [0, 0, 1.2, -5], [0, 2.0, 0, 9], [0, 0, 0, 1]]
+    ),
+    "oblique": RigidTransform([0.4, -0.3, 0.6], [30, -20, 10]).matrix
+    @ np.diag([1.2, 1.5, 2.0, 1.0]),
+    # A gantry tilt of 13.5 degrees.
+    "sheared": np.array(
+        [
+            [-1.4, 0, 0, 3],
+            [0, 1.4, 2.0 * np.tan(np.deg2rad(13.5)), -60],
+            [0, 0, 2.0, 7],
+            [0, 0, 0, 1],
+        ]
+    ),
+}

@@ -1,0 +1,181 @@
+"""What is learnt of one image: where its anatomy is, its shading, block means."""
+
+from __future__ import annotations
+
+import naive
+import numpy as np
+import pytest
+from checks import GRIDS
+
+from mireg.errors import InputError
+from mireg.image import Image
+from mireg.phantom import brain_points, make_phantom
+from mireg.scan import downsample, flatten, in_mask, interpolate, scan, voxel_centres
+
+# --- block means --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", "CF")
+@pytest.mark.parametrize("factors", [(1, 1, 1), (2, 2, 2), (3, 1, 2), (2, 4, 3)])
+@pytest.mark.parametrize("shape", [(7, 5, 6), (2, 9, 4), (1, 3, 3)])
+def test_block_means_equal_their_twin(order, factors, shape, rng):
+    data = rng.normal(size=shape).astype(np.float32)
+    data[rng.random(shape) < 0.3] = np.nan
+    image = Image(np.asarray(data, order=order), GRIDS["sheared"])
+    for limits in [(-np.inf, np.inf), (-0.5, 0.8)]:
+        expected = naive.downsample(data, factors, *limits)
+        for threads in (1, 2, 4):
+            found = downsample(image, factors, limits, threads)
+            np.testing.assert_allclose(found.data, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("grid", sorted(GRIDS))
+def test_a_block_lies_in_the_middle_of_its_voxels(grid):
+    shape, factors = (8, 9, 10), (2, 3, 5)
+    places = np.moveaxis(voxel_centres(Image(np.zeros(shape), GRIDS[grid])), -1, 0)
+    means = []
+    for along in places:  # each coordinate taken for an intensity
+        small = downsample(Image(along.reshape(shape), GRIDS[grid]), factors)
+        means.append(small.data.ravel())
+    np.testing.assert_allclose(np.transpose(means), voxel_centres(small), atol=1e-4)
+
+
+# --- reading at points --------------------------------------------------------
+
+
+@pytest.mark.parametrize("grid", sorted(GRIDS))
+def test_interpolation_keeps_a_ramp_and_ends_half_a_voxel_out(grid, rng):
+    image = Image(np.zeros((6, 7, 8)), GRIDS[grid])
+    ramp = voxel_centres(image) @ [1.0, -2, 3]
+    image = Image(ramp.reshape(image.shape), GRIDS[grid])
+    inside = image.to_mm(rng.uniform(0, np.array(image.shape) - 1, (50, 3)))
+    np.testing.assert_allclose(
+        interpolate(image, inside), inside @ [1, -2, 3], atol=1e-3
+    )
+    border = image.to_mm([[-0.45, 2, 2], [2, 6.45, 2], [-0.55, 2, 2], [2, 2, 7.55]])
+    known = np.isfinite(interpolate(image, border))
+    np.testing.assert_array_equal(known, [True, True, False, False])
+
+
+@pytest.mark.parametrize("grid", sorted(GRIDS))
+def test_a_point_is_in_a_mask_if_its_nearest_voxel_is(grid, rng):
+    voxels = rng.random((5, 6, 7)) < 0.5
+    mask = Image(voxels, GRIDS[grid])
+    ijk = rng.uniform(-2, 8, (300, 3))
+    expected = []
+    for x in ijk:
+        nearest = tuple(np.rint(x).astype(int))
+        outside = min(nearest) < 0 or any(np.greater_equal(nearest, voxels.shape))
+        expected.append(not outside and bool(voxels[nearest]))
+    np.testing.assert_array_equal(in_mask(mask, mask.to_mm(ijk)), expected)
+
+
+# --- anatomy ------------------------------------------------------------------
+
+
+def ball(grid, radius=22.0, shape=(61, 47, 44), value=100.0):
+    """Return a bright ball in a box, and its centre in mm."""
+    image = Image(np.zeros(shape), GRIDS[grid])
+    centre = image.to_mm(np.array(shape) * [0.52, 0.48, 0.46])
+    apart = np.linalg.norm(voxel_centres(image) - centre, axis=1)
+    data = np.where(apart < radius, value, 0).reshape(shape)
+    return Image(data, GRIDS[grid]), centre
+
+
+@pytest.mark.parametrize("grid", sorted(GRIDS))
+def test_centre_radius_and_volume_of_a_ball_are_those_of_geometry(grid):
+    image, centre = ball(grid)
+    anatomy = scan(image).anatomy
+    assert np.linalg.norm(anatomy.centre - centre) < 0.5
+    assert anatomy.radius == pytest.approx(22 * np.sqrt(3 / 5), rel=0.05)
+    assert anatomy.volume == pytest.approx(4 / 3 * np.pi * 22**3, rel=0.1)
+
+
+@pytest.mark.parametrize("grid", sorted(GRIDS))
+def test_places_and_region_are_about_the_anatomy(grid):
+    image, centre = ball(grid)
+    found = scan(image)
+    np.testing.assert_allclose(found.anatomy.places[0], found.anatomy.centre, atol=1e-9)
+    away = np.linalg.norm(found.anatomy.places - centre, axis=1)
+    apart = np.diff(np.sort(away))[0]  # from the middle place to the next
+    assert away.max() < 22 + apart
+    assert len(found.anatomy.places) > 8
+    points = voxel_centres(found.region)
+    inside = found.region.data.ravel() > 0
+    apart = np.linalg.norm(points - centre, axis=1)
+    assert inside[apart < 22].all()
+    assert not inside[apart > 22 + 15].any()
+
+
+def test_other_intensities_leave_the_anatomy_where_it_is():
+    image = make_phantom("T1", voxel_size_mm=6)
+    before = scan(image).anatomy
+    for slope, intercept in [(0.01, 0), (3, -9000), (-1, 0)]:
+        other = Image(image.data * slope + intercept, image.mm_from_ijk)
+        after = scan(other).anatomy
+        assert np.linalg.norm(after.centre - before.centre) < 0.5
+        assert after.radius == pytest.approx(before.radius, rel=0.01)
+
+
+@pytest.mark.parametrize("contrast", ["T1", "T2", "EPI", "CT", "PET"])
+def test_the_centre_of_a_head_is_near_the_brain(contrast):
+    anatomy = scan(make_phantom(contrast, voxel_size_mm=6)).anatomy
+    assert np.linalg.norm(anatomy.centre - brain_points().mean(axis=0)) < 40
+    assert 50 < anatomy.radius < 90
+
+
+def test_within_a_mask_only_the_masked_anatomy_counts():
+    image, centre = ball("straight")
+    # A mask on another grid: what lies to the right of the ball's centre.
+    affine = np.diag([7.0, 9, 8, 1])
+    affine[:3, 3] = centre + np.array([3.5, -100, -100])
+    mask = Image(np.ones((20, 25, 25)), affine)
+    anatomy = scan(image, mask).anatomy
+    # The centre of half a ball is 3/8 of its radius from its flat side.
+    assert np.linalg.norm(anatomy.centre - centre - [22 * 3 / 8, 0, 0]) < 1.5
+    assert anatomy.volume == pytest.approx(2 / 3 * np.pi * 22**3, rel=0.1)
+
+
+def test_a_mask_elsewhere_is_refused():
+    image, _ = ball("straight")
+    affine = np.eye(4)
+    affine[:3, 3] = 1000
+    with pytest.raises(InputError, match="the mask is empty within the image"):
+        scan(image, Image(np.ones((5, 5, 5)), affine))
+
+
+# --- shading ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("background", [0.0, 200.0])
+@pytest.mark.parametrize("contrast", ["ball", "T1"])
+def test_a_smooth_shading_is_divided_out(background, contrast):
+    if contrast == "ball":
+        image, _ = ball("straight", radius=28)
+    else:
+        image = make_phantom("T1", voxel_size_mm=5)
+    before = scan(image)
+    away = (voxel_centres(image) - before.anatomy.centre) / before.anatomy.radius
+    coil = np.exp(away @ [0.25, -0.2, 0.2]).reshape(image.shape)
+    shaded = Image(background + image.data * coil, image.mm_from_ijk)
+    found = flatten(scan(shaded))
+    field = interpolate(found.shading, voxel_centres(shaded)).reshape(image.shape)
+    deep = before.grey.is_foreground(image.data)
+    deep &= (np.linalg.norm(away, axis=1) < 1).reshape(image.shape)
+    assert np.isfinite(field[deep]).all()
+    left = np.log(coil / field)[deep]
+    # What the image itself varies by remains; compare with its own field.
+    itself = flatten(scan(Image(background + image.data, image.mm_from_ijk))).shading
+    itself = interpolate(itself, voxel_centres(shaded)).reshape(image.shape)
+    left += np.log(itself)[deep]
+    assert left.std() < 0.5 * np.log(coil)[deep].std()
+
+
+def test_what_has_no_shading_is_left_about_as_it_is():
+    image, _ = ball("oblique")
+    before, after = scan(image), flatten(scan(image))
+    field = interpolate(after.shading, voxel_centres(image)).reshape(image.shape)
+    inside = image.data > 0
+    assert np.abs(field[inside] - 1).max() < 0.2
+    same = before.grey.is_foreground(image.data) == after.grey.is_foreground(image.data)
+    assert same.all()
