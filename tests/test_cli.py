@@ -196,12 +196,11 @@ def test_an_input_is_never_replaced(capsys):
     ],
 )
 def test_nothing_is_left_when_it_stops(stop, expected, scans, capsys, monkeypatch):
-    def fail(*_args):
+    def fail(*_args, **_more):
         raise stop
 
-    monkeypatch.setattr(
-        transform_files, "itk_text", fail
-    )  # the image is written by then
+    # The image is written by then.
+    monkeypatch.setattr(transform_files, "transform_bytes", fail)
     argv = ["register", "t1.nii.gz", "t2.nii.gz", "-o", "out", "--init", "header"]
     code, says = expected
     assert main([*argv, "--quiet"]) == code
@@ -248,7 +247,7 @@ def odd(scans):
     content = (scans / "t1.nii.gz").read_bytes()
     (scans / "cut.nii.gz").write_bytes(content[: len(content) // 2])
     (scans / "text.nii").write_text("no image")
-    (scans / "scaled.tfm").write_text(transform_files.itk_text(np.diag([1.1, 1, 1, 1])))
+    transform_files.write_transform("scaled.tfm", np.diag([1.1, 1, 1, 1]))
     return scans
 
 
@@ -257,7 +256,7 @@ def odd(scans):
     [
         (["--init", "banana"], "--init banana: not auto"),
         (["--init", "scaled.tfm"], "scaled.tfm: the transform is not rigid"),
-        (["--init", "t1.nii.gz"], "t1.nii.gz: not a text file"),
+        (["--init", "t1.nii.gz"], "t1.nii.gz: not a transform file"),
         (["--metric", "cc"], "--metric"),
         (["--threads", "0"], "--threads"),
         (["--moving-volume", "x"], "--moving-volume"),

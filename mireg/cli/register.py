@@ -118,10 +118,11 @@ def register_files(
     outputs = [Path(prefix + suffix) for suffix in (".nii.gz", ".tfm", ".json")]
     inputs = [Path(p) for p in (fixed, moving, fixed_mask, moving_mask) if p]
     check_outputs(outputs, inputs, force=force)
-    from .. import formats, transform_files
+    from .. import formats
     from ..register import register as find
     from ..resample import fill_value, resample
     from ..settings import Settings
+    from ..transform_files import transform_bytes
 
     start = _start(init)
     settings = Settings(threads=threads)
@@ -165,7 +166,7 @@ def register_files(
             for path in outputs
         )
         formats.dump_image(image_out, outputs[0], moved, template=moving_file)
-        transform_out.write(transform_files.itk_text(found.transform).encode())
+        transform_out.write(transform_bytes(outputs[1], found.transform))
         clock.append(time.perf_counter())
         spent = [after - before for before, after in pairwise(clock)]
         record = _record(
