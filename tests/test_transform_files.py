@@ -122,7 +122,7 @@ def test_files_are_not_replaced_unless_forced(tmp_path):
     ("name", "format", "says"),
     [
         ("a.mat", None, "a.mat: a .mat file can be ITK's or FSL's; say which"),
-        ("a.xfm", None, "a.xfm: its suffix names no format"),
+        ("a.xfm", None, "a.xfm: its suffix names no kind"),
         ("a.tfm", "spm", "'spm' is no format; choose one of itk, fsl, lta"),
         ("a.lta", None, "an LTA means something only together with both images"),
         ("a.mat", "fsl", "the fixed image and the moving image are not given"),

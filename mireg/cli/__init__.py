@@ -17,7 +17,7 @@ import click
 
 from .. import __version__
 from ..errors import MiregError
-from . import apply, phantom, register
+from . import apply, convert, phantom, register
 
 
 def run() -> None:
@@ -91,6 +91,7 @@ def cli(context: click.Context) -> None:
 for command in (
     register.register,
     apply.apply,
+    convert.convert,
     phantom.demo,
     phantom.phantom,
 ):

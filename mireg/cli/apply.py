@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -69,15 +70,27 @@ def apply(
     """
     out = Path(output)
     check_outputs([out], [Path(moving), Path(like)], force=force)
+    import numpy as np
+
     from .. import formats
     from ..resample import fill_value, resample
     from ..transform_files import read_transform
 
     formats.check_suffix(out)
     # moving_from_fixed = moving_from_middle @ middle_from_fixed: as they are given.
-    moving_from_fixed = read_transform(transforms[0])
-    for path in transforms[1:]:
-        moving_from_fixed = moving_from_fixed @ read_transform(path)
+    # Of the images in between nothing is known here; FSL's and AFNI's files need them.
+    last = len(transforms) - 1
+    moving_from_fixed = reduce(
+        np.matmul,
+        (
+            read_transform(
+                path,
+                moving=moving if i == 0 else None,
+                fixed=like if i == last else None,
+            )
+            for i, path in enumerate(transforms)
+        ),
+    )
     with notes_told(quiet=quiet), progress_bar(quiet=quiet) as progress:
         moving_file = formats.open_nibabel(moving)
         grid = formats.read_grid(like)

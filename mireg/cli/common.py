@@ -11,7 +11,7 @@ import logging
 import math
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from ..formats import VolumeChoice
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+#: Names of the kinds of transform files; transform_files.NAMES, which is slow to load.
+TRANSFORM_FORMATS = ("itk", "fsl", "lta", "afni", "x5", "matrix", "npy")
 
 _SUFFIXES = (
     *(".nii.gz", ".nii", ".img.gz", ".img", ".hdr", ".mgz", ".mgh", ".mnc"),
@@ -108,6 +111,22 @@ def check_folder(folder: Path, files: Sequence[Path], *, force: bool) -> None:
 
 
 # --- what is told -----------------------------------------------------------
+
+
+def in_directions(shift_mm: Iterable[float]) -> str:
+    """Say a shift in RAS+ mm in words."""
+    sides = (("right", "left"), ("forward", "back"), ("up", "down"))
+    return ", ".join(
+        f"{abs(step):.2f} {plus if step >= 0 else minus}"
+        for step, (plus, minus) in zip(shift_mm, sides, strict=True)
+    )
+
+
+def show_rows(heading: str, rows: dict[str, str], *, err: bool) -> None:
+    """Show labelled lines under a heading."""
+    click.echo(heading, err=err)
+    for label, text in rows.items():
+        click.echo(f"  {label:13} " + text.replace("\n", "\n" + " " * 16), err=err)
 
 
 def tell(message: str, *, quiet: bool) -> None:

@@ -21,12 +21,15 @@ from .. import __version__
 from ..errors import InputError
 from ..settings import METRICS
 from .common import (
+    TRANSFORM_FORMATS,
     check_outputs,
+    in_directions,
     json_number,
     notes_told,
     progress_bar,
     read_volume_choice,
     resampling_options,
+    show_rows,
     stem,
     to_json,
 )
@@ -38,6 +41,19 @@ if TYPE_CHECKING:
 
 #: What is timed.
 _STAGES = ("load", "register", "resample", "write")
+
+
+def _read_formats(
+    _context: Any, _option: Any, values: Sequence[str]
+) -> tuple[str, ...]:
+    """Read the formats to write, once each, given one by one or with commas."""
+    names = [name.strip() for value in values for name in value.split(",")]
+    for name in names:
+        if name not in TRANSFORM_FORMATS:
+            raise click.BadParameter(
+                f"{name!r} is not one of {', '.join(TRANSFORM_FORMATS)}"
+            )
+    return tuple(dict.fromkeys(names)) or ("itk",)
 
 
 @click.command(short_help="Find the rigid transform between two scans.")
@@ -63,6 +79,15 @@ _STAGES = ("load", "register", "resample", "write")
     help="Where to start: auto searches every pose; header (or identity) trusts "
     "the headers' coordinates; centre lays centre on centre; FILE is a transform.",
 )
+@click.option(
+    "--transform-format",
+    "transform_formats",
+    multiple=True,
+    callback=_read_formats,
+    metavar="FORMAT",
+    help=f"Write the transform for other programs: {', '.join(TRANSFORM_FORMATS)}; "
+    "several with commas [itk].",
+)
 @click.option("--fixed-mask", metavar="FILE", help="Compare only here; any grid.")
 @click.option("--moving-mask", metavar="FILE", help="Compare only here; any grid.")
 @click.option(
@@ -84,7 +109,8 @@ def register(*, fixed: str, moving: str, output: str | None, **options: Any) -> 
 
     \b
     Writes PREFIX.nii.gz  MOVING on the grid of FIXED
-           PREFIX.tfm     the transform (ITK text, read by ITK, ANTs, 3D Slicer)
+           PREFIX.tfm     the transform (ITK text, read by ITK, ANTs, 3D Slicer);
+                          see --transform-format for other programs
            PREFIX.json    the transform as a matrix, and how it was found
 
     \b
@@ -107,6 +133,7 @@ def register_files(
     moving_mask: str | None = None,
     fixed_volume: VolumeChoice | None = None,
     moving_volume: VolumeChoice | None = None,
+    transform_formats: Sequence[str] = ("itk",),
     interpolation: Any = "linear",
     fill: float | None = None,
     threads: int | None = None,
@@ -115,7 +142,10 @@ def register_files(
     as_json: bool = False,
 ) -> Registration:
     """Register two files, write the three others, and tell what was found."""
-    outputs = [Path(prefix + suffix) for suffix in (".nii.gz", ".tfm", ".json")]
+    from ..transform_files import suffix_of
+
+    suffixes = [suffix_of(name) for name in transform_formats]
+    outputs = [Path(prefix + end) for end in (".nii.gz", *suffixes, ".json")]
     inputs = [Path(p) for p in (fixed, moving, fixed_mask, moving_mask) if p]
     check_outputs(outputs, inputs, force=force)
     from .. import formats
@@ -124,7 +154,7 @@ def register_files(
     from ..settings import Settings
     from ..transform_files import transform_bytes
 
-    start = _start(init)
+    start = _start(init, fixed, moving)
     settings = Settings(threads=threads)
     if metric is not None:
         settings = replace(settings, metric=metric)
@@ -161,12 +191,23 @@ def register_files(
             threads=threads,
         )
         clock.append(time.perf_counter())
-        image_out, transform_out, record_out = (
+        image_out, *transforms_out, record_out = (
             new_files.enter_context(formats.new_file(path, force=force))
             for path in outputs
         )
         formats.dump_image(image_out, outputs[0], moved, template=moving_file)
-        transform_out.write(transform_bytes(outputs[1], found.transform))
+        for file, path, name in zip(
+            transforms_out, outputs[1:-1], transform_formats, strict=True
+        ):
+            file.write(
+                transform_bytes(
+                    path,
+                    found.transform,
+                    fixed=fixed_file,
+                    moving=moving_file,
+                    format=name,
+                )
+            )
         clock.append(time.perf_counter())
         spent = [after - before for before, after in pairwise(clock)]
         record = _record(
@@ -192,7 +233,7 @@ def register_files(
     return found
 
 
-def _start(init: str) -> Any:
+def _start(init: str, fixed: Path, moving: Path) -> Any:
     """Turn ``--init`` into what the library takes."""
     if init in ("header", "identity"):
         return "header"
@@ -205,7 +246,7 @@ def _start(init: str) -> Any:
     from ..transform import RigidTransform
     from ..transform_files import read_transform
 
-    matrix = read_transform(init)
+    matrix = read_transform(init, fixed=fixed, moving=moving)
     try:
         return RigidTransform.from_matrix(matrix)
     except InputError as error:
@@ -272,19 +313,14 @@ def _summary(
     outputs: Sequence[Path],
 ) -> None:
     """Tell what was found, for people."""
-    sides = (("right", "left"), ("forward", "back"), ("up", "down"))
     shift = found.transform.translation
-    directions = ", ".join(
-        f"{abs(step):.2f} {plus if step >= 0 else minus}"
-        for step, (plus, minus) in zip(shift, sides, strict=True)
-    )
     before = "no overlap"
     if math.isfinite(found.score_before):
         before = f"{found.score_before:.4f}"
     times = [f"{name} {seconds[name]:.1f}" for name in _STAGES]
     rows = {
         "rotation": f"{found.transform.angle_deg:.2f} degrees",
-        "translation": f"{math.hypot(*shift):.2f} mm ({directions})",
+        "translation": f"{math.hypot(*shift):.2f} mm ({in_directions(shift)})",
         "head moved": f"{found.mean_displacement_mm:.2f} mm on average, "
         f"{found.max_displacement_mm:.2f} mm at most",
         f"score ({found.metric})": f"{found.score:.4f}, by the headers {before}",
@@ -292,8 +328,6 @@ def _summary(
         "seconds": ", ".join(times),
         "written": "\n".join(str(path) for path in outputs),
     }
-    click.echo(f"from {fixed.name} to {moving.name}:", err=True)
-    for label, text in rows.items():
-        click.echo(f"  {label:13} " + text.replace("\n", "\n" + " " * 16), err=True)
+    show_rows(f"from {fixed.name} to {moving.name}:", rows, err=True)
     for warning in found.warnings:
         click.echo(f"mireg: note: {warning}", err=True)

@@ -114,17 +114,9 @@ def read_transform(
         If the file is missing, holds anything else, or needs an image that is not
         given.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: there is no such file; check the path")
-    with in_file(path):
-        try:
-            with path.open("rb") as file:
-                row = _format_of(path, file.read(_HEAD), format)
-                file.seek(0)
-                return checked(row.read(file, Images(fixed, moving)))
-        except OSError as error:
-            raise InputError(f"cannot be read ({error.strerror})") from error
+    row = format_of(path, format)
+    with in_file(path), Path(path).open("rb") as file:
+        return checked(row.read(file, Images(fixed, moving)))
 
 
 def write_transform(
@@ -199,16 +191,35 @@ def format_to_write(path: PathLike, name: str | None = None) -> Format:
         return (suited or rows)[0]
     if not suited:
         raise InputError(
-            "its suffix names no format of transform files; say which: "
+            "its suffix names no kind of transform file; say which format: "
             f"{', '.join(NAMES)}"
         )
     if {row.name for row in suited} >= {"itk", "fsl"}:
-        raise InputError("a .mat file can be ITK's or FSL's; say which: itk or fsl")
+        raise InputError(
+            "a .mat file can be ITK's or FSL's; say which format: itk or fsl"
+        )
     return suited[0]
 
 
-def _format_of(path: Path, head: bytes, name: str | None) -> Format:
-    """Find the format of a file to read."""
+def suffix_of(name: str) -> str:
+    """Give the suffix that mireg gives to files of a format."""
+    return _named(name)[0].suffixes[0]
+
+
+def format_of(path: PathLike, name: str | None = None) -> Format:
+    """Find the format of a file to read, by content or else by suffix."""
+    if not Path(path).is_file():
+        raise InputError(f"{path}: there is no such file; check the path")
+    with in_file(path):
+        try:
+            with Path(path).open("rb") as file:
+                return _recognised(path, file.read(_HEAD), name)
+        except OSError as error:
+            raise InputError(f"cannot be read ({error.strerror})") from error
+
+
+def _recognised(path: PathLike, head: bytes, name: str | None) -> Format:
+    """Find the format of a file that begins with `head`."""
     rows = _named(name)
     marked = [row for row in rows if row.mark and row.mark.search(head)]
     bare = [row for row in rows if row.mark is None]

@@ -1,0 +1,228 @@
+# ruff: noqa: PLC0415, D301
+# (imports inside commands keep --help fast; click wants a bare \b)
+"""``mireg convert``: a transform from one program's file to another's, and in words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import InputError
+from .common import (
+    TRANSFORM_FORMATS,
+    check_outputs,
+    in_directions,
+    notes_told,
+    show_rows,
+    to_json,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    FloatArray = npt.NDArray[np.float64]
+
+#: Radius, mm, of the head that is thought of when there is no image.
+_HEAD_MM = 80
+
+#: How a turn about the axes to the right, forward and up shows, right hand.
+_TURNS = (
+    ("nose up", "nose down"),
+    ("top to the right", "top to the left"),
+    ("face to the left", "face to the right"),
+)
+
+
+@click.command(short_help="Convert a transform file, and say what it does.")
+@click.argument("transform", metavar="IN")
+@click.argument("out", required=False)
+@click.option("--fixed", metavar="F", help="The image that the other is brought onto.")
+@click.option("--moving", metavar="M", help="The image that is moved.")
+@click.option(
+    "--from",
+    "from_format",
+    type=click.Choice(TRANSFORM_FORMATS),
+    help="Format of IN [by its content and name].",
+)
+@click.option(
+    "--to",
+    "to_format",
+    type=click.Choice(TRANSFORM_FORMATS),
+    help="Format of OUT [by its name].",
+)
+@click.option("--invert", is_flag=True, help="Go from M to F instead.")
+@click.option("--force", is_flag=True, help="Replace OUT if it exists.")
+@click.option("--quiet", "-q", is_flag=True, help="Say nothing but errors.")
+@click.option("--json", "as_json", is_flag=True, help="Say it as JSON.")
+def convert(
+    *,
+    transform: str,
+    out: str | None,
+    fixed: str | None,
+    moving: str | None,
+    from_format: str | None,
+    to_format: str | None,
+    invert: bool,
+    force: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Write the transform in IN as another program's file OUT, and say what it does.
+
+    Without OUT it is only said. F and M are the images that IN is between: it takes
+    points of F to points of M, and so brings M onto F.
+
+    \b
+    Format   files                  needs F and M
+      itk    .tfm .txt .h5 .mat     no             ITK, ANTs, 3D Slicer, fMRIPrep
+      fsl    .mat                   yes            FSL (FLIRT)
+      lta    .lta                   to write       FreeSurfer
+      afni   .aff12.1D .1D          yes            AFNI
+      x5     .x5                    no             BIDS X5
+      matrix .matrix.txt .txt       no             4 x 4, F to M, RAS+ mm
+      npy    .npy                   no             the same from numpy
+
+    \b
+    Examples:
+      mireg convert bold_to_t1.tfm bold_to_t1.lta --fixed t1.nii.gz --moving bold.nii.gz
+      mireg convert flirt.mat --fixed t1.nii.gz --moving bold.nii.gz
+    """
+    inputs = [Path(path) for path in (transform, fixed, moving) if path]
+    if out is not None:
+        check_outputs([Path(out)], inputs, force=force)
+    import numpy as np
+
+    from .. import transform_files
+
+    name = transform_files.format_of(transform, from_format).name
+    matrix: Any = transform_files.read_transform(
+        transform, fixed=fixed, moving=moving, format=from_format
+    )
+    if invert:
+        matrix, fixed, moving = np.linalg.inv(matrix), moving, fixed
+    if out is not None:
+        transform_files.write_transform(
+            out, matrix, fixed=fixed, moving=moving, format=to_format, force=force
+        )
+    if quiet and not as_json:
+        return
+    with notes_told(quiet=quiet):
+        points, over = _head(fixed)
+    record = {
+        "file": transform,
+        "format": name,
+        "inverted": invert,
+        "written": out,
+        "fixed": fixed,
+        "moving": moving,
+        "moving_from_fixed": matrix.tolist(),
+        **_motion(matrix, points),
+        "displacement_over": over,
+    }
+    if as_json:
+        click.echo(to_json(record), nl=False)
+    else:
+        _say(record)
+
+
+def _head(fixed: str | None) -> tuple[FloatArray, str]:
+    """Choose the points whose displacement is told, their centre first."""
+    import numpy as np
+
+    if fixed is None:
+        axis = np.arange(-_HEAD_MM, _HEAD_MM + 1, 8.0)
+        ball = np.stack(np.meshgrid(axis, axis, axis), axis=-1).reshape(-1, 3)
+        ball = ball[np.linalg.norm(ball, axis=1) <= _HEAD_MM]
+        first = np.zeros((1, 3))
+        return np.concatenate([first, ball]), f"a ball of {_HEAD_MM} mm at the origin"
+    from ..formats import read_grid, read_image
+    from ..scan import scan
+
+    try:
+        anatomy = scan(read_image(fixed)).anatomy
+    except InputError:  # constant, for instance: say it of the whole grid
+        whole = read_grid(fixed)
+        steps = np.indices((9, 9, 9)).reshape(3, -1).T / 8
+        points = whole.to_mm(steps * (np.array(whole.shape) - 1))
+        first = whole.centre_mm[None]
+        return np.concatenate([first, points]), f"the field of view of {fixed}"
+    return np.concatenate(
+        [anatomy.centre[None], anatomy.places]
+    ), f"the head in {fixed}"
+
+
+def _motion(matrix: FloatArray, points: FloatArray) -> dict[str, Any]:
+    """Put a transform into numbers that people know.
+
+    The rotation is the nearest one if the transform also stretches.
+    """
+    import numpy as np
+    from scipy.spatial.transform import Rotation
+
+    from ..transform import RigidTransform
+
+    try:
+        RigidTransform.from_matrix(matrix)
+        rigid = True
+    except InputError:
+        rigid = False
+    left, stretch, right = np.linalg.svd(matrix[:3, :3])
+    mirrors = bool(np.linalg.det(matrix[:3, :3]) < 0)
+    unflipped = np.diag([-1.0 if mirrors else 1.0, 1, 1])
+    turn = Rotation.from_matrix(left @ right @ unflipped)
+    shifts = points @ matrix[:3, :3].T + matrix[:3, 3] - points
+    distances = np.linalg.norm(shifts[1:], axis=1)
+    return {
+        "rigid": rigid,
+        "mirrors": mirrors,
+        "stretch": stretch[::-1].tolist(),
+        "rotation_deg": float(np.rad2deg(turn.magnitude())),
+        "rotation_about_right_forward_up_deg": turn.as_euler("xyz", True).tolist(),
+        "centre_mm": points[0].tolist(),
+        "translation_of_centre_mm": shifts[0].tolist(),
+        "mean_displacement_mm": float(distances.mean()),
+        "max_displacement_mm": float(distances.max()),
+    }
+
+
+def _say(record: dict[str, Any]) -> None:
+    """Tell people what a transform does."""
+    fixed = record["fixed"] or "the fixed image"
+    moving = record["moving"] or "the moving image"
+    turns = ", ".join(
+        f"{abs(angle):.2f} {plus if angle >= 0 else minus}"
+        for angle, (plus, minus) in zip(
+            record["rotation_about_right_forward_up_deg"], _TURNS, strict=True
+        )
+    )
+    shift = record["translation_of_centre_mm"]
+    length = sum(step * step for step in shift) ** 0.5
+    centre = ", ".join(f"{x:.1f}" for x in record["centre_mm"])
+    rows = {
+        "maps": f"points of {fixed} to points of {moving},\n"
+        f"so it brings {moving} onto {fixed}",
+        "rotation": f"{record['rotation_deg']:.2f} degrees; {turns},\n"
+        "turned in this order about the axes to the right, forward and up",
+        "translation": f"{length:.2f} mm: {in_directions(shift)},\n"
+        f"of the point {centre}",
+        "moves": f"{record['mean_displacement_mm']:.2f} mm on average, "
+        f"{record['max_displacement_mm']:.2f} mm at most, over\n"
+        f"{record['displacement_over']}",
+        "matrix": "\n".join(
+            " ".join(f"{x + 0.0:12.6f}" for x in row)
+            for row in record["moving_from_fixed"]
+        ),
+    }
+    if record["mirrors"]:
+        rows["not rigid"] = "it mirrors; the rotation is told as if after exchanging\n"
+        rows["not rigid"] += "left and right"
+    elif not record["rigid"]:
+        low, *_, high = record["stretch"]
+        rows["not rigid"] = f"it stretches by {low:.4f} to {high:.4f}"
+    if record["written"]:
+        rows["written"] = record["written"]
+    also = ", inverted" if record["inverted"] else ""
+    show_rows(f"{record['file']} ({record['format']}{also}):", rows, err=False)

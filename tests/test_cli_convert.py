@@ -1,0 +1,259 @@
+"""Transform files on the command line: convert, and what register and apply take."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import nibabel as nib
+import numpy as np
+import pytest
+from checks import assert_close_pose
+from test_cli import POSE, files, pair, refused, scans  # noqa: F401, fixtures
+
+from mireg import transform_files
+from mireg.cli import main
+from mireg.cli.common import TRANSFORM_FORMATS
+from mireg.transform import RigidTransform
+from mireg.transform_files import read_transform, write_transform
+
+AFFINE = np.array([[-2, 0, 0, 30], [0, 2.5, 0, -20], [0, 0, 3, -30], [0, 0, 0, 1.0]])
+IMAGES = ("--fixed", "fixed.nii", "--moving", "moving.nii")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Put two small images and a transform into a folder, and go there."""
+    monkeypatch.chdir(tmp_path)
+    ball = np.linalg.norm(np.indices((20, 16, 12)).T - [10, 8, 6], axis=-1).T < 5
+    turned = RigidTransform([0.2, 0.1, -0.3], [0, 0, 0]).matrix @ AFFINE
+    nib.save(nib.Nifti1Image(ball.astype(np.int16) * 100, AFFINE), "fixed.nii")
+    nib.save(nib.Nifti1Image(ball.astype(np.int16) * 100, turned), "moving.nii")
+    write_transform("a.tfm", POSE)
+    return tmp_path
+
+
+def said_json(capsys, *argv):
+    assert main(["convert", *argv, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+# --- convert ----------------------------------------------------------------
+
+
+def test_the_formats_that_are_offered_are_those_there_are(capsys):
+    assert transform_files.NAMES == TRANSFORM_FORMATS
+    assert main(["convert", "--help"]) == 0
+    table = {
+        line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line
+    }
+    for row in transform_files.FORMATS:
+        if ".hdf5" not in row.suffixes:
+            assert " ".join(row.suffixes) in table[row.name]
+        needs = {"never": " no ", "always": " yes ", "to write": " to write "}
+        assert needs[row.needs_images] in table[row.name]
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    ("out", "options"),
+    [
+        *(("b.txt", []), ("b.h5", []), ("b.mat", ["--to", "itk"]), ("b.lta", [])),
+        *(("b.mat", ["--to", "fsl"]), ("b.aff12.1D", []), ("b.x5", [])),
+        *(("b.matrix.txt", []), ("b.npy", []), ("b", ["--to", "npy"])),
+    ],
+)
+def test_there_and_back(out, options, capsys):
+    assert main(["convert", "a.tfm", out, *IMAGES, *options]) == 0
+    assert out in capsys.readouterr().out
+    assert main(["convert", out, "c.tfm", *IMAGES, "-q"]) == 0
+    assert capsys.readouterr().out == ""
+    np.testing.assert_allclose(read_transform("c.tfm"), POSE.matrix, atol=1e-10)
+
+
+@pytest.mark.usefixtures("folder")
+def test_inverted_it_is_between_the_same_images_the_other_way(capsys):
+    to_fsl = ["--to", "fsl", "--invert"]
+    assert main(["convert", "a.tfm", "b.mat", *IMAGES, *to_fsl]) == 0
+    assert "it brings fixed.nii onto moving.nii" in capsys.readouterr().out
+    back = read_transform("b.mat", fixed="moving.nii", moving="fixed.nii")
+    np.testing.assert_allclose(back @ POSE.matrix, np.eye(4), atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("axis", "degrees", "words"),
+    [
+        (0, 10, "10.00 nose up"),
+        (0, -10, "10.00 nose down"),
+        (1, 20, "20.00 top to the right"),
+        (1, -20, "20.00 top to the left"),
+        (2, 30, "30.00 face to the left"),
+        (2, -30, "30.00 face to the right"),
+    ],
+)
+@pytest.mark.usefixtures("folder")
+def test_a_turn_is_told_as_it_looks(axis, degrees, words, capsys):
+    turn = RigidTransform(np.deg2rad(degrees) * np.eye(3)[axis], [0, 0, 0])
+    nose, top = turn.apply([0, 100, 0]), turn.apply([0, 0, 100])
+    looks = {"up": nose[2] > 1, "down": nose[2] < -1, "left": nose[0] < -1}
+    looks["right"] = nose[0] > 1
+    if "top" in words:
+        looks = {"right": top[0] > 1, "left": top[0] < -1}
+    assert looks[words.split()[-1]]
+    write_transform("t.npy", turn)
+    assert main(["convert", "t.npy"]) == 0
+    assert words in capsys.readouterr().out
+    record = said_json(capsys, "t.npy")
+    angles = record["rotation_about_right_forward_up_deg"]
+    np.testing.assert_allclose(angles, degrees * np.eye(3)[axis], atol=1e-9)
+    assert record["rotation_deg"] == pytest.approx(abs(degrees))
+
+
+@pytest.mark.usefixtures("folder")
+def test_turns_are_told_in_the_order_in_which_they_are_made(capsys):
+    about = [
+        RigidTransform(a * np.eye(3)[i], [0, 0, 0]) for i, a in enumerate((1, 0.5, 2))
+    ]
+    write_transform("t.npy", about[2] @ about[1] @ about[0])
+    angles = said_json(capsys, "t.npy")["rotation_about_right_forward_up_deg"]
+    np.testing.assert_allclose(np.deg2rad(angles), [1, 0.5, 2], atol=1e-12)
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    ("options", "over", "centre"),
+    [
+        ((), "a ball of 80 mm at the origin", [0, 0, 0]),
+        # Voxel 10, 8, 6 is the middle of the ball: 30 - 20, -20 + 20, -30 + 18.
+        (("--fixed", "fixed.nii"), "the head in fixed.nii", [10, 0, -12]),
+        # Half of 19, 15, 11 voxels.
+        (("--fixed", "flat.nii"), "the field of view of flat.nii", [11, -1.25, -13.5]),
+    ],
+)
+def test_a_shift_moves_every_head_alike(options, over, centre, capsys):
+    flat = nib.Nifti1Image(np.ones((20, 16, 12), np.int16), AFFINE)
+    nib.save(flat, "flat.nii")
+    write_transform("t.tfm", RigidTransform([0, 0, 0], [3, -4, 12]))
+    record = said_json(capsys, "t.tfm", *options)
+    assert record["displacement_over"] == over
+    np.testing.assert_allclose(record["centre_mm"], centre, atol=0.7)
+    np.testing.assert_allclose(record["translation_of_centre_mm"], [3, -4, 12])
+    assert record["mean_displacement_mm"] == pytest.approx(13)
+    assert record["max_displacement_mm"] == pytest.approx(13)
+    assert main(["convert", "t.tfm", *options]) == 0
+    assert "13.00 mm: 3.00 right, 4.00 back, 12.00 up" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_rim_of_a_turned_ball_moves_most(capsys):
+    write_transform("t.tfm", RigidTransform([0, 0, np.pi / 2], [0, 0, 0]))
+    record = said_json(capsys, "t.tfm")
+    # A quarter turn moves a point by its distance from the axis times sqrt(2); in a
+    # ball that distance is 3 pi / 16 of the radius on average.
+    assert record["max_displacement_mm"] == pytest.approx(80 * 2**0.5)
+    mean = 80 * 3 * np.pi / 16 * 2**0.5
+    assert record["mean_displacement_mm"] == pytest.approx(mean, rel=0.01)
+
+
+@pytest.mark.usefixtures("folder")
+def test_what_is_not_rigid_is_said(capsys):
+    write_transform("t.tfm", POSE.matrix @ np.diag([0.98, 1, 1.05, 1]))
+    assert main(["convert", "t.tfm"]) == 0
+    assert "it stretches by 0.9800 to 1.0500" in capsys.readouterr().out
+    record = said_json(capsys, "t.tfm")
+    assert (record["rigid"], record["mirrors"]) == (False, False)
+    assert record["rotation_deg"] == pytest.approx(POSE.angle_deg)
+    write_transform("t.tfm", np.diag([-1, 1, 1, 1.0]), force=True)
+    assert main(["convert", "t.tfm"]) == 0
+    assert "it mirrors" in capsys.readouterr().out
+    record = said_json(capsys, "t.tfm")
+    assert (record["rigid"], record["mirrors"]) == (False, True)
+    assert record["rotation_deg"] == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_record_says_what_was_read_and_written(capsys):
+    record = said_json(capsys, "a.tfm", "b.lta", *IMAGES)
+    assert (record["file"], record["format"]) == ("a.tfm", "itk")
+    assert (record["written"], record["inverted"]) == ("b.lta", False)
+    assert (record["fixed"], record["moving"]) == ("fixed.nii", "moving.nii")
+    np.testing.assert_array_equal(record["moving_from_fixed"], POSE.matrix)
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["gone.tfm"], "gone.tfm: there is no such file"),
+        (["fixed.nii"], "fixed.nii: not a transform file that is recognised"),
+        (["a.tfm", "--from", "lta"], "a.tfm: not such a file"),
+        (["a.tfm", "--from", "spm"], "--from"),
+        (["a.tfm", "b.mat", *IMAGES], "say which format: itk or fsl"),
+        (["a.tfm", "b.xyz"], "say which format"),
+        (["a.tfm", "b.lta", "--fixed", "fixed.nii"], "the moving image is not given"),
+        (["a.tfm", "b.lta", "--fixed", "f.nii", "--moving", "m.nii"], "f.nii: there"),
+        (["a.tfm", "a.tfm", "--force"], "this is an input"),
+        (["a.tfm", "moving.nii", "--to", "npy"], "moving.nii: exists already"),
+        (["a.tfm", "gone/b.tfm"], "no such folder"),
+    ],
+)
+def test_what_convert_refuses(argv, says, folder, capsys):
+    before = files(folder)
+    assert says in refused(capsys, "convert", *argv)
+    assert files(folder) == before
+
+
+# --- register and apply -----------------------------------------------------
+
+PREFIXED = {
+    **{"itk": ".tfm", "fsl": ".mat", "lta": ".lta", "afni": ".aff12.1D"},
+    **{"x5": ".x5", "matrix": ".matrix.txt", "npy": ".npy"},
+}
+
+
+def test_register_writes_the_formats_asked_for(scans, capsys):  # noqa: F811
+    argv = ["register", "t1.nii.gz", "t2.nii.gz", "--init", "header", "-o", "out"]
+    some = ["--transform-format", "itk,fsl", "--transform-format", "lta, afni,x5,itk"]
+    more = ["--transform-format", "matrix", "--transform-format", "npy"]
+    assert main([*argv, *some, *more]) == 0
+    said = capsys.readouterr().err
+    ends = [".json", ".nii.gz", *PREFIXED.values()]
+    written = sorted(f"out{end}" for end in ends)
+    assert files(scans) == sorted([*written, "t1.nii.gz", "t2.nii.gz"])
+    record = json.loads((scans / "out.json").read_text())
+    for name in written:
+        assert name in said
+    for name, end in PREFIXED.items():
+        images = {"fixed": "t1.nii.gz", "moving": "t2.nii.gz"}
+        found = read_transform(f"out{end}", format=name, **images)
+        np.testing.assert_allclose(found, record["moving_from_fixed"], atol=1e-10)
+
+
+@pytest.mark.usefixtures("scans")
+def test_register_starts_from_an_fsl_matrix(capsys):
+    images = {"fixed": "t1.nii.gz", "moving": "t2.nii.gz"}
+    write_transform("start.mat", POSE, format="fsl", **images)
+    argv = ["register", "t1.nii.gz", "t2.nii.gz", "--init", "start.mat", "-o", "x"]
+    assert main([*argv, "--transform-format", "npy", "--quiet"]) == 0
+    assert_close_pose(np.load("x.npy"), POSE.matrix, mm=1)
+    said = refused(capsys, *argv[:-1], "y", "--transform-format", "itk,spm")
+    assert "'spm' is not one of itk, fsl" in said
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    ("name", "format"), [("b.mat", "fsl"), ("b.aff12.1D", "afni"), ("b.lta", "lta")]
+)
+def test_apply_reads_what_needs_the_images(name, format, capsys):
+    write_transform(name, POSE, fixed="fixed.nii", moving="moving.nii", format=format)
+    argv = ["apply", "moving.nii", "--like", "fixed.nii", "-q"]
+    assert main([*argv, "-t", name, "-o", "one.nii"]) == 0
+    assert main([*argv, "-t", "a.tfm", "-o", "two.nii"]) == 0
+    one, two = (np.asarray(nib.load(f"{n}.nii").dataobj) for n in ("one", "two"))
+    assert two.any()
+    assert np.abs(one.astype(int) - two).max() <= 1  # the last digit, rounded
+    if format == "lta":
+        return
+    for chain, missing in (([name, "a.tfm"], "fixed"), (["a.tfm", name], "moving")):
+        said = refused(capsys, *argv, "-t", *chain, "-o", "three.nii")
+        assert re.search(f"b.* and the {missing} image is not given", said)
+        assert "mireg convert" in said
