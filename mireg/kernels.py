@@ -27,120 +27,247 @@ def _fade(x, last):
     return d * d * (3.0 - 2.0 * d), slope if x + x < last else -slope
 
 
-@njit(cache=True, nogil=True)
-def joint_histogram(points, fixed_bin, memory, shape, strides, matrix, seen, out):
-    """Add samples to out (n_bins, n_bins); see `similarity.joint_histogram`.
+@njit(cache=True, nogil=True, inline="always")
+def _border_sample(memory, shape, strides, x, y, z):
+    """Value, its three slopes, weight and its three slopes, near the border."""
+    nx, ny, nz = shape[0] - 1, shape[1] - 1, shape[2] - 1
+    i, j, k = int(x + 1.0) - 1, int(y + 1.0) - 1, int(z + 1.0) - 1
+    i0, i1 = max(i, 0), min(i + 1, nx)
+    j0, j1 = max(j, 0), min(j + 1, ny)
+    k0, k1 = max(k, 0), min(k + 1, nz)
+    a = i0 * strides[0] + j0 * strides[1] + k0 * strides[2]
+    dx = (i1 - i0) * strides[0]
+    dy = (j1 - j0) * strides[1]
+    dz = (k1 - k0) * strides[2]
+    b = a + dx
+    fx, fy, fz = x - i, y - j, z - k
+    g00 = memory[a + dz] - memory[a]
+    g01 = memory[a + dy + dz] - memory[a + dy]
+    g10 = memory[b + dz] - memory[b]
+    g11 = memory[b + dy + dz] - memory[b + dy]
+    v00, v01 = memory[a] + fz * g00, memory[a + dy] + fz * g01
+    v10, v11 = memory[b] + fz * g10, memory[b + dy] + fz * g11
+    h0, h1 = v01 - v00, v11 - v10
+    v0, v1 = v00 + fy * h0, v10 + fy * h1
+    g0, g1 = g00 + fy * (g01 - g00), g10 + fy * (g11 - g10)
+    wx, sx = _fade(x, np.float64(nx))
+    wy, sy = _fade(y, np.float64(ny))
+    wz, sz = _fade(z, np.float64(nz))
+    return (
+        (v0 + fx * (v1 - v0), v1 - v0, h0 + fx * (h1 - h0), g0 + fx * (g1 - g0)),
+        (wx * wy * wz, sx * wy * wz, wx * sy * wz, wx * wy * sz),
+    )
 
-    Fills seen (n, 8): value, its slopes, weight, its slopes, of each sample in the
-    moving image. The weight is 0 where the sample was left out; its slopes are
-    filled only where it is not 1.
+
+@njit(cache=True, nogil=True)
+def joint_histogram(
+    points, fixed_bin, memory, shape, strides, matrix, start, stop, seen, out
+):
+    """Add samples start to stop to out; see `similarity.joint_histogram`.
+
+    Fills those of seen (8, n): the value of the moving image at each sample, its
+    slopes along the axes, the sample's weight, and its slopes. The weight is 0 where
+    the sample was left out; its slopes are filled only where it is neither 0 nor 1.
+
+    Samples go through in blocks, one short loop after the other: each loop does one
+    kind of work on one buffer, so that the compiler makes vectors of the arithmetic
+    and the processor waits for several reads of memory at once.
     """
     m00, m01, m02, m03 = matrix[0, 0], matrix[0, 1], matrix[0, 2], matrix[0, 3]
     m10, m11, m12, m13 = matrix[1, 0], matrix[1, 1], matrix[1, 2], matrix[1, 3]
     m20, m21, m22, m23 = matrix[2, 0], matrix[2, 1], matrix[2, 2], matrix[2, 3]
-    nx, ny, nz = shape[0] - 1, shape[1] - 1, shape[2] - 1
-    for s in range(points.shape[0]):
-        p = np.float64(points[s, 0])
-        q = np.float64(points[s, 1])
-        r = np.float64(points[s, 2])
-        x = m00 * p + m01 * q + m02 * r + m03
-        y = m10 * p + m11 * q + m12 * r + m13
-        z = m20 * p + m21 * q + m22 * r + m23
-        seen[s, 4] = 0
-        if not (-0.5 < x < nx + 0.5 and -0.5 < y < ny + 0.5 and -0.5 < z < nz + 0.5):
-            continue
-        i, j, k = int(x + 1.0) - 1, int(y + 1.0) - 1, int(z + 1.0) - 1
-        weight = 1.0
-        if 0.5 <= x <= nx - 0.5 and 0.5 <= y <= ny - 0.5 and 0.5 <= z <= nz - 0.5:
-            a = i * strides[0] + j * strides[1] + k * strides[2]
-            dx, dy, dz = strides[0], strides[1], strides[2]
-        else:
-            # Near the border samples fade out, so that no score jumps there.
-            i0, i1 = max(i, 0), min(i + 1, nx)
-            j0, j1 = max(j, 0), min(j + 1, ny)
-            k0, k1 = max(k, 0), min(k + 1, nz)
-            a = i0 * strides[0] + j0 * strides[1] + k0 * strides[2]
-            dx = (i1 - i0) * strides[0]
-            dy = (j1 - j0) * strides[1]
-            dz = (k1 - k0) * strides[2]
-            wx, sx = _fade(x, np.float64(nx))
-            wy, sy = _fade(y, np.float64(ny))
-            wz, sz = _fade(z, np.float64(nz))
-            weight = wx * wy * wz
-            seen[s, 5] = sx * wy * wz
-            seen[s, 6] = wx * sy * wz
-            seen[s, 7] = wx * wy * sz
-        fx, fy, fz = x - i, y - j, z - k
-        b = a + dx
-        v000, v001 = memory[a], memory[a + dz]
-        v010, v011 = memory[a + dy], memory[a + dy + dz]
-        v100, v101 = memory[b], memory[b + dz]
-        v110, v111 = memory[b + dy], memory[b + dy + dz]
+    nx, ny, nz = shape[0] - 1.0, shape[1] - 1.0, shape[2] - 1.0
+    sx, sy, sz = np.int32(strides[0]), np.int32(strides[1]), np.int32(strides[2])
+    # Unsigned indices spare the test for counting from the end.
+    ux, uy, uz = np.uint64(strides[0]), np.uint64(strides[1]), np.uint64(strides[2])
+    u1, u2, u3 = np.uint64(1), np.uint64(2), np.uint64(3)
+    bins = np.int32(out.shape[1])
+    flat = out.reshape(-1)
+    first = np.empty(256, np.int32)  # voxel below each sample
+    near = np.empty(256, np.int32)  # 1: in the outermost voxels, 0: deeper or outside
+    rows = np.empty(12 * 256)
+    values = rows[4 * 256 :]
+    for at in range(start, stop, 256):
+        n = min(256, stop - at)
+        p, q, r = points[0, at : at + n], points[1, at : at + n], points[2, at : at + n]
+        borders = 0
+        for a in range(n):
+            u, v, w = np.float64(p[a]), np.float64(q[a]), np.float64(r[a])
+            x = m00 * u + m01 * v + m02 * w + m03
+            y = m10 * u + m11 * v + m12 * w + m13
+            z = m20 * u + m21 * v + m22 * w + m23
+            deep = (x >= 0.5) & (y >= 0.5) & (z >= 0.5)
+            deep &= (x <= nx - 0.5) & (y <= ny - 0.5) & (z <= nz - 0.5)
+            inside = (x > -0.5) & (y > -0.5) & (z > -0.5)
+            inside &= (x < nx + 0.5) & (y < ny + 0.5) & (z < nz + 0.5)
+            i, j, k = np.int32(x), np.int32(y), np.int32(z)
+            first[a] = i * sx + j * sy + k * sz if deep else np.int32(0)
+            rows[a], rows[256 + a], rows[512 + a] = x - i, y - j, z - k
+            rows[768 + a] = 1.0 if deep else 0.0
+            near[a] = np.int32(inside) - np.int32(deep)
+            borders += near[a]
+        for a in range(n):
+            b = np.uint64(first[a])
+            c = b + ux
+            values[a], values[256 + a] = memory[b], memory[b + uz]
+            values[512 + a], values[768 + a] = memory[b + uy], memory[b + uy + uz]
+            values[1024 + a], values[1280 + a] = memory[c], memory[c + uz]
+            values[1536 + a], values[1792 + a] = memory[c + uy], memory[c + uy + uz]
         # Along z first, then y, then x: each slope comes from the same differences.
-        g00, g01, g10, g11 = v001 - v000, v011 - v010, v101 - v100, v111 - v110
-        v00, v01 = v000 + fz * g00, v010 + fz * g01
-        v10, v11 = v100 + fz * g10, v110 + fz * g11
-        h0, h1 = v01 - v00, v11 - v10
-        v0, v1 = v00 + fy * h0, v10 + fy * h1
-        g0, g1 = g00 + fy * (g01 - g00), g10 + fy * (g11 - g10)
-        value = v0 + fx * (v1 - v0)
-        if not value == value:  # a missing neighbour is NaN, and makes all NaN
-            continue
-        seen[s, 0] = value
-        seen[s, 1] = v1 - v0
-        seen[s, 2] = h0 + fx * (h1 - h0)
-        seen[s, 3] = g0 + fx * (g1 - g0)
-        seen[s, 4] = weight
-        m = int(value)
-        t = value - m
-        u = 1.0 - t
-        weight /= 6.0
-        f = fixed_bin[s]
-        out[f, m - 1] += weight * (u * u * u)
-        out[f, m] += weight * (4.0 + (3.0 * t - 6.0) * (t * t))
-        out[f, m + 1] += weight * (4.0 + (3.0 * u - 6.0) * (u * u))
-        out[f, m + 2] += weight * (t * t * t)
+        for a in range(n):
+            fx, fy, fz = rows[a], rows[256 + a], rows[512 + a]
+            v000, v001, v010, v011 = (
+                rows[1024 + a],
+                rows[1280 + a],
+                rows[1536 + a],
+                rows[1792 + a],
+            )
+            v100, v101, v110, v111 = (
+                rows[2048 + a],
+                rows[2304 + a],
+                rows[2560 + a],
+                rows[2816 + a],
+            )
+            g00, g01, g10, g11 = v001 - v000, v011 - v010, v101 - v100, v111 - v110
+            v00, v01 = v000 + fz * g00, v010 + fz * g01
+            v10, v11 = v100 + fz * g10, v110 + fz * g11
+            h0, h1 = v01 - v00, v11 - v10
+            v0, v1 = v00 + fy * h0, v10 + fy * h1
+            g0, g1 = g00 + fy * (g01 - g00), g10 + fy * (g11 - g10)
+            value = v0 + fx * (v1 - v0)
+            known = value == value  # a missing neighbour is NaN, and makes all NaN
+            rows[1024 + a] = rows[768 + a] if known else 0.0
+            rows[a] = value if known else 1.0
+            rows[256 + a] = v1 - v0 if known else 0.0
+            rows[512 + a] = h0 + fx * (h1 - h0) if known else 0.0
+            rows[768 + a] = g0 + fx * (g1 - g0) if known else 0.0
+        if borders:
+            # Near the border samples fade out, so that no score jumps there.
+            for a in range(n):
+                if near[a] == 0:
+                    continue
+                u, v, w = np.float64(p[a]), np.float64(q[a]), np.float64(r[a])
+                sample, weight = _border_sample(
+                    memory,
+                    shape,
+                    strides,
+                    m00 * u + m01 * v + m02 * w + m03,
+                    m10 * u + m11 * v + m12 * w + m13,
+                    m20 * u + m21 * v + m22 * w + m23,
+                )
+                if sample[0] == sample[0]:
+                    rows[a], rows[256 + a] = sample[0], sample[1]
+                    rows[512 + a], rows[768 + a] = sample[2], sample[3]
+                    rows[1024 + a] = weight[0]
+                    seen[5, at + a] = weight[1]
+                    seen[6, at + a] = weight[2]
+                    seen[7, at + a] = weight[3]
+        for row in range(5):
+            target = seen[row, at : at + n]
+            for a in range(n):
+                target[a] = rows[256 * row + a]
+        for a in range(n):
+            value = rows[a]
+            w = rows[1024 + a] * (1.0 / 6.0)
+            t = value - np.int32(value)
+            u = 1.0 - t
+            rows[1280 + a] = w * (u * u * u)
+            rows[1536 + a] = w * (4.0 + (3.0 * t - 6.0) * (t * t))
+            rows[1792 + a] = w * (4.0 + (3.0 * u - 6.0) * (u * u))
+            rows[2048 + a] = w * (t * t * t)
+        row_of = fixed_bin[at : at + n]
+        for a in range(n):
+            b = np.uint64(np.int32(row_of[a]) * bins + np.int32(rows[a]) - np.int32(1))
+            flat[b] += rows[1280 + a]
+            flat[b + u1] += rows[1536 + a]
+            flat[b + u2] += rows[1792 + a]
+            flat[b + u3] += rows[2048 + a]
 
 
-@njit(cache=True, nogil=True)
-def score_gradient(points, fixed_bin, seen, d_histogram, out):
-    """Fill out (3, 4) with d score / d matrix; see `similarity.score_gradient`."""
-    a00 = a01 = a02 = a03 = 0.0
-    a10 = a11 = a12 = a13 = 0.0
-    a20 = a21 = a22 = a23 = 0.0
-    for s in range(points.shape[0]):
-        w = np.float64(seen[s, 4])
-        if w == 0.0:
-            continue
-        v = np.float64(seen[s, 0])
-        b = int(v)
-        t = v - b
-        u = 1.0 - t
-        d = d_histogram[fixed_bin[s]]
-        by_value = (w / 2.0) * (
-            -u * u * d[b - 1]
-            + (3.0 * t * t - 4.0 * t) * d[b]
-            + (4.0 * u - 3.0 * u * u) * d[b + 1]
-            + t * t * d[b + 2]
+# reassoc lets the sums become vectors; NaN keeps its meaning.
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
+def score_gradient(points, fixed_bin, seen, d_histogram, start, stop, out):
+    """Add d score / d matrix to out (3, 4), from samples start to stop.
+
+    See `similarity.score_gradient`; d_histogram is float32. In blocks, as above.
+    """
+    bins = np.int32(d_histogram.shape[1])
+    flat = d_histogram.reshape(-1)
+    u1, u2, u3 = np.uint64(1), np.uint64(2), np.uint64(3)
+    half, one, three, four = (
+        np.float32(0.5),
+        np.float32(1),
+        np.float32(3),
+        np.float32(4),
+    )
+    rows = np.empty(5 * 256, np.float32)
+    for at in range(start, stop, 256):
+        n = min(256, stop - at)
+        p, q, r = points[0, at : at + n], points[1, at : at + n], points[2, at : at + n]
+        values, weights = seen[0, at : at + n], seen[4, at : at + n]
+        row_of = fixed_bin[at : at + n]
+        for a in range(n):
+            b = np.uint64(
+                np.int32(row_of[a]) * bins + np.int32(values[a]) - np.int32(1)
+            )
+            rows[a], rows[256 + a] = flat[b], flat[b + u1]
+            rows[512 + a], rows[768 + a] = flat[b + u2], flat[b + u3]
+        borders = 0
+        for a in range(n):
+            borders += np.int32((weights[a] > 0) & (weights[a] < 1))
+            t = values[a] - np.float32(np.int32(values[a]))
+            u = one - t
+            rows[1024 + a] = (weights[a] * half) * (
+                t * t * rows[768 + a]
+                - u * u * rows[a]
+                + (three * t - four) * t * rows[256 + a]
+                + (four - three * u) * u * rows[512 + a]
+            )
+        gx, gy, gz = (
+            seen[1, at : at + n],
+            seen[2, at : at + n],
+            seen[3, at : at + n],
         )
-        gx, gy, gz = by_value * seen[s, 1], by_value * seen[s, 2], by_value * seen[s, 3]
-        if w != 1.0:
+        s00 = s01 = s02 = s03 = np.float32(0)
+        s10 = s11 = s12 = s13 = np.float32(0)
+        s20 = s21 = s22 = s23 = np.float32(0)
+        for a in range(n):
+            by_value = rows[1024 + a]
+            x, y, z = by_value * gx[a], by_value * gy[a], by_value * gz[a]
+            s00, s01, s02, s03 = s00 + x * p[a], s01 + x * q[a], s02 + x * r[a], s03 + x
+            s10, s11, s12, s13 = s10 + y * p[a], s11 + y * q[a], s12 + y * r[a], s13 + y
+            s20, s21, s22, s23 = s20 + z * p[a], s21 + z * q[a], s22 + z * r[a], s23 + z
+        for a in range(n if borders else 0):
+            if weights[a] == 0 or weights[a] == 1:
+                continue
+            t = values[a] - np.float32(np.int32(values[a]))
+            u = one - t
             by_weight = (
-                u * u * u * d[b - 1]
-                + (4.0 - 6.0 * t * t + 3.0 * t * t * t) * d[b]
-                + (4.0 - 6.0 * u * u + 3.0 * u * u * u) * d[b + 1]
-                + t * t * t * d[b + 2]
-            ) / 6.0
-            gx += by_weight * seen[s, 5]
-            gy += by_weight * seen[s, 6]
-            gz += by_weight * seen[s, 7]
-        p, q, r = points[s, 0], points[s, 1], points[s, 2]
-        a00, a01, a02, a03 = a00 + gx * p, a01 + gx * q, a02 + gx * r, a03 + gx
-        a10, a11, a12, a13 = a10 + gy * p, a11 + gy * q, a12 + gy * r, a13 + gy
-        a20, a21, a22, a23 = a20 + gz * p, a21 + gz * q, a22 + gz * r, a23 + gz
-    out[0, 0], out[0, 1], out[0, 2], out[0, 3] = a00, a01, a02, a03
-    out[1, 0], out[1, 1], out[1, 2], out[1, 3] = a10, a11, a12, a13
-    out[2, 0], out[2, 1], out[2, 2], out[2, 3] = a20, a21, a22, a23
+                u * u * u * rows[a]
+                + (four - np.float32(6) * t * t + three * t * t * t) * rows[256 + a]
+                + (four - np.float32(6) * u * u + three * u * u * u) * rows[512 + a]
+                + t * t * t * rows[768 + a]
+            ) / np.float32(6)
+            x, y, z = (
+                by_weight * seen[5, at + a],
+                by_weight * seen[6, at + a],
+                by_weight * seen[7, at + a],
+            )
+            s00, s01, s02, s03 = s00 + x * p[a], s01 + x * q[a], s02 + x * r[a], s03 + x
+            s10, s11, s12, s13 = s10 + y * p[a], s11 + y * q[a], s12 + y * r[a], s13 + y
+            s20, s21, s22, s23 = s20 + z * p[a], s21 + z * q[a], s22 + z * r[a], s23 + z
+        out[0, 0] += s00
+        out[0, 1] += s01
+        out[0, 2] += s02
+        out[0, 3] += s03
+        out[1, 0] += s10
+        out[1, 1] += s11
+        out[1, 2] += s12
+        out[1, 3] += s13
+        out[2, 0] += s20
+        out[2, 1] += s21
+        out[2, 2] += s22
+        out[2, 3] += s23
 
 
 @njit(cache=True, nogil=True)

@@ -44,8 +44,8 @@ class Level:
     ----------
     size_mm : float
         Side of a voxel at this level.
-    points : (n, 3) ndarray, float32
-        Samples of the fixed image: RAS+ mm, relative to `origin`.
+    points : (3, n) ndarray, float32
+        Samples of the fixed image: RAS+ mm, relative to `origin`; one row an axis.
     origin : (3,) ndarray
         RAS+ mm.
     fixed_grey : (n,) ndarray, float32
@@ -186,7 +186,7 @@ def level(
     origin = fixed.anatomy.centre
     return make_level(
         size_mm=pair.size_mm,
-        points=(points - origin).astype(np.float32),
+        points=(points - origin).T.astype(np.float32),
         origin=origin,
         fixed_grey=fixed.grey.apply(intensity, threads),
         moving_grey=moving_grey,
@@ -223,7 +223,7 @@ def make_level(
     in_bins = np.float32(1) + moving_grey * np.float32(n_bins - 3.001)
     return Level(
         size_mm=size_mm,
-        points=points,
+        points=np.ascontiguousarray(points),
         origin=origin,
         fixed_grey=fixed_grey,
         moving_grey=moving_grey,

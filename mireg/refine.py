@@ -54,7 +54,7 @@ def _fit(
     level: Level, moving_from_fixed: FloatArray, histogram: FloatArray, score: float
 ) -> Fit:
     """Record what a joint histogram says of a pose."""
-    overlap = float(histogram.sum() / len(level.points))
+    overlap = float(histogram.sum() / level.points.shape[1])
     explained = mutual_information(histogram)[0] * overlap
     return Fit(moving_from_fixed, score, overlap, explained)
 
@@ -95,8 +95,9 @@ def refine(
     Fit
         The best pose seen, never worse than the start.
     """
-    middle = level.points.mean(axis=0, dtype=np.float64)
-    radius = np.sqrt(np.square(level.points - middle).sum(axis=1).mean())
+    n = level.points.shape[1]
+    middle = level.points.mean(axis=1, dtype=np.float64)
+    radius = np.sqrt(np.square(level.points - middle[:, None]).sum(axis=0).mean())
     unit = np.repeat([level.size_mm / max(radius, level.size_mm), level.size_mm], 3)
     # Motions happen about the middle of the samples: fixed_from_middle moves there.
     fixed_from_middle = np.eye(4)
@@ -104,7 +105,7 @@ def refine(
     moving_ijk_from_middle = (
         level.moving_ijk_from_mm @ moving_from_fixed @ fixed_from_middle
     )[:3, :3]
-    n = len(level.points)
+    seen = np.empty((8, n), np.float32)
     best = evaluate(level, moving_from_fixed, metric, threads)
     scale = 1.0
     count = 0
@@ -125,7 +126,7 @@ def refine(
     def objective(parameters: FloatArray) -> tuple[float, FloatArray]:
         nonlocal best, count
         pose, d_rotation = pose_at(parameters)
-        histogram, seen = joint_histogram(level, pose, threads)
+        histogram, _ = joint_histogram(level, pose, threads, seen)
         inside = histogram.sum()
         count += 1
         if inside < 0.02 * n:

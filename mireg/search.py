@@ -92,7 +92,7 @@ class CountingLevel:
 
 def counting_level(level: Level, bins: int, samples: int) -> CountingLevel:
     """Prepare a level for `pose_entropies`."""
-    n = len(level.points)
+    n = level.points.shape[1]
     few = (np.arange(min(samples, n)) * (n / min(samples, n))).astype(int)
     missing = np.isnan(level.moving_grey)
     grey = np.where(missing, 0, level.moving_grey)
@@ -103,7 +103,7 @@ def counting_level(level: Level, bins: int, samples: int) -> CountingLevel:
     padded_from_ijk = np.eye(4)
     padded_from_ijk[:3, 3] = 1
     return CountingLevel(
-        points=np.ascontiguousarray(level.points[few].T),
+        points=np.ascontiguousarray(level.points[:, few]),
         origin=level.origin,
         fixed_bin=np.minimum(level.fixed_grey[few] * bins, bins - 1).astype(np.uint8),
         moving=flat_volume(padded),

@@ -17,7 +17,10 @@ _SHARE = 16384
 
 
 def joint_histogram(
-    level: Level, moving_from_fixed: FloatArray, threads: int = 1
+    level: Level,
+    moving_from_fixed: FloatArray,
+    threads: int = 1,
+    seen: npt.NDArray[np.float32] | None = None,
 ) -> tuple[FloatArray, npt.NDArray[np.float32]]:
     """Joint histogram of a level's samples at a pose.
 
@@ -33,6 +36,8 @@ def joint_histogram(
         Maps points of the fixed image to points of the moving one, RAS+ mm.
     threads : int, optional
         Threads to use; the answer does not depend on it.
+    seen : (8, n) array, float32, optional
+        Memory to write `seen` to: saves making it anew for each pose.
 
     Returns
     -------
@@ -40,7 +45,7 @@ def joint_histogram(
         Rows are grey levels of the fixed image, columns of the moving one. Its sum
         is the number of samples that fall inside the moving image; those within
         its outermost voxels count in part, so that nothing jumps at the border.
-    seen : (n, 8) ndarray, float32
+    seen : (8, n) ndarray, float32
         For each sample the grey level of the moving image, its slopes along the
         voxel axes, the sample's weight, and the slopes of that.
 
@@ -50,16 +55,20 @@ def joint_histogram(
        deformations", IEEE TMI 2003.
     """
     matrix = level.moving_ijk_from_points(moving_from_fixed)
-    seen = np.empty((len(level.points), 8), np.float32)
+    if seen is None:
+        seen = np.empty((8, level.points.shape[1]), np.float32)
 
-    def histogram_of(share: slice) -> FloatArray:
+    def histogram_of(start: int) -> FloatArray:
         out = np.zeros((level.n_bins, level.n_bins))
+        stop = min(start + _SHARE, level.points.shape[1])
         kernels.joint_histogram(
-            level.points[share],
-            level.fixed_bin[share],
+            level.points,
+            level.fixed_bin,
             *level.moving,
             matrix,
-            seen[share],
+            start,
+            stop,
+            seen,
             out,
         )
         return out
@@ -79,7 +88,7 @@ def score_gradient(
     ----------
     level : Level
         As given to `joint_histogram`.
-    seen : (n, 8) array, float32
+    seen : (8, n) array, float32
         As returned by `joint_histogram`.
     d_histogram : (n_bins, n_bins) array
         Derivative of the score with respect to the histogram.
@@ -92,24 +101,22 @@ def score_gradient(
         Derivative of the score with respect to `Level.moving_ijk_from_points`.
     """
 
-    def gradient_of(share: slice) -> FloatArray:
+    slopes = d_histogram.astype(np.float32)
+
+    def gradient_of(start: int) -> FloatArray:
         out = np.zeros((3, 4))
+        stop = min(start + _SHARE, level.points.shape[1])
         kernels.score_gradient(
-            level.points[share],
-            level.fixed_bin[share],
-            seen[share],
-            d_histogram,
-            out,
+            level.points, level.fixed_bin, seen, slopes, start, stop, out
         )
         return out
 
     return _joined(shared(gradient_of, _shares(level), threads))
 
 
-def _shares(level: Level) -> list[slice]:
-    """Cut the samples into shares of fixed size."""
-    n = len(level.points)
-    return [slice(i, min(i + _SHARE, n)) for i in range(0, n, _SHARE)]
+def _shares(level: Level) -> range:
+    """Where each share of the samples starts; shares have a fixed size."""
+    return range(0, level.points.shape[1], _SHARE)
 
 
 def _joined(parts: list[FloatArray]) -> FloatArray:

@@ -29,7 +29,7 @@ def level(rng) -> Level:
     seen = ndimage.map_coordinates(scene, at.T, order=3)
     return make_level(
         size_mm=1.0,
-        points=(points - points.mean(axis=0)).astype(np.float32),
+        points=(points - points.mean(axis=0)).T.astype(np.float32),
         origin=points.mean(axis=0),
         fixed_grey=(1 - seen).clip(0, 1).astype(np.float32),
         moving_grey=scene.astype(np.float32),
@@ -105,7 +105,7 @@ def make_many(level: Level) -> Level:
     """Return a level whose samples make work for several threads."""
     return make_level(
         size_mm=level.size_mm,
-        points=np.tile(level.points, (20, 1)),
+        points=np.tile(level.points, (1, 20)),
         origin=level.origin,
         fixed_grey=np.tile(level.fixed_grey, 20),
         moving_grey=level.moving_grey,

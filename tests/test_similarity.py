@@ -36,7 +36,7 @@ def smooth_level(
     origin = points.mean(axis=0)
     return make_level(
         size_mm=1.0,
-        points=(points - origin).astype(np.float32),
+        points=(points - origin).T.astype(np.float32),
         origin=origin,
         fixed_grey=rng.random(n).astype(np.float32),
         moving_grey=np.asarray(volume, order=order),
@@ -56,7 +56,7 @@ def by_definition(level: Level, pose: np.ndarray) -> np.ndarray:
     """Return the joint histogram of the slow twin."""
     volume, matrix = moving_in_bins(level), level.moving_ijk_from_points(pose)
     return naive.joint_histogram(
-        level.points, level.fixed_bin, volume, matrix, level.n_bins
+        level.points.T, level.fixed_bin, volume, matrix, level.n_bins
     )
 
 
@@ -90,7 +90,7 @@ def test_one_sample_by_hand():
     ramp[2:] = 1
     level = make_level(
         size_mm=1.0,
-        points=np.float32([[1.5, 1.5, 1.5]]),
+        points=np.float32([[1.5], [1.5], [1.5]]),
         origin=np.zeros(3),
         fixed_grey=np.float32([0.5]),
         moving_grey=ramp,
