@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize
+from scipy.optimize import OptimizeResult, minimize
 
 from .metrics import Metric, mutual_information
 from .pyramid import Level
@@ -33,6 +33,9 @@ class Fit:
         are ranked by, since a small, lucky overlap can have a high similarity.
     evaluations : int
         Times the similarity was computed.
+    inverse_hessian : (6, 6) ndarray or None
+        About the inverse of minus the score's second derivatives, mm^2: by the
+        rotation times the samples' mean radius, then by the translation.
     """
 
     moving_from_fixed: FloatArray
@@ -40,6 +43,7 @@ class Fit:
     overlap_fraction: float
     explained: float
     evaluations: int = 0
+    inverse_hessian: FloatArray | None = None
 
 
 def evaluate(
@@ -65,14 +69,15 @@ def refine(
     metric: Metric,
     threads: int = 1,
     *,
-    tolerance: float = 1e-7,
-    max_evaluations: int = 60,
+    inverse_hessian: FloatArray | None = None,
+    tolerance: float = 0.005,
+    max_evaluations: int = 40,
 ) -> Fit:
     """Climb from a pose to the nearest maximum of the similarity at one level.
 
-    L-BFGS-B on six numbers that all are lengths: the translation of the middle of
-    the samples, and the rotation about it times the samples' mean radius, both in
-    units of the level's voxel size.
+    BFGS on six numbers that all are lengths: the translation of the middle of the
+    samples, and the rotation about it times the samples' mean radius, both in units
+    of the level's voxel size.
 
     Parameters
     ----------
@@ -84,9 +89,10 @@ def refine(
         From a joint histogram to score and derivative, as in `mireg.metrics`.
     threads : int, optional
         Threads to use; the answer does not depend on it.
+    inverse_hessian : (6, 6) array, optional
+        As found at a coarser level; makes the first steps good ones.
     tolerance : float, optional
-        Stop when a step gains less than this share of what the first slope promised
-        for a step of one voxel.
+        Stop after a step that moves the samples by less than this many voxels.
     max_evaluations : int, optional
         Most evaluations of the similarity.
 
@@ -99,64 +105,85 @@ def refine(
     middle = level.points.mean(axis=1, dtype=np.float64)
     radius = np.sqrt(np.square(level.points - middle[:, None]).sum(axis=0).mean())
     unit = np.repeat([level.size_mm / max(radius, level.size_mm), level.size_mm], 3)
-    # Motions happen about the middle of the samples: fixed_from_middle moves there.
-    fixed_from_middle = np.eye(4)
+    # Motions happen about the middle of the samples.
+    fixed_from_middle, middle_from_fixed = np.eye(4), np.eye(4)
     fixed_from_middle[:3, 3] = level.origin + middle
-    moving_ijk_from_middle = (
-        level.moving_ijk_from_mm @ moving_from_fixed @ fixed_from_middle
-    )[:3, :3]
+    middle_from_fixed[:3, 3] = -fixed_from_middle[:3, 3]
+    moving_from_middle = moving_from_fixed @ fixed_from_middle
+    moving_ijk_from_middle = (level.moving_ijk_from_mm @ moving_from_middle)[:3, :3]
     seen = np.empty((8, n), np.float32)
-    best = evaluate(level, moving_from_fixed, metric, threads)
-    scale = 1.0
+    best: tuple[float, FloatArray, FloatArray] | None = None
     count = 0
 
-    def pose_at(parameters: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def score_at(parameters: FloatArray) -> tuple[float, FloatArray]:
+        nonlocal best, count
+        if count == max_evaluations:
+            raise StopIteration
         rotation, d_rotation = rotation_and_derivative(parameters[:3] * unit[:3])
         motion = np.eye(4)
         motion[:3, :3] = rotation
         motion[:3, 3] = parameters[3:] * unit[3:]
-        pose = (
-            moving_from_fixed
-            @ fixed_from_middle
-            @ motion
-            @ np.linalg.inv(fixed_from_middle)
-        )
-        return pose, d_rotation
-
-    def objective(parameters: FloatArray) -> tuple[float, FloatArray]:
-        nonlocal best, count
-        pose, d_rotation = pose_at(parameters)
+        pose = moving_from_middle @ motion @ middle_from_fixed
         histogram, _ = joint_histogram(level, pose, threads, seen)
-        inside = histogram.sum()
         count += 1
-        if inside < 0.02 * n:
+        if histogram.sum() < 0.02 * n:
             return 0.0, np.zeros(6)
         score, d_histogram = metric(histogram)
-        if score > best.score:
-            best = _fit(level, pose, histogram, score)
+        if best is None or score > best[0]:
+            best = score, pose, histogram
         by_matrix = score_gradient(level, seen, d_histogram, threads)
         # d score / d (rotation, translation) of the motion about the middle.
         by_motion = moving_ijk_from_middle.T @ by_matrix
         by_rotation = by_motion[:, :3] - np.outer(by_motion[:, 3], middle)
-        gradient = np.concatenate(
-            [np.einsum("kab,ab->k", d_rotation, by_rotation), by_motion[:, 3]]
-        )
-        return -score * scale, -gradient * unit * scale
+        by_vector = (d_rotation * by_rotation).sum(axis=(1, 2))
+        return score, np.concatenate([by_vector, by_motion[:, 3]]) * unit
 
     start = np.zeros(6)
-    _, gradient = objective(start)
-    steepness = float(np.linalg.norm(gradient))
-    if steepness > 0:
-        scale = 1.0 / steepness  # so that tolerances mean the same for any metric
-        minimize(
+    first = score_at(start)
+    steepness = float(np.linalg.norm(first[1]))
+    if best is None or steepness == 0:
+        return replace(evaluate(level, moving_from_fixed, metric), evaluations=count)
+
+    def objective(parameters: FloatArray) -> tuple[float, FloatArray]:
+        score, slope = score_at(parameters) if parameters.any() else first
+        # Scaled, so that the first trial step is one voxel long for any metric.
+        return -score / steepness, -slope / steepness
+
+    last = start
+
+    def stop_when_still(intermediate_result: OptimizeResult) -> None:
+        nonlocal last
+        step, last = intermediate_result.x - last, intermediate_result.x.copy()
+        if np.linalg.norm(step) < tolerance:
+            raise StopIteration
+
+    inverse_scale = steepness / level.size_mm**2
+    guess = np.eye(6)
+    if inverse_hessian is not None:
+        guess = _positive_definite(inverse_hessian * inverse_scale)
+    try:
+        end = minimize(
             objective,
             start,
             jac=True,
-            method="L-BFGS-B",
-            options={
-                "maxfun": max_evaluations,
-                "ftol": tolerance,
-                "gtol": 1e-4,
-            },
+            method="BFGS",
+            callback=stop_when_still,
+            options={"gtol": 1e-4, "hess_inv0": guess},
         )
-    return replace(best, evaluations=count)
+        inverse_hessian = end.hess_inv / inverse_scale
+    except StopIteration:  # enough evaluations
+        inverse_hessian = None
+    score, pose, histogram = best
+    return replace(
+        _fit(level, pose, histogram, score),
+        evaluations=count,
+        inverse_hessian=inverse_hessian,
+    )
+
+
+def _positive_definite(matrix: FloatArray) -> FloatArray:
+    """Undo what rounding did to a matrix that has only positive eigenvalues."""
+    values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
+    values = values.clip(1e-3 * max(values[-1], 1e-6))
+    repaired: FloatArray = (vectors * values) @ vectors.T
+    return (repaired + repaired.T) / 2

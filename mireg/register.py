@@ -162,17 +162,32 @@ def register(
 
     watch.start("refine", 0.5)
     races = [
-        _best_fits(coarse_level, poses, still.anatomy, metric, threads)
+        _best_fits(
+            coarse_level,
+            [(pose, None) for pose in poses],
+            still.anatomy,
+            metric,
+            threads,
+        )
         for coarse_level in coarse
     ]
     view = int(np.argmax([fits[0].explained for fits in races]))
     fits = races[view]
     finest = coarse[view]
     for pair in pairs[1:]:
-        stay = [fit.moving_from_fixed for fit in fits[: _STAY[min(pair.below, 1)]]]
+        stay = [
+            (fit.moving_from_fixed, fit.inverse_hessian)
+            for fit in fits[: _STAY[min(pair.below, 1)]]
+        ]
         finest = level(pair, *views[view], settings, threads)
         fits = _best_fits(finest, stay, still.anatomy, metric, threads)
-    fit = refine(finest, fits[0].moving_from_fixed, metric, threads)
+    fit = refine(
+        finest,
+        fits[0].moving_from_fixed,
+        metric,
+        threads,
+        inverse_hessian=fits[0].inverse_hessian,
+    )
     header = evaluate(finest, np.eye(4), metric, threads)
     watch.start("", 1.0)
 
@@ -239,18 +254,23 @@ def _starts(
 
 def _best_fits(
     at: Level,
-    poses: Sequence[FloatArray],
+    starts: Sequence[tuple[FloatArray, FloatArray | None]],
     anatomy: Anatomy,
     metric: Metric,
     threads: int,
 ) -> list[Fit]:
     """Refine poses at one level; the best first, near twins dropped."""
-    one_each = len(poses) >= threads
+    one_each = len(starts) >= threads
     fits = shared(
-        lambda pose: refine(
-            at, pose, metric, 1 if one_each else threads, tolerance=1e-5
+        lambda start: refine(
+            at,
+            start[0],
+            metric,
+            1 if one_each else threads,
+            inverse_hessian=start[1],
+            tolerance=0.1,
         ),
-        poses,
+        starts,
         threads if one_each else 1,
     )
     best: list[Fit] = []
