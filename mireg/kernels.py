@@ -346,29 +346,48 @@ def grey_levels(memory, low, high, levels, out):
 
 
 @njit(cache=True, nogil=True)
-def downsample(memory, shape, strides, factors, limits, start, out):
-    """Fill out (n, my, mz) with block means; see `pyramid.downsample`."""
+def downsample(volume, factors, limits, start, out):
+    """Fill out (n, my, mz) with block means; see `scan.downsample`.
+
+    volume (nx, ny, nz) lies in memory in the order of its axes.
+    """
     low, high = limits[0], limits[1]
+    nz = volume.shape[2]
+    total = np.empty(nz, np.float32)
     for i in range(out.shape[0]):
         x0 = (i + start) * factors[0]
-        x1 = min(x0 + factors[0], shape[0])
+        x1 = min(x0 + factors[0], volume.shape[0])
         for j in range(out.shape[1]):
             y0 = j * factors[1]
-            y1 = min(y0 + factors[1], shape[1])
+            y1 = min(y0 + factors[1], volume.shape[1])
+            # Whole rows first: the compiler makes vectors of that.
+            total[:] = 0
+            for x in range(x0, x1):
+                for y in range(y0, y1):
+                    row = volume[x, y]
+                    for z in range(nz):
+                        v = row[z]
+                        v = low if v < low else v
+                        total[z] += high if v > high else v
             for k in range(out.shape[2]):
                 z0 = k * factors[2]
-                z1 = min(z0 + factors[2], shape[2])
-                total = np.float32(0)
-                n = 0
-                for x in range(x0, x1):
-                    for y in range(y0, y1):
-                        for z in range(z0, z1):
-                            v = memory[x * strides[0] + y * strides[1] + z * strides[2]]
-                            if v == v:
-                                total += min(max(v, low), high)
-                                n += 1
-                size = factors[0] * factors[1] * factors[2]
-                out[i, j, k] = total / n if 2 * n >= size else np.nan
+                z1 = min(z0 + factors[2], nz)
+                block = np.float32(0)
+                for z in range(z0, z1):
+                    block += total[z]
+                size = (x1 - x0) * (y1 - y0) * (z1 - z0)
+                if not block == block:  # NaN somewhere in it
+                    block = np.float32(0)
+                    size = 0
+                    for x in range(x0, x1):
+                        for y in range(y0, y1):
+                            for z in range(z0, z1):
+                                v = volume[x, y, z]
+                                if v == v:
+                                    block += min(max(v, low), high)
+                                    size += 1
+                full = factors[0] * factors[1] * factors[2]
+                out[i, j, k] = block / size if 2 * size >= full else np.nan
 
 
 @njit(cache=True, nogil=True)

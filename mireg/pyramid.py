@@ -12,10 +12,10 @@ from scipy import ndimage
 from .image import Image
 from .scan import (
     Scan,
-    downsample,
     flat_volume,
     in_mask,
     interpolate,
+    shrink,
     voxel_centres,
 )
 from .settings import Settings
@@ -75,6 +75,11 @@ class Level:
         return np.ascontiguousarray(matrix[:3])
 
 
+def finest_mm(fixed: Image, moving: Image) -> float:
+    """Voxel size of the finest level: that of the coarser image."""
+    return max(image.voxel_volume_mm3 ** (1 / 3) for image in (fixed, moving))
+
+
 def sizes_mm(finest: float, coarsest: float) -> list[float]:
     """Voxel sizes of the levels, coarse to fine, each about half of the one before."""
     coarsest = max(coarsest, finest)
@@ -118,7 +123,7 @@ def pyramid(fixed: Scan, moving: Scan, threads: int = 1) -> list[Pair]:
         The first shows the anatomy in about thirty voxels across; the last has the
         geometric mean voxel size of the coarser image, and is not smoothed.
     """
-    finest = max(s.image.voxel_volume_mm3 ** (1 / 3) for s in (fixed, moving))
+    finest = finest_mm(fixed.image, moving.image)
     coarsest = fixed.anatomy.radius / _COARSEST
     images = [fixed.image, moving.image]
     limits = [(s.grey.low, s.grey.high) for s in (fixed, moving)]
@@ -134,16 +139,6 @@ def pyramid(fixed: Scan, moving: Scan, threads: int = 1) -> list[Pair]:
             smooth = shared(partial(_smooth, size_mm=size), images, threads)
         pairs.append(Pair(size, smooth[0], smooth[1], len(pairs)))
     return pairs[::-1]
-
-
-def shrink(
-    image: Image, size_mm: float, limits: tuple[float, float], threads: int = 1
-) -> Image:
-    """Bring an image to voxels of about `size_mm`, never finer than they are."""
-    factors = np.maximum(1, np.rint(size_mm / image.voxel_size_mm)).astype(int)
-    if (factors == 1).all():
-        return image
-    return downsample(image, tuple(factors), limits, threads)
 
 
 def level(

@@ -15,7 +15,7 @@ from . import threads as _threads
 from .errors import InputError
 from .image import Image
 from .metrics import METRIC, Metric
-from .pyramid import Level, level, pyramid
+from .pyramid import Level, finest_mm, level, pyramid
 from .refine import Fit, evaluate, refine
 from .scan import Anatomy, Scan, flatten, scan
 from .search import candidates, distinct
@@ -142,8 +142,9 @@ def register(
     watch = _Stopwatch(progress)
 
     watch.start("prepare", 0.0)
+    size_mm = finest_mm(fixed, moving)
     scans = shared(
-        lambda pair: scan(*pair, max(1, threads // 2)),
+        lambda pair: scan(*pair, size_mm, max(1, threads // 2)),
         [(fixed, fixed_mask), (moving, moving_mask)],
         threads,
     )

@@ -68,7 +68,7 @@ class Scan:
     Attributes
     ----------
     image : Image
-        The voxels.
+        The voxels, shrunk where they were finer than needed.
     grey : GreyScale
         Background, foreground and grey levels.
     anatomy : Anatomy
@@ -92,7 +92,12 @@ class Scan:
     shading: Image | None = None
 
 
-def scan(image: Image, mask: Image | None = None, threads: int = 1) -> Scan:
+def scan(
+    image: Image,
+    mask: Image | None = None,
+    finest_mm: float = 0.0,
+    threads: int = 1,
+) -> Scan:
     """Learn grey scale and anatomy of an image.
 
     Parameters
@@ -101,6 +106,9 @@ def scan(image: Image, mask: Image | None = None, threads: int = 1) -> Scan:
         The image.
     mask : Image, optional
         Above 0.5 where to compare, on any grid, in the same world space.
+    finest_mm : float, optional
+        Size of the voxels that are needed; finer ones are shrunk at once, so that
+        each is read only once.
     threads : int, optional
         Threads to use.
 
@@ -110,9 +118,9 @@ def scan(image: Image, mask: Image | None = None, threads: int = 1) -> Scan:
         If the image has no contrast, or the mask misses it.
     """
     grey = grey_scale(_thinned(image))
+    image = shrink(image, finest_mm, (grey.low, grey.high), threads)
     coarse_mm = (image.voxel_volume_mm3 * image.data.size) ** (1 / 3) / _COARSE_VOXELS
-    factors = np.maximum(1, np.rint(coarse_mm / image.voxel_size_mm)).astype(int)
-    coarse = downsample(image, tuple(factors), (grey.low, grey.high), threads)
+    coarse = shrink(image, coarse_mm, (grey.low, grey.high), threads)
     foreground = grey.is_foreground(coarse.data)
     if mask is not None:
         inside = in_mask(mask, voxel_centres(coarse)).reshape(coarse.shape)
@@ -223,6 +231,16 @@ def interpolate(image: Image, points: FloatArray) -> npt.NDArray[np.float32]:
     return values
 
 
+def shrink(
+    image: Image, size_mm: float, limits: tuple[float, float], threads: int = 1
+) -> Image:
+    """Bring an image to voxels of about `size_mm`, never finer than they are."""
+    factors = np.maximum(1, np.rint(size_mm / image.voxel_size_mm)).astype(int)
+    if (factors == 1).all():
+        return image
+    return downsample(image, tuple(factors), limits, threads)
+
+
 def downsample(
     image: Image,
     factors: tuple[int, int, int],
@@ -256,20 +274,24 @@ def downsample(
     >>> small.data.ravel(), small.mm_from_ijk[0]
     (array([0.5, 2.5], dtype=float32), array([2. , 0. , 0. , 0.5]))
     """
-    shape = tuple(-(-n // f) for n, f in zip(image.shape, factors, strict=True))
-    out = np.empty(shape, np.float32)
-    flat = flat_volume(image.data)
+    # Axes in the order of the memory, slowest first.
+    axes = np.argsort(np.abs(image.data.strides), kind="stable")[::-1]
+    volume = np.ascontiguousarray(image.data.transpose(axes))
+    blocks = np.array(factors, dtype=np.int64)[axes]
+    out = np.empty(
+        [-(-n // f) for n, f in zip(volume.shape, blocks, strict=True)], "f4"
+    )
     bounds = np.array(limits, dtype=np.float32)
-    n_factors = np.array(factors, dtype=np.int64)
-    step = max(1, shape[0] // 32)
+    step = max(1, len(out) // 32)
 
     def fill(start: int) -> None:
-        kernels.downsample(*flat, n_factors, bounds, start, out[start : start + step])
+        kernels.downsample(volume, blocks, bounds, start, out[start : start + step])
 
-    shared(fill, range(0, shape[0], step), threads)
+    shared(fill, range(0, len(out), step), threads)
     image_ijk_from_ijk = np.diag([*factors, 1.0])
     image_ijk_from_ijk[:3, 3] = (np.array(factors) - 1) / 2
-    return Image(out, image.mm_from_ijk @ image_ijk_from_ijk)
+    small = out.transpose(np.argsort(axes))
+    return Image(small, image.mm_from_ijk @ image_ijk_from_ijk)
 
 
 def flat_volume(

@@ -100,7 +100,6 @@ def score_gradient(
     (3, 4) ndarray
         Derivative of the score with respect to `Level.moving_ijk_from_points`.
     """
-
     slopes = d_histogram.astype(np.float32)
 
     def gradient_of(start: int) -> FloatArray:
