@@ -65,9 +65,10 @@ def joint_histogram(
 ):
     """Add samples start to stop to out; see `similarity.joint_histogram`.
 
-    Fills those of seen (8, n): the value of the moving image at each sample, its
-    slopes along the axes, the sample's weight, and its slopes. The weight is 0 where
-    the sample was left out; its slopes are filled only where it is neither 0 nor 1.
+    Fills those of seen (8, n): the value of the moving image at each sample in bins
+    of out, its slopes along the axes, the sample's weight, and its slopes. The weight
+    is 0 where the sample was left out; its slopes are filled only where it is neither
+    0 nor 1.
 
     Samples go through in blocks, one short loop after the other: each loop does one
     kind of work on one buffer, so that the compiler makes vectors of the arithmetic
@@ -78,10 +79,14 @@ def joint_histogram(
     m20, m21, m22, m23 = matrix[2, 0], matrix[2, 1], matrix[2, 2], matrix[2, 3]
     nx, ny, nz = shape[0] - 1.0, shape[1] - 1.0, shape[2] - 1.0
     sx, sy, sz = np.int32(strides[0]), np.int32(strides[1]), np.int32(strides[2])
-    # Unsigned indices spare the test for counting from the end.
-    ux, uy, uz = np.uint64(strides[0]), np.uint64(strides[1]), np.uint64(strides[2])
+    # Unsigned indices spare the test for counting from the end. A lone slice has no
+    # next one; nothing is deep in it.
+    ux = np.uint64(strides[0] if shape[0] > 1 else 0)
+    uy = np.uint64(strides[1] if shape[1] > 1 else 0)
+    uz = np.uint64(strides[2] if shape[2] > 1 else 0)
     u1, u2, u3 = np.uint64(1), np.uint64(2), np.uint64(3)
     bins = np.int32(out.shape[1])
+    span = bins - 3.001  # the spline reaches one bin down and two up
     flat = out.reshape(-1)
     first = np.empty(256, np.int32)  # voxel below each sample
     near = np.empty(256, np.int32)  # 1: in the outermost voxels, 0: deeper or outside
@@ -134,13 +139,14 @@ def joint_histogram(
             h0, h1 = v01 - v00, v11 - v10
             v0, v1 = v00 + fy * h0, v10 + fy * h1
             g0, g1 = g00 + fy * (g01 - g00), g10 + fy * (g11 - g10)
-            value = v0 + fx * (v1 - v0)
-            known = value == value  # a missing neighbour is NaN, and makes all NaN
-            rows[1024 + a] = rows[768 + a] if known else 0.0
+            value = 1.0 + span * (v0 + fx * (v1 - v0))
+            # A missing neighbour is NaN, and makes all NaN.
+            known = (value == value) & (rows[768 + a] > 0.0)
+            rows[1024 + a] = 1.0 if known else 0.0
             rows[a] = value if known else 1.0
-            rows[256 + a] = v1 - v0 if known else 0.0
-            rows[512 + a] = h0 + fx * (h1 - h0) if known else 0.0
-            rows[768 + a] = g0 + fx * (g1 - g0) if known else 0.0
+            rows[256 + a] = span * (v1 - v0) if known else 0.0
+            rows[512 + a] = span * (h0 + fx * (h1 - h0)) if known else 0.0
+            rows[768 + a] = span * (g0 + fx * (g1 - g0)) if known else 0.0
         if borders:
             # Near the border samples fade out, so that no score jumps there.
             for a in range(n):
@@ -156,8 +162,8 @@ def joint_histogram(
                     m20 * u + m21 * v + m22 * w + m23,
                 )
                 if sample[0] == sample[0]:
-                    rows[a], rows[256 + a] = sample[0], sample[1]
-                    rows[512 + a], rows[768 + a] = sample[2], sample[3]
+                    rows[a], rows[256 + a] = 1.0 + span * sample[0], span * sample[1]
+                    rows[512 + a], rows[768 + a] = span * sample[2], span * sample[3]
                     rows[1024 + a] = weight[0]
                     seen[5, at + a] = weight[1]
                     seen[6, at + a] = weight[2]

@@ -214,8 +214,6 @@ def make_level(
 ) -> Level:
     """Bin grey levels for the joint histogram; see `Level` for the arguments."""
     fixed_bin = np.minimum(fixed_grey * n_bins, n_bins - 1).astype(np.uint8)
-    # A cubic B-spline reaches one bin down and two up: keep its taps inside.
-    in_bins = np.float32(1) + moving_grey * np.float32(n_bins - 3.001)
     return Level(
         size_mm=size_mm,
         points=np.ascontiguousarray(points),
@@ -225,7 +223,7 @@ def make_level(
         moving_ijk_from_mm=moving_ijk_from_mm,
         n_bins=n_bins,
         fixed_bin=fixed_bin,
-        moving=flat_volume(in_bins),
+        moving=flat_volume(moving_grey),
     )
 
 

@@ -101,29 +101,17 @@ def refine(
     Fit
         The best pose seen, never worse than the start.
     """
+    chart = _Chart.about(level, moving_from_fixed)
     n = level.points.shape[1]
-    middle = level.points.mean(axis=1, dtype=np.float64)
-    radius = np.sqrt(np.square(level.points - middle[:, None]).sum(axis=0).mean())
-    unit = np.repeat([level.size_mm / max(radius, level.size_mm), level.size_mm], 3)
-    # Motions happen about the middle of the samples.
-    fixed_from_middle, middle_from_fixed = np.eye(4), np.eye(4)
-    fixed_from_middle[:3, 3] = level.origin + middle
-    middle_from_fixed[:3, 3] = -fixed_from_middle[:3, 3]
-    moving_from_middle = moving_from_fixed @ fixed_from_middle
-    moving_ijk_from_middle = (level.moving_ijk_from_mm @ moving_from_middle)[:3, :3]
     seen = np.empty((8, n), np.float32)
     best: tuple[float, FloatArray, FloatArray] | None = None
     count = 0
 
-    def score_at(parameters: FloatArray) -> tuple[float, FloatArray]:
+    def score_at(numbers: FloatArray) -> tuple[float, FloatArray]:
         nonlocal best, count
         if count == max_evaluations:
             raise StopIteration
-        rotation, d_rotation = rotation_and_derivative(parameters[:3] * unit[:3])
-        motion = np.eye(4)
-        motion[:3, :3] = rotation
-        motion[:3, 3] = parameters[3:] * unit[3:]
-        pose = moving_from_middle @ motion @ middle_from_fixed
+        pose, d_rotation = chart.pose(numbers)
         histogram, _ = joint_histogram(level, pose, threads, seen)
         count += 1
         if histogram.sum() < 0.02 * n:
@@ -132,11 +120,7 @@ def refine(
         if best is None or score > best[0]:
             best = score, pose, histogram
         by_matrix = score_gradient(level, seen, d_histogram, threads)
-        # d score / d (rotation, translation) of the motion about the middle.
-        by_motion = moving_ijk_from_middle.T @ by_matrix
-        by_rotation = by_motion[:, :3] - np.outer(by_motion[:, 3], middle)
-        by_vector = (d_rotation * by_rotation).sum(axis=(1, 2))
-        return score, np.concatenate([by_vector, by_motion[:, 3]]) * unit
+        return score, chart.slope(by_matrix, d_rotation)
 
     start = np.zeros(6)
     first = score_at(start)
@@ -144,8 +128,8 @@ def refine(
     if best is None or steepness == 0:
         return replace(evaluate(level, moving_from_fixed, metric), evaluations=count)
 
-    def objective(parameters: FloatArray) -> tuple[float, FloatArray]:
-        score, slope = score_at(parameters) if parameters.any() else first
+    def objective(numbers: FloatArray) -> tuple[float, FloatArray]:
+        score, slope = score_at(numbers) if numbers.any() else first
         # Scaled, so that the first trial step is one voxel long for any metric.
         return -score / steepness, -slope / steepness
 
@@ -179,6 +163,49 @@ def refine(
         evaluations=count,
         inverse_hessian=inverse_hessian,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Chart:
+    """Six numbers for the poses about one pose, as `refine` says."""
+
+    moving_from_middle: FloatArray
+    middle_from_fixed: FloatArray
+    moving_ijk_from_middle: FloatArray
+    middle: FloatArray
+    unit: FloatArray
+
+    @classmethod
+    def about(cls, level: Level, moving_from_fixed: FloatArray) -> _Chart:
+        middle = level.points.mean(axis=1, dtype=np.float64)
+        off = level.points - middle[:, None]
+        radius = max(float(np.sqrt(np.square(off).sum(axis=0).mean())), level.size_mm)
+        fixed_from_middle, middle_from_fixed = np.eye(4), np.eye(4)
+        fixed_from_middle[:3, 3] = level.origin + middle
+        middle_from_fixed[:3, 3] = -fixed_from_middle[:3, 3]
+        moving_from_middle = moving_from_fixed @ fixed_from_middle
+        return cls(
+            moving_from_middle,
+            middle_from_fixed,
+            (level.moving_ijk_from_mm @ moving_from_middle)[:3, :3],
+            middle,
+            np.repeat([level.size_mm / radius, level.size_mm], 3),
+        )
+
+    def pose(self, numbers: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Pose, and the derivative of its rotation about the middle."""
+        rotation, d_rotation = rotation_and_derivative(numbers[:3] * self.unit[:3])
+        motion = np.eye(4)
+        motion[:3, :3] = rotation
+        motion[:3, 3] = numbers[3:] * self.unit[3:]
+        return self.moving_from_middle @ motion @ self.middle_from_fixed, d_rotation
+
+    def slope(self, by_matrix: FloatArray, d_rotation: FloatArray) -> FloatArray:
+        """Slope by the six numbers, from that by the voxel-from-point matrix."""
+        by_motion = self.moving_ijk_from_middle.T @ by_matrix
+        by_rotation = by_motion[:, :3] - np.outer(by_motion[:, 3], self.middle)
+        by_vector = (d_rotation * by_rotation).sum(axis=(1, 2))
+        return np.concatenate([by_vector, by_motion[:, 3]]) * self.unit
 
 
 def _positive_definite(matrix: FloatArray) -> FloatArray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -202,13 +203,20 @@ def rotation_and_derivative(vector: npt.ArrayLike) -> tuple[FloatArray, FloatArr
            [ 0.,  0.,  0.]])
     """
     v = np.asarray(vector, dtype=np.float64)
-    rotation = Rotation.from_rotvec(v).as_matrix()
+    cross = (v @ _CROSS.reshape(3, 9)).reshape(3, 3)
     squared = float(v @ v)
     if squared < 1e-20:
+        rotation = np.eye(3) + cross + cross @ cross / 2
         return rotation, _CROSS @ rotation
-    cross = np.einsum("k,kab->ab", v, _CROSS)
+    angle = math.sqrt(squared)
+    versine = 2 * math.sin(angle / 2) ** 2  # 1 - cos(angle), small angles exact
+    rotation = (
+        np.eye(3)
+        + (math.sin(angle) / angle) * cross
+        + (versine / squared) * (cross @ cross)
+    )
     axes = (np.outer(v, v) + (cross @ (np.eye(3) - rotation)).T) / squared
-    return rotation, np.einsum("kl,lab->kab", axes, _CROSS) @ rotation
+    return rotation, (axes @ _CROSS.reshape(3, 9)).reshape(3, 3, 3) @ rotation
 
 
 #: _CROSS[k] @ x is the cross product of the k-th unit vector with x.

@@ -101,7 +101,7 @@ def test_samples_carry_the_grey_level_at_their_place(grid):
     image, middle = scene(grid)
     fixed = scan(image)
     for at in levels(fixed, fixed):
-        points = at.points + at.origin
+        points = at.points.T + at.origin
         expected = fixed.grey.apply(np.float32(cloud(points, middle)))
         clear = clear_of_the_border(points, image, 2 * at.size_mm)
         assert clear.mean() > 0.5
@@ -130,7 +130,7 @@ def test_the_same_scene_twice_reads_alike_at_the_samples():
     fixed = scan(image)
     for at in levels(fixed, fixed):
         seen = Image(at.moving_grey, np.linalg.inv(at.moving_ijk_from_mm))
-        read = interpolate(seen, at.points + at.origin)
+        read = interpolate(seen, at.points.T + at.origin)
         known = np.isfinite(read)
         assert known.mean() > 0.95
         assert np.corrcoef(read[known], at.fixed_grey[known])[0, 1] > 0.999
@@ -140,7 +140,7 @@ def test_samples_lie_on_no_grid():
     image, _ = scene("sheared")
     fixed = scan(image)
     finest = levels(fixed, fixed)[-1]
-    ijk = image.to_ijk(finest.points + finest.origin)
+    ijk = image.to_ijk(finest.points.T + finest.origin)
     for parts in (ijk % 1).T:
         shares = np.histogram(parts, bins=10, range=(0, 1))[0] / len(parts)
         assert np.abs(shares - 0.1).max() < 0.02
@@ -164,7 +164,7 @@ def test_masks_leave_only_what_lies_in_them():
     mask = Image(np.ones((60, 60, 48)), half)  # all that lies right of the middle
     fixed, moving = scan(image, mask), scan(image, mask)
     for at in levels(fixed, moving):
-        assert (at.points[:, 0] + at.origin[0]).min() > middle[0] - 1e-3
+        assert (at.points[0] + at.origin[0]).min() > middle[0] - 1e-3
         seen = Image(at.moving_grey, np.linalg.inv(at.moving_ijk_from_mm))
         right = voxel_centres(seen)[:, 0] > middle[0]
         np.testing.assert_array_equal(np.isfinite(seen.data).ravel(), right)
@@ -180,8 +180,8 @@ def test_shading_is_taken_out_of_both_images():
     for name, one in (("flat", flat), ("plain", plain)):
         at = levels(one, one)[-1]
         seen = Image(at.moving_grey, np.linalg.inv(at.moving_ijk_from_mm))
-        moving = interpolate(seen, at.points + at.origin)
-        right = at.points[:, 0] + at.origin[0] > middle[0]
+        moving = interpolate(seen, at.points.T + at.origin)
+        right = at.points[0] + at.origin[0] > middle[0]
         side[name] = [
             float(np.nanmean(grey[right]) - np.nanmean(grey[~right]))
             for grey in (at.fixed_grey, moving)
@@ -194,7 +194,7 @@ def test_bins_are_equally_wide_and_all_taken():
     greys = np.linspace(0, 1, 1001, dtype=np.float32)
     at = make_level(
         size_mm=1.0,
-        points=np.zeros((1001, 3), np.float32),
+        points=np.zeros((3, 1001), np.float32),
         origin=np.zeros(3),
         fixed_grey=greys,
         moving_grey=greys[:1000].reshape(10, 10, 10),
@@ -217,7 +217,7 @@ def test_a_slab_is_not_shrunk_across(shape):
     for pair in pyramid(slab, whole):
         assert pair.fixed.shape[2] == shape[2]
         at = level(pair, slab, whole, SETTINGS)
-        z = (at.points + at.origin)[:, 2]
+        z = (at.points.T + at.origin)[:, 2]
         assert z.min() >= -3 - 1e-3
         assert z.max() <= 6 * shape[2] - 3 + 1e-3
-        assert len(at.points) > 1000
+        assert at.points.shape[1] > 1000

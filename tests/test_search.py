@@ -85,7 +85,7 @@ def blocky_level(rng, shape, order="C"):
     points = rng.uniform(-1.5, np.array(shape) + 0.5, (300, 3)).astype(np.float32)
     return make_level(
         size_mm=1.0,
-        points=points,
+        points=points.T,
         origin=np.array([0.2, -0.1, 0.3]),
         fixed_grey=rng.random(300).astype(np.float32),
         moving_grey=np.asarray(grey, order=order),
@@ -98,14 +98,14 @@ def blocky_level(rng, shape, order="C"):
 
 def away_from_ties(at: Level, poses):
     """Drop samples that lie about halfway between voxels at any of the poses."""
-    good = np.ones(len(at.points), bool)
+    good = np.ones(at.points.shape[1], bool)
     for pose in poses:
         matrix = at.moving_ijk_from_points(pose)
-        x = at.points @ matrix[:, :3].T + matrix[:, 3]
+        x = at.points.T @ matrix[:, :3].T + matrix[:, 3]
         good &= (np.abs(x - np.floor(x) - 0.5) > 1e-3).all(axis=1)
     return make_level(
         size_mm=at.size_mm,
-        points=at.points[good],
+        points=at.points[:, good],
         origin=at.origin,
         fixed_grey=at.fixed_grey[good],
         moving_grey=at.moving_grey,
@@ -123,7 +123,7 @@ def test_counts_and_entropies_equal_their_twin(shape, order, rng):
         + [RigidTransform([0, 0, 0], [500, 0, 0]).matrix]
     )
     at = away_from_ties(blocky_level(rng, shape, order), poses)
-    found = pose_entropies(counting_level(at, N_BINS, len(at.points)), poses)
+    found = pose_entropies(counting_level(at, N_BINS, at.points.shape[1]), poses)
     matrices = []
     for pose in poses:
         matrix = np.eye(4)
@@ -131,7 +131,7 @@ def test_counts_and_entropies_equal_their_twin(shape, order, rng):
         matrices.append(matrix)
     missing = np.isnan(at.moving_grey)
     expected = naive.pose_entropies(
-        at.points,
+        at.points.T,
         np.floor(at.fixed_grey * N_BINS),
         np.floor(np.where(missing, 0, at.moving_grey) * N_BINS),
         missing,

@@ -49,7 +49,9 @@ def moving_in_bins(level: Level) -> np.ndarray:
     """Return the moving image in units of bins, as a volume."""
     memory, shape, strides = level.moving
     steps = [stride * memory.itemsize for stride in strides]
-    return np.lib.stride_tricks.as_strided(memory, shape, steps)
+    grey = np.lib.stride_tricks.as_strided(memory, shape, steps)
+    # The spline needs a bin below the darkest value and two above the brightest.
+    return 1 + grey.astype(float) * (level.n_bins - 3.001)
 
 
 def by_definition(level: Level, pose: np.ndarray) -> np.ndarray:
