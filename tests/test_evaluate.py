@@ -199,3 +199,21 @@ def test_regridding_moves_no_anatomy():
     beyond = new.to_ijk(old.corners_mm)
     assert beyond.min() >= 0
     assert (beyond <= np.array(new.shape) - 1).all()
+
+
+def test_hard_kinds_are_measured_where_both_scans_show_anatomy(tmp_path):
+    def nothing_moves(_fixed, _moving):
+        return SimpleNamespace(
+            moving_from_fixed=np.eye(4), score=1.0, overlap_fraction=1.0, seconds={}
+        )
+
+    out = tmp_path / "kinds.json"
+    call = ["--kinds", "identical", "--kinds", "mouse", "--seeds", "2", "-o", str(out)]
+    assert evaluate.main(call, nothing_moves) == 1
+    sets = {line["set"]: line for line in json.loads(out.read_text())["sets"]}
+    assert sets["identical"]["good"] == sets["identical"]["runs"] == 2
+    assert sets["identical"]["tre_max_mm"] == 0
+    assert (sets["mouse"]["good"], sets["mouse"]["runs"]) == (0, 2)
+    assert sets["mouse"]["tre_median_mm"] < 130
+    with pytest.raises(SystemExit):
+        evaluate.main(["--kinds", "elephant"], nothing_moves)
