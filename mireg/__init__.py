@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .image import Image
     from .register import Registration, register
     from .resample import resample
+    from .score import score
     from .settings import Settings
     from .transform import RigidTransform
     from .transform_files import read_transform, write_transform
@@ -35,6 +36,7 @@ _HOME = {
     "read_transform": "transform_files",
     "register": "register",
     "resample": "resample",
+    "score": "score",
     "write_image": "formats",
     "write_transform": "transform_files",
 }
@@ -51,6 +53,7 @@ __all__ = [
     "read_transform",
     "register",
     "resample",
+    "score",
     "write_image",
     "write_transform",
 ]

@@ -56,6 +56,8 @@ class Level:
         From RAS+ mm to voxels of `moving_grey`.
     n_bins : int
         Bins of the joint histogram along each axis.
+    moving_background : float
+        Grey level of what surrounds the anatomy in the moving image, 0 to 1.
     """
 
     size_mm: float
@@ -67,6 +69,7 @@ class Level:
     n_bins: int
     fixed_bin: npt.NDArray[np.uint8]
     moving: tuple[Volume, npt.NDArray[np.int64], npt.NDArray[np.int64]]
+    moving_background: float = 0.0
 
     def moving_ijk_from_points(self, moving_from_fixed: FloatArray) -> FloatArray:
         """Matrix (3, 4) from `points` to voxels of the moving image at a pose."""
@@ -179,6 +182,7 @@ def level(
         outside = ~in_mask(moving.mask, voxel_centres(image))
         moving_grey[outside.reshape(moving_grey.shape)] = np.nan
     origin = fixed.anatomy.centre
+    background = moving.grey.apply(np.array([moving.grey.background], np.float32))
     return make_level(
         size_mm=pair.size_mm,
         points=(points - origin).T.astype(np.float32),
@@ -187,6 +191,7 @@ def level(
         moving_grey=moving_grey,
         moving_ijk_from_mm=np.linalg.inv(image.mm_from_ijk).astype(np.float64),
         n_bins=min(settings.bins, round(len(points) ** (1 / 3))),
+        moving_background=float(background[0]),
     )
 
 
@@ -211,6 +216,7 @@ def make_level(
     moving_grey: Volume,
     moving_ijk_from_mm: FloatArray,
     n_bins: int,
+    moving_background: float = 0.0,
 ) -> Level:
     """Bin grey levels for the joint histogram; see `Level` for the arguments."""
     fixed_bin = np.minimum(fixed_grey * n_bins, n_bins - 1).astype(np.uint8)
@@ -224,6 +230,7 @@ def make_level(
         n_bins=n_bins,
         fixed_bin=fixed_bin,
         moving=flat_volume(moving_grey),
+        moving_background=moving_background,
     )
 
 

@@ -14,12 +14,13 @@ import numpy.typing as npt
 from . import threads as _threads
 from .errors import InputError
 from .image import Image
-from .metrics import METRIC, Metric
+from .metrics import Metric
 from .pyramid import Level, finest_mm, level, pyramid
 from .refine import Fit, evaluate, refine
-from .scan import Anatomy, Scan, flatten, scan
+from .scan import Anatomy, Scan, flatten, scan, smaller_first
 from .search import candidates, distinct
 from .settings import Settings
+from .similarity import metric_at
 from .threads import shared
 from .transform import RigidTransform
 
@@ -137,7 +138,6 @@ def register(
     True
     """
     settings = settings or Settings()
-    metric = METRIC[settings.metric]
     threads = settings.threads or _threads.available()
     watch = _Stopwatch(progress)
 
@@ -149,8 +149,7 @@ def register(
         threads,
     )
     # Sample the smaller anatomy: it is more likely to be wholly inside the other.
-    swapped = _rank(scans[1]) < _rank(scans[0])
-    still, moved = scans[::-1] if swapped else scans
+    still, moved, swapped = smaller_first(*scans)
 
     watch.start("pyramid", 0.1)
     pairs = pyramid(still, moved, threads)
@@ -167,7 +166,7 @@ def register(
             coarse_level,
             [(pose, None) for pose in poses],
             still.anatomy,
-            metric,
+            metric_at(coarse_level, settings.metric),
             threads,
         )
         for coarse_level in coarse
@@ -181,7 +180,9 @@ def register(
             for fit in fits[: _STAY[min(pair.below, 1)]]
         ]
         finest = level(pair, *views[view], settings, threads)
+        metric = metric_at(finest, settings.metric)
         fits = _best_fits(finest, stay, still.anatomy, metric, threads)
+    metric = metric_at(finest, settings.metric)
     fit = refine(
         finest,
         fits[0].moving_from_fixed,
@@ -207,11 +208,6 @@ def register(
         seconds=watch.seconds,
         settings=settings,
     )
-
-
-def _rank(side: Scan) -> tuple[float, float]:
-    """Order the two scans by the size of their anatomy, whichever is fixed."""
-    return side.anatomy.volume, float(np.nanmean(side.region.data))
 
 
 def _starts(

@@ -178,6 +178,19 @@ def flatten(scan: Scan) -> Scan:
     return replace(scan, shading=field_image, grey=grey_scale(even))
 
 
+def smaller_first(fixed: Scan, moving: Scan) -> tuple[Scan, Scan, bool]:
+    """Put the scan with the smaller anatomy first, and tell whether that swaps them.
+
+    The order does not depend on which is fixed.
+    """
+
+    def size(one: Scan) -> tuple[float, float]:
+        return one.anatomy.volume, float(np.nanmean(one.region.data))
+
+    swapped = size(moving) < size(fixed)
+    return (moving, fixed, True) if swapped else (fixed, moving, False)
+
+
 def _thinned(image: Image) -> Image:
     """Take every n-th voxel along the longer axes: enough to learn grey levels."""
     while image.data.size > _MOST_VOXELS:

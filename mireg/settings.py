@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from .errors import InputError
 
 #: Names of the similarity metrics, see `mireg.metrics`.
-MetricName = Literal["mi", "nmi"]
+MetricName = Literal["mi", "nmi", "ecc", "js", "hellinger", "chi2", "oimi"]
 METRICS: tuple[MetricName, ...] = get_args(MetricName)
 
 
@@ -20,9 +20,19 @@ class Settings:
 
     Parameters
     ----------
-    metric : {"mi", "nmi"}
-        Similarity to maximise: mutual information, or Studholme's
-        normalised mutual information.
+    metric : str
+        Similarity to maximise. All measure how far the joint histogram is from
+        that of two images that know nothing of each other:
+
+        ===========  ==========================================================
+        "mi"         mutual information
+        "nmi"        Studholme's normalised mutual information
+        "ecc"        Maes' entropy correlation coefficient
+        "js"         Jensen-Shannon divergence
+        "hellinger"  squared Hellinger distance
+        "chi2"       Pearson's chi-squared
+        "oimi"       mutual information, background outside the moving image
+        ===========  ==========================================================
     bins : int
         Grey levels of each image in the joint histogram.
     samples : int

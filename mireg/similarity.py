@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+from scipy.interpolate import BSpline
 
 from . import kernels
+from .metrics import METRIC, Metric, overlap_invariant
 from .pyramid import Level
+from .settings import MetricName
 from .threads import shared
 
 FloatArray = npt.NDArray[np.float64]
@@ -14,6 +17,48 @@ FloatArray = npt.NDArray[np.float64]
 #: Samples in one share of the work. A constant: sums are joined share by share, so
 #: the answer does not depend on the number of threads.
 _SHARE = 16384
+
+
+def metric_at(level: Level, name: MetricName) -> Metric:
+    """Return a metric for the histograms of a level.
+
+    Parameters
+    ----------
+    level : Level
+        The pair at one resolution.
+    name : str
+        One of `mireg.settings.METRICS`.
+
+    Returns
+    -------
+    Metric
+        From a joint histogram to score and derivative.
+    """
+    if name != "oimi":
+        return METRIC[name]
+    fixed_counts = np.bincount(level.fixed_bin, minlength=level.n_bins)
+    background = parzen_window(np.array([level.moving_background]), level.n_bins)
+    return overlap_invariant(fixed_counts.astype(np.float64), background[:, 0])
+
+
+def parzen_window(moving_grey: FloatArray, n_bins: int) -> FloatArray:
+    """Spread grey levels of the moving image over bins, as `joint_histogram` does.
+
+    Parameters
+    ----------
+    moving_grey : (n,) array
+        Grey levels, 0 to 1.
+    n_bins : int
+        Bins of the joint histogram.
+
+    Returns
+    -------
+    (n_bins, n) ndarray
+        Each column adds up to 1.
+    """
+    window = BSpline.basis_element(np.arange(-2.0, 3.0), extrapolate=False)
+    places = 1 + moving_grey * (n_bins - 3.001)
+    return np.nan_to_num(window(np.arange(n_bins)[:, None] - places))
 
 
 def joint_histogram(

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from mireg.metrics import METRIC
 from mireg.pyramid import Level, make_level
-from mireg.similarity import joint_histogram, score_gradient
+from mireg.settings import METRICS
+from mireg.similarity import joint_histogram, metric_at, parzen_window, score_gradient
 from mireg.transform import RigidTransform
 
 N_BINS = 12
@@ -139,7 +139,7 @@ def test_the_histogram_never_jumps(axis, rng):
     assert np.abs(np.diff(masses)).max() < 1  # of 100 samples, in 1/50 voxel
 
 
-@pytest.mark.parametrize("metric", sorted(METRIC))
+@pytest.mark.parametrize("name", METRICS)
 @pytest.mark.parametrize(
     "make",
     [
@@ -150,8 +150,9 @@ def test_the_histogram_never_jumps(axis, rng):
     ],
     ids=["whole", "sheared, holes", "3 slices", "2 slices"],
 )
-def test_gradient_equals_differences_in_all_twelve_components(metric, make, rng):
+def test_gradient_equals_differences_in_all_twelve_components(name, make, rng):
     level = smooth_level(rng, **make)
+    metric = metric_at(level, name)
     moving_ijk_from_points = np.eye(4)
     moving_ijk_from_points[:3] = level.moving_ijk_from_points(POSE)
 
@@ -161,16 +162,65 @@ def test_gradient_equals_differences_in_all_twelve_components(metric, make, rng)
         points_from_fixed = np.eye(4)
         points_from_fixed[:3, 3] = -level.origin
         pose = np.linalg.inv(level.moving_ijk_from_mm) @ matrix @ points_from_fixed
-        return METRIC[metric](joint_histogram(level, pose)[0])[0]
+        return metric(joint_histogram(level, pose)[0])[0]
 
     histogram, seen = joint_histogram(level, POSE)
-    gradient = score_gradient(level, seen, METRIC[metric](histogram)[1])
+    gradient = score_gradient(level, seen, metric(histogram)[1])
     differences = np.empty((3, 4))
     for cell in np.ndindex(3, 4):
         step = np.zeros((3, 4))
         step[cell] = 1e-6
         differences[cell] = (score(step) - score(-step)) / 2e-6
     np.testing.assert_allclose(gradient, differences, rtol=1e-4)
+
+
+def test_parzen_window_is_what_one_sample_adds(rng):
+    """A histogram of one voxel's grey level has the window of it in each row."""
+    for grey in [0.0, 0.37, 1.0]:
+        level = smooth_level(rng)
+        there = np.full((14, 13, 12), grey, np.float32)
+        flat = make_level(
+            size_mm=1.0,
+            points=level.points,
+            origin=level.origin,
+            fixed_grey=level.fixed_grey,
+            moving_grey=there,
+            moving_ijk_from_mm=np.eye(4),
+            n_bins=N_BINS,
+        )
+        histogram, _ = joint_histogram(flat, np.eye(4))
+        window = parzen_window(np.array([grey]), N_BINS)[:, 0]
+        assert window.sum() == pytest.approx(1)
+        share = histogram / histogram.sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(share, [window] * N_BINS, atol=1e-6)
+
+
+def test_no_field_of_view_over_background_moves_the_invariant_score(rng):
+    """A moving image with more background about it: MI differs, "oimi" does not."""
+    middle = ndimage.gaussian_filter(rng.random((12, 12, 12)), 1.5)
+    middle = np.float32((middle - middle.min()) / np.ptp(middle))
+    volume = np.zeros((30, 30, 30), np.float32)
+    volume[9:21, 9:21, 9:21] = middle
+    scores = {"mi": [], "oimi": []}
+    points = rng.uniform(0, 29, (5000, 3))
+    fixed_grey = ndimage.map_coordinates(volume, points.T, order=1)
+    for cut in (0, 3, 6):
+        shift = np.eye(4)
+        shift[:3, 3] = -cut
+        level = make_level(
+            size_mm=1.0,
+            points=points.T.astype(np.float32),
+            origin=np.zeros(3),
+            fixed_grey=np.float32(fixed_grey),
+            moving_grey=volume[cut : 30 - cut, cut : 30 - cut, cut : 30 - cut],
+            moving_ijk_from_mm=shift,
+            n_bins=N_BINS,
+        )
+        histogram, _ = joint_histogram(level, np.eye(4))
+        for name, seen in scores.items():
+            seen.append(metric_at(level, name)(histogram)[0])
+    assert np.ptp(scores["oimi"]) < 1e-4
+    assert np.ptp(scores["mi"]) > 0.1
 
 
 def test_threads_do_not_change_a_bit(rng):

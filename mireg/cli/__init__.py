@@ -17,7 +17,7 @@ import click
 
 from .. import __version__
 from ..errors import MiregError
-from . import apply, convert, phantom, register
+from . import apply, convert, phantom, register, score
 
 
 def run() -> None:
@@ -92,6 +92,7 @@ for command in (
     register.register,
     apply.apply,
     convert.convert,
+    score.score,
     phantom.demo,
     phantom.phantom,
 ):

@@ -69,7 +69,7 @@ def _read_formats(
 @click.option(
     "--metric",
     type=click.Choice(METRICS),
-    help="Similarity: normalised or plain mutual information [nmi].",
+    help="Similarity to maximise [nmi]; mireg score prints them all.",
 )
 @click.option(
     "--init",

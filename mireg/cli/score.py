@@ -1,0 +1,87 @@
+# ruff: noqa: PLC0415, D301
+# (imports inside commands keep --help fast; click wants a bare \b)
+"""``mireg score``: what every similarity metric says of two images at a pose."""
+
+from __future__ import annotations
+
+import click
+
+from .common import notes_told, to_json
+
+#: What stands in the table beside each name.
+_LONG = {
+    "mi": "mutual information, nats",
+    "nmi": "normalised mutual information, 1 to 2",
+    "ecc": "entropy correlation coefficient, 0 to 1",
+    "js": "Jensen-Shannon divergence, nats",
+    "hellinger": "squared Hellinger distance, 0 to 1",
+    "chi2": "Pearson's chi-squared",
+    "oimi": "mutual information with background outside MOVING, nats",
+    "overlap_fraction": "share of the samples inside both images",
+}
+
+
+@click.command(short_help="Score two scans at a pose by every metric.")
+@click.argument("fixed")
+@click.argument("moving")
+@click.option(
+    "-t",
+    "--transform",
+    metavar="FILE",
+    help="From FIXED to MOVING, as written by mireg register [as the headers say].",
+)
+@click.option("--fixed-mask", metavar="FILE", help="Compare only here; any grid.")
+@click.option("--moving-mask", metavar="FILE", help="Compare only here; any grid.")
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    help="Threads to use [all processors]; the result is the same.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def score(
+    *,
+    fixed: str,
+    moving: str,
+    transform: str | None,
+    fixed_mask: str | None,
+    moving_mask: str | None,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Tell how well MOVING lies on FIXED by every similarity metric.
+
+    Higher is better. Scores of one pair at different poses can be compared; those
+    of different pairs cannot.
+
+    \b
+    Example:
+      mireg score t1.nii.gz bold.nii.gz --transform bold_to_t1.tfm
+    """
+    from .. import formats
+    from ..score import score as score_pair
+    from ..settings import Settings
+    from ..transform_files import read_transform
+
+    with notes_told(quiet=False):
+        images = formats.read_image(fixed), formats.read_image(moving)
+        masks = [
+            formats.read_mask(mask) if mask else None
+            for mask in (fixed_mask, moving_mask)
+        ]
+        pose = None
+        if transform is not None:
+            pose = read_transform(transform, fixed=images[0], moving=images[1])
+        scores = score_pair(
+            images[0],
+            images[1],
+            pose,
+            fixed_mask=masks[0],
+            moving_mask=masks[1],
+            settings=Settings(threads=threads),
+        )
+    if as_json:
+        files = {"fixed": fixed, "moving": moving, "transform": transform}
+        click.echo(to_json({**files, "scores": dict(scores)}), nl=False)
+        return
+    for name, value in scores.items():
+        click.echo(f"{name:17}{value:9.5f}  {_LONG[name]}")

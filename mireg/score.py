@@ -1,0 +1,90 @@
+"""What every similarity metric says of two images at a pose."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from . import threads as _threads
+from .errors import InputError
+from .image import Image
+from .pyramid import finest_mm, level, pyramid
+from .scan import scan, smaller_first
+from .settings import METRICS, Settings
+from .similarity import joint_histogram, metric_at
+
+
+def score(
+    fixed: Image,
+    moving: Image,
+    moving_from_fixed: npt.ArrayLike | None = None,
+    *,
+    fixed_mask: Image | None = None,
+    moving_mask: Image | None = None,
+    settings: Settings | None = None,
+) -> Mapping[str, float]:
+    """Score two images at a pose by every similarity metric.
+
+    Parameters
+    ----------
+    fixed, moving : Image
+        Two scans.
+    moving_from_fixed : (4, 4) array_like, optional
+        Maps points of `fixed` to points of `moving`, RAS+ mm to RAS+ mm
+        (default: the images lie as their headers say).
+    fixed_mask, moving_mask : Image, optional
+        Above 0.5 where to compare; any grid, in the world space of its image.
+    settings : Settings, optional
+        Bins, samples, seed and threads.
+
+    Returns
+    -------
+    mapping of str to float
+        The score by each of `mireg.settings.METRICS`, of the images as they are at
+        their full resolution; higher is better. Then "overlap_fraction", the share
+        of the samples that lie inside both images.
+
+    Raises
+    ------
+    InputError
+        If an image has no contrast, a mask misses its image, or no sample lies
+        inside both images.
+
+    Notes
+    -----
+    `mireg.register` may end at another score for the same pose: it also looks at
+    the images with their shading divided out.
+
+    Examples
+    --------
+    >>> x, y, z = np.indices((20, 24, 22))
+    >>> ball = np.exp(-((x - 9) ** 2 + (y - 9) ** 2 + (z - 12) ** 2) / 30.0)
+    >>> fixed = Image(ball + (x > 12), np.eye(4))
+    >>> moving = Image(3 - fixed.data, np.eye(4))
+    >>> one_mm_right = np.eye(4)
+    >>> one_mm_right[0, 3] = 1
+    >>> there, beside = score(fixed, moving), score(fixed, moving, one_mm_right)
+    >>> all(there[name] > beside[name] for name in METRICS)
+    True
+    """
+    settings = settings or Settings()
+    threads = settings.threads or _threads.available()
+    pose = np.eye(4) if moving_from_fixed is None else np.asarray(moving_from_fixed)
+    size_mm = finest_mm(fixed, moving)
+    scans = (
+        scan(fixed, fixed_mask, size_mm, threads),
+        scan(moving, moving_mask, size_mm, threads),
+    )
+    still, moved, swapped = smaller_first(*scans)
+    finest = level(pyramid(still, moved, threads)[-1], still, moved, settings, threads)
+    histogram, _ = joint_histogram(
+        finest, np.linalg.inv(pose) if swapped else pose, threads
+    )
+    if not histogram.any():
+        raise InputError("the images do not overlap at this pose: nothing to score")
+    return {
+        **{name: metric_at(finest, name)(histogram)[0] for name in METRICS},
+        "overlap_fraction": float(histogram.sum() / len(finest.fixed_bin)),
+    }
