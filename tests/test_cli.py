@@ -14,7 +14,8 @@ from checks import assert_close_pose
 
 from mireg import __version__, formats, transform_files
 from mireg.cli import main
-from mireg.phantom import phantom_pair
+from mireg.cli import phantom as cli_phantom
+from mireg.phantom import KINDS, hard_pair, phantom_pair
 from mireg.transform import RigidTransform
 
 POSE = RigidTransform([0.15, -0.1, 0.2], [6, -4, 8])
@@ -453,6 +454,28 @@ def test_phantom_writes_scans_and_the_truth(tmp_path, monkeypatch, capsys):
     capsys.readouterr()
     assert "exists already" in refused(capsys, *argv)
     assert main([*argv, "--force", "-q"]) == 0
+
+
+def test_phantom_writes_a_hard_pair(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    argv = ["phantom", "--kind", "mouse", "--seed", "3", "-o", "mouse"]
+    assert main(argv) == 0
+    assert files(tmp_path / "mouse") == ["fixed.nii.gz", "moving.nii.gz", "truth.json"]
+    truth = json.loads((tmp_path / "mouse" / "truth.json").read_text())
+    pair = hard_pair("mouse", seed=3)
+    np.testing.assert_array_equal(
+        truth["moving"]["moving.nii.gz"]["moving_from_fixed"],
+        pair.moving_from_fixed.matrix,
+    )
+    stored = nib.load(tmp_path / "mouse" / "moving.nii.gz")
+    np.testing.assert_array_equal(stored.get_fdata(), np.rint(pair.moving.data))
+    np.testing.assert_allclose(stored.affine, pair.moving.mm_from_ijk, atol=1e-4)
+    capsys.readouterr()
+    assert "its own contrasts" in refused(capsys, *argv, "--contrast", "CT")
+
+
+def test_the_command_line_knows_all_kinds():
+    assert tuple(KINDS) == cli_phantom.KINDS
 
 
 @pytest.mark.slow

@@ -6,8 +6,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,16 @@ from .common import check_folder, tell, to_json
 from .register import register_files
 
 if TYPE_CHECKING:
+    from ..image import Image
     from ..transform import RigidTransform
+
+#: Names of the hard kinds; phantom.KINDS, which is slow to load.
+KINDS = (
+    *("slab", "slab-occipital", "slices", "neck", "coil", "epi-lr", "epi-rl"),
+    *("epi-both", "ct", "ct-gantry", "pet", "spect", "thick", "thick-planes"),
+    *("tumour", "plaques", "resection", "defaced", "stripped", "spine", "knee"),
+    *("mouse", "infant", "near-symmetric", "aligned", "identical"),
+)
 
 
 @click.command(short_help="Register a synthetic head and check the answer.")
@@ -78,9 +87,15 @@ def demo(*, output: str, contrast: str, seed: int, force: bool, quiet: bool) -> 
     "contrasts",
     multiple=True,
     type=click.Choice(["T2", "PD", "FLAIR", "EPI", "CT", "PET"]),
-    default=("T2", "EPI", "CT", "PET"),
-    show_default=True,
-    help="Contrasts of the moving scans; repeat it for several.",
+    help="Contrast of a moving scan; repeat it for several [T2, EPI, CT, PET].",
+)
+@click.option(
+    "--kind",
+    type=click.Choice(KINDS),
+    metavar="NAME",
+    help="Instead of contrasts, one pair of a kind that is hard to register: "
+    + ", ".join(KINDS)
+    + ".",
 )
 @click.option("--seed", default=0, show_default=True, help="Which head and pose.")
 @click.option(
@@ -95,6 +110,7 @@ def phantom(
     *,
     output: str,
     contrasts: Sequence[str],
+    kind: str | None,
     seed: int,
     voxel_size: float | None,
     force: bool,
@@ -108,9 +124,18 @@ def phantom(
     \b
     Example:
       mireg phantom -o head --contrast EPI --contrast CT
+      mireg phantom -o slab --kind slab
     """
     folder = Path(output)
-    names = ["T1", *dict.fromkeys(contrasts)]
+    if kind is not None:
+        if contrasts or voxel_size is not None:
+            raise InputError("a --kind has its own contrasts and voxel sizes")
+        files = [folder / f for f in ("fixed.nii.gz", "moving.nii.gz", "truth.json")]
+        check_folder(folder, files, force=force)
+        write_hard_pair(folder, kind, seed=seed, force=force)
+        tell("wrote " + ", ".join(str(file) for file in files), quiet=quiet)
+        return
+    names = ["T1", *dict.fromkeys(contrasts or ("T2", "EPI", "CT", "PET"))]
     files = [folder / f"{name.lower()}.nii.gz" for name in names]
     files.append(folder / "truth.json")
     check_folder(folder, files, force=force)
@@ -127,53 +152,81 @@ def write_phantoms(
     force: bool,
 ) -> RigidTransform:
     """Write a T1, the other contrasts and truth.json; return the truth."""
-    import nibabel as nib
-    import numpy as np
-
-    from .. import formats
     from ..phantom import phantom_pair
 
     if seed < 0:
         raise InputError(f"seed is {seed}; it must not be negative")
     truth = None
     record: dict[str, Any] = {"seed": seed, "fixed": "t1.nii.gz", "moving": {}}
+    with _new_files(folder, force=force) as put:
+        for contrast in contrasts:
+            first = truth is None
+            # The size of the fixed scan does not change the moving one; only the
+            # first fixed scan is kept.
+            pair = phantom_pair(
+                "T1",
+                contrast,
+                seed=seed,
+                fixed_voxel_size_mm=size if first else 20.0,
+                moving_voxel_size_mm=size,
+            )
+            truth = pair.moving_from_fixed
+            if first:
+                put("t1.nii.gz", pair.fixed)
+            name = f"{contrast.lower()}.nii.gz"
+            put(name, pair.moving)
+            record["moving"][name] = {"moving_from_fixed": truth.matrix.tolist()}
+        put("truth.json", record)
+    assert truth is not None
+    return truth
+
+
+def write_hard_pair(folder: Path, kind: str, *, seed: int, force: bool) -> None:
+    """Write the two scans of one of the hard kinds, and truth.json."""
+    from ..phantom import hard_pair
+
+    if seed < 0:
+        raise InputError(f"seed is {seed}; it must not be negative")
+    fixed, moving, truth, _ = hard_pair(kind, seed)
+    with _new_files(folder, force=force) as put:
+        put("fixed.nii.gz", fixed)
+        put("moving.nii.gz", moving)
+        told = {"moving.nii.gz": {"moving_from_fixed": truth.matrix.tolist()}}
+        put(
+            "truth.json",
+            {"seed": seed, "kind": kind, "fixed": "fixed.nii.gz", "moving": told},
+        )
+
+
+@contextmanager
+def _new_files(
+    folder: Path, *, force: bool
+) -> Iterator[Callable[[str, Image | dict[str, Any]], None]]:
+    """Put images and records into a folder: all of them, or none if one fails."""
+    import nibabel as nib
+    import numpy as np
+
+    from .. import formats
+    from ..image import Image
+
     whole_numbers = nib.Nifti1Image(np.zeros((1, 1, 1), np.int16), np.eye(4))
     folder_is_new = not folder.exists()
     folder.mkdir(exist_ok=True)
     try:
-        with ExitStack() as new_files:
+        with ExitStack() as opened:
 
-            def new_file(name: str) -> tuple[Any, Path]:
+            def put(name: str, content: Image | dict[str, Any]) -> None:
                 path = folder / name
-                opened = formats.new_file(path, force=force)
-                return new_files.enter_context(opened), path
-
-            for contrast in contrasts:
-                first = truth is None
-                # The size of the fixed scan does not change the moving one; only the
-                # first fixed scan is kept.
-                pair = phantom_pair(
-                    "T1",
-                    contrast,
-                    seed=seed,
-                    fixed_voxel_size_mm=size if first else 20.0,
-                    moving_voxel_size_mm=size,
-                )
-                truth = pair.moving_from_fixed
-                images = {f"{contrast.lower()}.nii.gz": pair.moving}
-                if first:
-                    images["t1.nii.gz"] = pair.fixed
-                for name, image in images.items():
+                file = opened.enter_context(formats.new_file(path, force=force))
+                if isinstance(content, Image):
                     formats.dump_image(
-                        *new_file(name), image, template=whole_numbers, space=1
+                        file, path, content, template=whole_numbers, space=1
                     )
-                record["moving"][f"{contrast.lower()}.nii.gz"] = {
-                    "moving_from_fixed": truth.matrix.tolist()
-                }
-            new_file("truth.json")[0].write(to_json(record).encode())
+                else:
+                    file.write(to_json(content).encode())
+
+            yield put
     except BaseException:
         if folder_is_new and not any(folder.iterdir()):
             folder.rmdir()
         raise
-    assert truth is not None
-    return truth
