@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .. import __version__
+from .. import __version__, bids
 from ..errors import InputError
 from ..settings import METRICS
 from .common import (
@@ -113,13 +113,16 @@ def register(*, fixed: str, moving: str, output: str | None, **options: Any) -> 
                           see --transform-format for other programs
            PREFIX.json    the transform as a matrix, and how it was found
 
+    If both have BIDS names and there is no -o, the files have BIDS names too.
+
     \b
     Example:
       mireg register t1.nii.gz bold.nii.gz -o bold_to_t1
     """
+    names = bids.output_names(fixed, moving) if output is None else None
     if output is None:
         output = f"{stem(Path(moving))}_to_{stem(Path(fixed))}"
-    register_files(Path(fixed), Path(moving), output, **options)
+    register_files(Path(fixed), Path(moving), output, bids_names=names, **options)
 
 
 def register_files(
@@ -127,6 +130,7 @@ def register_files(
     moving: Path,
     prefix: str,
     *,
+    bids_names: bids.Outputs | None = None,
     metric: MetricName | None = None,
     init: str = "auto",
     fixed_mask: str | None = None,
@@ -142,17 +146,15 @@ def register_files(
     as_json: bool = False,
 ) -> Registration:
     """Register two files, write the three others, and tell what was found."""
-    from ..transform_files import suffix_of
-
-    suffixes = [suffix_of(name) for name in transform_formats]
-    outputs = [Path(prefix + end) for end in (".nii.gz", *suffixes, ".json")]
+    outputs = _Outputs.named(prefix, transform_formats, bids_names)
     inputs = [Path(p) for p in (fixed, moving, fixed_mask, moving_mask) if p]
-    check_outputs(outputs, inputs, force=force)
+    check_outputs(outputs.paths, inputs, force=force)
+    import numpy as np
+
     from .. import formats
     from ..register import register as find
     from ..resample import fill_value, resample
     from ..settings import Settings
-    from ..transform_files import transform_bytes
 
     start = _start(init, fixed, moving)
     settings = Settings(threads=threads)
@@ -170,6 +172,8 @@ def register_files(
             formats.read_mask(mask) if mask else None
             for mask in (fixed_mask, moving_mask)
         ]
+        # What a format lacks is said now rather than after the work.
+        outputs.transform_files(np.eye(4), fixed_file, moving_file)
         clock.append(time.perf_counter())
         with progress_bar(quiet=quiet) as progress:
             found = find(
@@ -191,23 +195,16 @@ def register_files(
             threads=threads,
         )
         clock.append(time.perf_counter())
-        image_out, *transforms_out, record_out = (
-            new_files.enter_context(formats.new_file(path, force=force))
-            for path in outputs
+        open_files = {
+            path: new_files.enter_context(formats.new_file(path, force=force))
+            for path in outputs.paths
+        }
+        formats.dump_image(
+            open_files[outputs.image], outputs.image, moved, template=moving_file
         )
-        formats.dump_image(image_out, outputs[0], moved, template=moving_file)
-        for file, path, name in zip(
-            transforms_out, outputs[1:-1], transform_formats, strict=True
-        ):
-            file.write(
-                transform_bytes(
-                    path,
-                    found.transform,
-                    fixed=fixed_file,
-                    moving=moving_file,
-                    format=name,
-                )
-            )
+        made = outputs.transform_files(found.moving_from_fixed, fixed_file, moving_file)
+        for path, content in made.items():
+            open_files[path].write(content)
         clock.append(time.perf_counter())
         spent = [after - before for before, after in pairwise(clock)]
         record = _record(
@@ -224,13 +221,69 @@ def register_files(
             },
             notes=notes,
         )
+        if outputs.sidecar is not None:
+            method = f"mireg {__version__}, rigid, {found.metric}"
+            beside = bids.sidecar(str(fixed), str(moving), method)
+            open_files[outputs.sidecar].write(to_json(beside).encode())
+            record = {**beside, **record}
         text = to_json(record)
-        record_out.write(text.encode())
+        open_files[outputs.record].write(text.encode())
     if not quiet:
-        _summary(found, record["seconds"], fixed, moving, outputs)
+        _summary(found, record["seconds"], fixed, moving, outputs.paths)
     if as_json:
         click.echo(text, nl=False)
     return found
+
+
+@dataclass(frozen=True)
+class _Outputs:
+    """The files that are written: an image, a transform in each format, a record.
+
+    With names of BIDS the image has a record of its own, the sidecar.
+    """
+
+    image: Path
+    transforms: Mapping[Path, str]
+    record: Path
+    sidecar: Path | None = None
+
+    @classmethod
+    def named(
+        cls, prefix: str, formats: Sequence[str], names: bids.Outputs | None
+    ) -> _Outputs:
+        """Name the files after a prefix, or as BIDS has it."""
+        from ..transform_files import suffix_of
+
+        image = prefix if names is None else names.image
+        base = prefix if names is None else names.transform
+        ends = {name: suffix_of(name) for name in formats}
+        if names is not None and "itk" in ends:
+            ends["itk"] = ".txt"
+        return cls(
+            Path(f"{image}.nii.gz"),
+            {Path(base + end): name for name, end in ends.items()},
+            Path(f"{base}.json"),
+            None if names is None else Path(f"{image}.json"),
+        )
+
+    @property
+    def paths(self) -> list[Path]:
+        """All files."""
+        beside = [] if self.sidecar is None else [self.sidecar]
+        return [self.image, *self.transforms, self.record, *beside]
+
+    def transform_files(
+        self, moving_from_fixed: Any, fixed: Any, moving: Any
+    ) -> dict[Path, bytes]:
+        """Make the content of the transform files."""
+        from .. import transform_files
+
+        return {
+            path: transform_files.transform_bytes(
+                path, moving_from_fixed, fixed=fixed, moving=moving, format=name
+            )
+            for path, name in self.transforms.items()
+        }
 
 
 def _start(init: str, fixed: Path, moving: Path) -> Any:
