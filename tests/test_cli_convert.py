@@ -110,6 +110,16 @@ def test_a_turn_is_told_as_it_looks(axis, degrees, words, capsys):
 
 
 @pytest.mark.usefixtures("folder")
+def test_a_quarter_turn_forward_is_told_without_a_warning(capsys):
+    turn = RigidTransform([0, np.pi / 2, 0], [0, 0, 0])
+    write_transform("t.npy", turn)
+    assert main(["convert", "t.npy"]) == 0
+    said = capsys.readouterr()
+    assert "90.00 top to the right" in said.out
+    assert said.err == ""
+
+
+@pytest.mark.usefixtures("folder")
 def test_turns_are_told_in_the_order_in_which_they_are_made(capsys):
     about = [
         RigidTransform(a * np.eye(3)[i], [0, 0, 0]) for i, a in enumerate((1, 0.5, 2))
@@ -191,6 +201,8 @@ def test_the_record_says_what_was_read_and_written(capsys):
         (["a.tfm", "b.xyz"], "say which format"),
         (["a.tfm", "b.lta", "--fixed", "fixed.nii"], "the moving image is not given"),
         (["a.tfm", "b.lta", "--fixed", "f.nii", "--moving", "m.nii"], "f.nii: there"),
+        (["a.tfm", "b.tfm", "--fixed", "gone.nii"], "gone.nii: there is no such"),
+        (["a.tfm", "b.tfm", "--moving", "gone.nii"], "gone.nii: there is no such"),
         (["a.tfm", "a.tfm", "--force"], "this is an input"),
         (["a.tfm", "moving.nii", "--to", "npy"], "moving.nii: exists already"),
         (["a.tfm", "gone/b.tfm"], "no such folder"),

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,6 +97,7 @@ def convert(
     import numpy as np
 
     from .. import transform_files
+    from ..formats import read_grid
 
     name = transform_files.format_of(transform, from_format).name
     matrix: Any = transform_files.read_transform(
@@ -103,14 +105,14 @@ def convert(
     )
     if invert:
         matrix, fixed, moving = np.linalg.inv(matrix), moving, fixed
+    with notes_told(quiet=quiet):
+        points, over = _head(fixed)
+    if moving is not None:  # it is spoken of, so it must be there
+        read_grid(moving)
     if out is not None:
         transform_files.write_transform(
             out, matrix, fixed=fixed, moving=moving, format=to_format, force=force
         )
-    if quiet and not as_json:
-        return
-    with notes_told(quiet=quiet):
-        points, over = _head(fixed)
     record = {
         "file": transform,
         "format": name,
@@ -124,7 +126,7 @@ def convert(
     }
     if as_json:
         click.echo(to_json(record), nl=False)
-    else:
+    elif not quiet:
         _say(record)
 
 
@@ -173,6 +175,9 @@ def _motion(matrix: FloatArray, points: FloatArray) -> dict[str, Any]:
     mirrors = bool(np.linalg.det(matrix[:3, :3]) < 0)
     unflipped = np.diag([-1.0 if mirrors else 1.0, 1, 1])
     turn = Rotation.from_matrix(left @ right @ unflipped)
+    with warnings.catch_warnings():  # at 90 degrees forward the last one is 0, of many
+        warnings.simplefilter("ignore", UserWarning)
+        angles = turn.as_euler("xyz", degrees=True)
     shifts = points @ matrix[:3, :3].T + matrix[:3, 3] - points
     distances = np.linalg.norm(shifts[1:], axis=1)
     return {
@@ -180,7 +185,7 @@ def _motion(matrix: FloatArray, points: FloatArray) -> dict[str, Any]:
         "mirrors": mirrors,
         "stretch": stretch[::-1].tolist(),
         "rotation_deg": float(np.rad2deg(turn.magnitude())),
-        "rotation_about_right_forward_up_deg": turn.as_euler("xyz", True).tolist(),
+        "rotation_about_right_forward_up_deg": angles.tolist(),
         "centre_mm": points[0].tolist(),
         "translation_of_centre_mm": shifts[0].tolist(),
         "mean_displacement_mm": float(distances.mean()),

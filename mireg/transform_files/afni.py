@@ -10,7 +10,7 @@ onto the nearest ones of the world, and the first voxel stays where it is (AFNI'
 thd_niftiread.c and thd_coords.c). So a file says where points go only together with
 both images.
 
-nitransforms does the same, but writes 6 digits (1e-3 mm at 200 mm); it rounds voxel
+nitransforms does the same, but writes 6 digits (2e-4 mm at 200 mm); it rounds voxel
 sizes to 4 decimals and leaves obliqueness below 0.01 degrees in, which AFNI does not.
 """
 
@@ -68,7 +68,13 @@ def _plumb_from_mm(grid: Grid) -> FloatArray:
     sizes = grid.column_mm
     header = grid.header
     if isinstance(header, nib.Nifti1Header) and header["qform_code"] > 0:
-        real = header.get_qform()  # AFNI trusts it more than the sform
+        try:
+            real = header.get_qform()  # AFNI trusts it more than the sform
+        except (ValueError, nib.spatialimages.HeaderDataError) as error:
+            raise InputError(
+                f"{grid.name or 'the image'}: its qform, which AFNI reads, is not a "
+                "rotation; repair it"
+            ) from error
         sizes = grid.pixdim_mm
     plumb = np.eye(4)
     plumb[:3, 3] = real[:3, 3]

@@ -1,8 +1,8 @@
 """ITK's transforms, text (.tfm, .txt) and MATLAB 4 (.mat); for HDF5 see hdf5.py.
 
 They map points of fixed to points of moving, in LPS+ mm. What is written is an affine
-about the origin, so that every reader agrees. nitransforms writes 6 digits and reads
-float32 (1e-5 mm at 200 mm), and knows the affine only.
+about the origin, so that every reader agrees. nitransforms writes 6 digits (2e-4 mm at
+200 mm), reads float32, and knows the affine only.
 """
 
 from __future__ import annotations
