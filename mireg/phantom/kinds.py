@@ -75,6 +75,8 @@ class Kind:
         Whose.
     max_angle_deg, max_offset_mm : float
         From how far off it should come right.
+    limit_mm : float
+        Mean error of an answer that is right.
     identical : bool
         The moving scan is the fixed one.
     """
@@ -85,6 +87,7 @@ class Kind:
     subject: str = "head"
     max_angle_deg: float = 180.0
     max_offset_mm: float = 100.0
+    limit_mm: float = 2.0
     identical: bool = False
 
 
@@ -276,6 +279,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                 loose_mm=(0.5, 1.0, 0.5),
             ),
             subject="mouse",
+            limit_mm=0.2,
         ),
         "infant": Kind(
             "an infant: small, and white matter darker than grey in T1",
