@@ -195,8 +195,10 @@ def _motion(matrix: FloatArray, points: FloatArray) -> dict[str, Any]:
 
 def _say(record: dict[str, Any]) -> None:
     """Tell people what a transform does."""
-    fixed = record["fixed"] or "the fixed image"
-    moving = record["moving"] or "the moving image"
+    fixed, moving = record["fixed"], record["moving"]
+    if fixed and moving and Path(fixed).name != Path(moving).name:
+        fixed, moving = Path(fixed).name, Path(moving).name
+    fixed, moving = fixed or "the fixed image", moving or "the moving image"
     turns = ", ".join(
         f"{abs(angle):.2f} {plus if angle >= 0 else minus}"
         for angle, (plus, minus) in zip(
@@ -207,8 +209,8 @@ def _say(record: dict[str, Any]) -> None:
     length = sum(step * step for step in shift) ** 0.5
     centre = ", ".join(f"{x:.1f}" for x in record["centre_mm"])
     rows = {
-        "maps": f"points of {fixed} to points of {moving},\n"
-        f"so it brings {moving} onto {fixed}",
+        "maps": f"points of {fixed}\nto points of {moving},\n"
+        f"so it brings {moving}\nonto {fixed}",
         "rotation": f"{record['rotation_deg']:.2f} degrees; {turns},\n"
         "turned in this order about the axes to the right, forward and up",
         "translation": f"{length:.2f} mm: {in_directions(shift)},\n"

@@ -222,7 +222,7 @@ def register_files(
             notes=notes,
         )
         if outputs.sidecar is not None:
-            method = f"mireg {__version__}, rigid, {found.metric}"
+            method = f"mireg {__version__}, rigid registration by {found.metric}"
             beside = bids.sidecar(str(fixed), str(moving), method)
             open_files[outputs.sidecar].write(to_json(beside).encode())
             record = {**beside, **record}
