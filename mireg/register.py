@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -110,7 +111,8 @@ def register(
     Raises
     ------
     InputError
-        If an image has no contrast, or a mask misses its image.
+        If an image has no contrast, a mask misses its image, or the images do not
+        overlap at a start other than "auto".
 
     Notes
     -----
@@ -190,6 +192,11 @@ def register(
         threads,
         inverse_hessian=fits[0].inverse_hessian,
     )
+    if fit.overlap_fraction == 0:
+        raise InputError(
+            "the two images, or what the masks leave of them, do not overlap at the "
+            "start: give a better one, or let init be auto, which searches everywhere"
+        )
     header = evaluate(finest, np.eye(4), metric, threads)
     watch.start("", 1.0)
 
@@ -201,7 +208,7 @@ def register(
         transform=transform,
         metric=settings.metric,
         score=fit.score,
-        score_before=header.score,
+        score_before=header.score if header.overlap_fraction > 0 else math.nan,
         overlap_fraction=fit.overlap_fraction,
         mean_displacement_mm=float(moved_by.mean()),
         max_displacement_mm=float(moved_by.max()),
