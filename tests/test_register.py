@@ -1,0 +1,367 @@
+"""The whole method on phantoms: every way to ask the same question, one answer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from checks import assert_close_pose, pose_error_mm
+
+from mireg.errors import InputError
+from mireg.image import Image
+from mireg.phantom import brain_points, phantom_pair, random_pose
+from mireg.register import register
+from mireg.settings import Settings
+from mireg.transform import RigidTransform
+
+#: A quicker search, enough for a whole head.
+QUICK = Settings(orientations=500, candidates=4, samples=20_000)
+NEAR = RigidTransform([0.15, -0.1, 0.2], [6, -4, 8])
+BRAIN = brain_points(1, spacing_mm=10)
+
+
+def heads(contrast="T2", pose=NEAR, mm=6.0, **more):
+    """Scan a head twice."""
+    return phantom_pair(
+        "T1",
+        contrast,
+        seed=1,
+        pose=pose,
+        fixed_voxel_size_mm=mm,
+        moving_voxel_size_mm=mm,
+        **more,
+    )
+
+
+def moved(image, motion):
+    """Return an image of which only the header says that it lies elsewhere."""
+    return Image(image.data, motion.matrix @ image.mm_from_ijk)
+
+
+def error_mm(result, truth):
+    """Return the mean target registration error in the brain."""
+    return result.transform.mean_displacement(BRAIN, truth)
+
+
+@pytest.fixture(scope="module")
+def near():
+    """Scan a head twice, a small turn apart."""
+    return heads()
+
+
+@pytest.fixture(scope="module")
+def found(near):
+    """Register that pair from its headers."""
+    return register(near.fixed, near.moving, init="header", settings=QUICK)
+
+
+@pytest.fixture(scope="module")
+def far():
+    """Scan a head twice, the second time in any pose."""
+    return heads(pose=random_pose(np.random.default_rng(5)))
+
+
+@pytest.fixture(scope="module")
+def found_far(far):
+    """Register that pair from nowhere, and listen to the progress."""
+    said = []
+    result = register(
+        far.fixed,
+        far.moving,
+        settings=QUICK,
+        progress=lambda stage, share: said.append((stage, share)),
+    )
+    return result, said
+
+
+# --- the harness: one pair asked in every way ---------------------------------
+
+
+def test_from_the_header_it_ends_at_the_truth(near, found):
+    assert error_mm(found, near.moving_from_fixed) < 0.6
+
+
+def test_from_nowhere_it_ends_at_the_truth(far, found_far):
+    assert error_mm(found_far[0], far.moving_from_fixed) < 0.6
+
+
+def test_swapped_roles_give_the_inverse(near, found):
+    other = register(near.moving, near.fixed, init="header", settings=QUICK)
+    assert_close_pose(
+        other.moving_from_fixed, np.linalg.inv(found.moving_from_fixed), mm=0.05
+    )
+
+
+@pytest.mark.slow
+def test_swapped_roles_give_the_inverse_from_nowhere(far, found_far):
+    other = register(far.moving, far.fixed, settings=QUICK)
+    assert_close_pose(
+        np.linalg.inv(other.moving_from_fixed), found_far[0].moving_from_fixed, mm=0.05
+    )
+
+
+@pytest.mark.parametrize("role", ["fixed", "moving"])
+def test_a_moved_header_moves_the_answer(role, near, found):
+    motion = random_pose(np.random.default_rng(2), max_offset_mm=500)
+    fixed, moving, expected = near.fixed, near.moving, found.transform
+    if role == "moving":
+        moving, expected = moved(moving, motion), motion @ expected
+        start = motion
+    else:
+        fixed, expected = moved(fixed, motion), expected @ motion.inverse()
+        start = motion.inverse()
+    other = register(fixed, moving, init=start, settings=QUICK)
+    there = motion.apply(BRAIN) if role == "fixed" else BRAIN
+    assert pose_error_mm(other.moving_from_fixed, expected.matrix, there) < 0.05
+    assert other.score == pytest.approx(found.score, abs=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_a_moved_header_moves_the_answer_from_nowhere(seed, far, found_far):
+    motion = random_pose(np.random.default_rng(seed))
+    other = register(far.fixed, moved(far.moving, motion), settings=QUICK)
+    expected = motion @ found_far[0].transform
+    assert other.transform.max_displacement(BRAIN, expected) < 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("turned_in_box", [False, True])
+@pytest.mark.parametrize(
+    ("contrast", "limit"), [("T2", 0.3), ("CT", 0.3), ("EPI", 0.5), ("PET", 1.0)]
+)
+def test_every_contrast_from_nowhere(contrast, limit, turned_in_box):
+    pair = phantom_pair(
+        "T1",
+        contrast,
+        seed=1,
+        pose=random_pose(np.random.default_rng(6)),
+        fixed_voxel_size_mm=3,
+        moving_voxel_size_mm=4 if contrast == "PET" else 3,
+        turned_in_box=turned_in_box,
+    )
+    result = register(pair.fixed, pair.moving)
+    assert error_mm(result, pair.moving_from_fixed) < limit
+
+
+@pytest.mark.parametrize(("contrast", "limit"), [("CT", 0.6), ("EPI", 1), ("PET", 1)])
+def test_every_contrast_from_the_header(contrast, limit):
+    pair = heads(contrast, RigidTransform([0.06, -0.04, 0.05], [3, -2, 4]), mm=5)
+    result = register(pair.fixed, pair.moving, init="header", settings=QUICK)
+    assert error_mm(result, pair.moving_from_fixed) < limit
+
+
+# --- good starts are kept -----------------------------------------------------
+
+
+def test_an_image_lies_on_itself(near):
+    result = register(near.fixed, near.fixed, settings=QUICK)
+    # Both are read between their voxels; 1/50 of a voxel is what that costs.
+    assert_close_pose(result.moving_from_fixed, np.eye(4), mm=6 / 50)
+    assert result.score == pytest.approx(result.score_before, rel=1e-3)
+    assert result.mean_displacement_mm <= result.max_displacement_mm < 6 / 50
+
+
+@pytest.mark.parametrize("init", ["auto", "header"])
+def test_an_aligned_pair_stays_aligned(init):
+    pair = heads(pose=RigidTransform.identity())
+    result = register(pair.fixed, pair.moving, init=init, settings=QUICK)
+    assert error_mm(result, pair.moving_from_fixed) < 0.6
+    assert result.score >= result.score_before
+
+
+# --- starts -------------------------------------------------------------------
+
+
+def test_centre_brings_far_heads_together():
+    shift = RigidTransform([0.1, 0.05, -0.1], [700, -900, 400])
+    pair = heads(pose=shift)
+    result = register(pair.fixed, pair.moving, init="centre", settings=QUICK)
+    assert error_mm(result, shift) < 0.6
+    assert result.mean_displacement_mm > 1000
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_transform_is_taken_as_start(swapped, far):
+    nudge = RigidTransform([0.1, -0.15, 0.1], [5, 5, -8])
+    start = far.moving_from_fixed @ nudge
+    images, truth = (far.fixed, far.moving), far.moving_from_fixed
+    if swapped:
+        images, start, truth = images[::-1], start.inverse(), truth.inverse()
+    result = register(*images, init=start, settings=QUICK)
+    points = far.moving_from_fixed.apply(BRAIN) if swapped else BRAIN
+    assert result.transform.mean_displacement(points, truth) < 0.6
+
+
+def test_another_start_is_refused(near):
+    with pytest.raises(InputError, match="banana"):
+        register(near.fixed, near.moving, init="banana")
+
+
+# --- masks --------------------------------------------------------------------
+
+
+def broken_below(image, middle_mm):
+    """Shift what lies below a height 4 voxels to the side, as a moved jaw does."""
+    up = image.to_mm(np.moveaxis(np.indices(image.shape), 0, -1))[..., 2]
+    below = up < middle_mm
+    return Image(
+        np.where(below, np.roll(image.data, 4, axis=0), image.data), image.mm_from_ijk
+    )
+
+
+def mask_above(z_mm):
+    """Return a mask of all above a height, on a coarse grid of its own."""
+    affine = np.diag([-15.0, 13, 11, 1])
+    affine[:3, 3] = 240, -210, z_mm + 5.5
+    return Image(np.ones((32, 32, 20)), affine)
+
+
+@pytest.mark.parametrize("role", ["fixed", "moving"])
+def test_a_mask_keeps_out_what_moved_by_itself(role, near):
+    fixed, moving = near.fixed, near.moving
+    middle = BRAIN[:, 2].mean() - 20
+    if role == "fixed":
+        fixed = broken_below(fixed, middle)
+        masks = {"fixed_mask": mask_above(middle + 8)}
+    else:
+        moving = broken_below(moving, middle)
+        masks = {"moving_mask": mask_above(middle + 30)}
+    free = register(fixed, moving, init="header", settings=QUICK)
+    masked = register(fixed, moving, init="header", settings=QUICK, **masks)
+    assert error_mm(masked, near.moving_from_fixed) < 1.0
+    assert error_mm(free, near.moving_from_fixed) > 2.0
+
+
+def test_masks_that_hold_all_change_nothing_much(near, found):
+    everything = Image(np.ones((2, 2, 2)), np.diag([900.0, 900, 900, 1]))
+    affine = everything.mm_from_ijk.copy()
+    affine[:3, 3] = -450
+    everything = Image(everything.data, affine)
+    result = register(
+        near.fixed,
+        near.moving,
+        init="header",
+        fixed_mask=everything,
+        moving_mask=everything,
+        settings=QUICK,
+    )
+    assert_close_pose(result.moving_from_fixed, found.moving_from_fixed, mm=0.1)
+
+
+@pytest.mark.parametrize("role", ["fixed_mask", "moving_mask"])
+@pytest.mark.parametrize("kind", ["elsewhere", "empty"])
+def test_a_mask_that_holds_nothing_is_refused(role, kind, near):
+    affine = np.eye(4)
+    affine[:3, 3] = 5000 if kind == "elsewhere" else 0
+    mask = Image(np.full((5, 5, 5), float(kind == "elsewhere")), affine)
+    with pytest.raises(InputError, match="mask is empty"):
+        register(near.fixed, near.moving, init="header", **{role: mask})
+
+
+# --- the record ---------------------------------------------------------------
+
+
+def test_the_record_says_what_was_done(near, found):
+    assert found.metric == found.settings.metric == QUICK.metric
+    assert found.settings is QUICK
+    assert found.score > found.score_before > 0
+    assert 0.8 < found.overlap_fraction <= 1
+    np.testing.assert_array_equal(found.moving_from_fixed, found.transform.matrix)
+    truth = near.moving_from_fixed
+    moved_by = truth.displacements(BRAIN)
+    assert found.mean_displacement_mm == pytest.approx(moved_by.mean(), rel=0.3)
+    assert found.max_displacement_mm >= found.mean_displacement_mm
+    assert np.linalg.norm(found.transform.centre - BRAIN.mean(axis=0)) < 50
+    assert found.warnings == ()
+
+
+def test_progress_only_goes_on(found_far):
+    _, said = found_far
+    shares = [share for _, share in said]
+    assert shares[0] == 0
+    assert shares[-1] == 1
+    assert all(a <= b for a, b in pairwise(shares))
+
+
+def test_every_stage_is_timed(found_far):
+    result, said = found_far
+    assert list(result.seconds) == [stage for stage, _ in said[:-1]]
+    assert set(result.seconds) >= {"prepare", "pyramid", "search", "refine"}
+    assert all(seconds >= 0 for seconds in result.seconds.values())
+
+
+@pytest.mark.parametrize("metric", ["mi", "nmi"])
+def test_each_metric_ends_at_the_truth(metric, near):
+    settings = Settings(metric=metric, samples=20_000)
+    result = register(near.fixed, near.moving, init="header", settings=settings)
+    assert result.metric == metric
+    assert error_mm(result, near.moving_from_fixed) < 0.6
+
+
+def test_without_overlap_there_is_no_score_before():
+    pair = heads(pose=RigidTransform([0.1, 0, 0], [900, 0, 0]), mm=8)
+    result = register(pair.fixed, pair.moving, init="centre", settings=QUICK)
+    assert np.isnan(result.score_before)
+    assert result.score > 1
+
+
+def test_a_start_without_overlap_is_refused():
+    pair = heads(pose=RigidTransform([0.1, 0, 0], [900, 0, 0]), mm=8)
+    with pytest.raises(InputError, match=r"do not overlap.*auto"):
+        register(pair.fixed, pair.moving, init="header", settings=QUICK)
+
+
+# --- the same bits ------------------------------------------------------------
+
+SMALL = Settings(orientations=200, candidates=3, samples=20_000)
+
+
+@pytest.mark.parametrize("init", ["auto", "header"])
+def test_the_same_bits_on_any_number_of_threads_and_in_every_run(init):
+    pair = heads(mm=8)
+
+    def run(threads):
+        settings = replace(SMALL, threads=threads)
+        return register(pair.fixed, pair.moving, init=init, settings=settings)
+
+    one = run(1)
+    for threads in (1, 2, 4):
+        again = run(threads)
+        np.testing.assert_array_equal(again.moving_from_fixed, one.moving_from_fixed)
+        assert again.score == one.score
+        assert again.score_before == one.score_before
+        assert again.overlap_fraction == one.overlap_fraction
+
+
+@pytest.mark.parametrize("order", "CF")
+def test_the_order_in_memory_does_not_matter(order, near, found):
+    images = [
+        Image(np.asarray(image.data, order=order), image.mm_from_ijk)
+        for image in (near.fixed, near.moving)
+    ]
+    result = register(*images, init="header", settings=QUICK)
+    assert_close_pose(result.moving_from_fixed, found.moving_from_fixed, mm=1e-3)
+
+
+def test_inputs_are_left_as_they_were(near):
+    before = [image.data.copy() for image in (near.fixed, near.moving)]
+    register(near.fixed, near.moving, init="header", settings=QUICK)
+    for image, data in zip((near.fixed, near.moving), before, strict=True):
+        np.testing.assert_array_equal(image.data, data)
+
+
+# --- refusals -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("role", ["fixed", "moving"])
+@pytest.mark.parametrize(
+    ("value", "says"), [(7, "constant: every voxel is 7"), (np.nan, "NaN")]
+)
+def test_an_image_without_contrast_is_refused(role, value, says, near):
+    blank = Image(np.full((8, 8, 8), value), np.eye(4))
+    images = (blank, near.moving) if role == "fixed" else (near.fixed, blank)
+    with pytest.raises(InputError, match=says):
+        register(*images)
