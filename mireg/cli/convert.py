@@ -211,7 +211,7 @@ def _say(record: dict[str, Any]) -> None:
     rows = {
         "maps": f"points of {fixed}\nto points of {moving},\n"
         f"so it brings {moving}\nonto {fixed}",
-        "rotation": f"{record['rotation_deg']:.2f} degrees; {turns},\n"
+        "rotation": f"{record['rotation_deg']:.2f} degrees:\n{turns},\n"
         "turned in this order about the axes to the right, forward and up",
         "translation": f"{length:.2f} mm: {in_directions(shift)},\n"
         f"of the point {centre}",
