@@ -277,20 +277,18 @@ def score_gradient(points, fixed_bin, seen, d_histogram, start, stop, out):
 
 
 @njit(cache=True, nogil=True)
-def pose_entropies(points, fixed_bin, memory, shape, strides, matrices, x_log_x, out):
+def pose_entropies(
+    points, fixed_bin, memory, shape, strides, bins, matrices, x_log_x, out
+):
     """Fill out (n_poses, 4) for many poses; see `search.pose_entropies`.
 
-    points is (3, n); the volume's outermost voxels hold its largest grey level,
-    which marks "no data", so that samples outside can be moved onto them.
+    points is (3, n). Grey level `bins` marks "no data"; the volume's outermost voxels
+    hold it, so that samples outside can be moved onto them.
     """
     n = points.shape[1]
-    columns = 0
-    for a in range(memory.shape[0]):
-        columns = max(columns, memory[a] + 1)
-    rows = 0
+    rows, columns = bins, bins + 1
     row_of = np.empty(n, np.int32)
     for s in range(n):
-        rows = max(rows, fixed_bin[s] + 1)
         row_of[s] = fixed_bin[s] * columns
     joint = np.empty(rows * columns, np.int32)
     moving = np.empty(columns, np.int32)

@@ -70,7 +70,7 @@ def refine(
     threads: int = 1,
     *,
     inverse_hessian: FloatArray | None = None,
-    tolerance: float = 0.005,
+    tolerance: float = 0.002,
     max_evaluations: int = 40,
 ) -> Fit:
     """Climb from a pose to the nearest maximum of the similarity at one level.

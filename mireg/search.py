@@ -17,7 +17,10 @@ from .threads import shared
 FloatArray = npt.NDArray[np.float64]
 
 #: Rounds of the search: grey levels, samples, and how many poses survive.
-_ROUNDS = ((12, 600, 3000), (16, 3000, 200))
+_ROUNDS = ((8, 200, 20_000), (12, 600, 3000), (16, 3000, 200))
+
+#: How many poses climb in each round of trial steps; the steps get shorter.
+_CLIMBING = (200, 200, 100, 60, 60, 60)
 
 #: Poses in one share of the work.
 _SHARE = 256
@@ -74,17 +77,20 @@ class CountingLevel:
         RAS+ mm, relative to `origin`; one row an axis.
     origin : (3,) ndarray
         RAS+ mm.
+    bins : int
+        Grey levels of each image.
     fixed_bin : (n,) ndarray, uint8
         Grey level of each sample.
     moving : tuple
         Whole grey levels as flat memory, shape and strides; the last grey level
-        marks voxels without data.
+        (`bins`) marks voxels without data.
     moving_ijk_from_mm : (4, 4) ndarray
         From RAS+ mm to voxels.
     """
 
     points: npt.NDArray[np.float32]
     origin: FloatArray
+    bins: int
     fixed_bin: npt.NDArray[np.uint8]
     moving: tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.NDArray[np.int64]]
     moving_ijk_from_mm: FloatArray
@@ -105,6 +111,7 @@ def counting_level(level: Level, bins: int, samples: int) -> CountingLevel:
     return CountingLevel(
         points=np.ascontiguousarray(level.points[:, few]),
         origin=level.origin,
+        bins=bins,
         fixed_bin=np.minimum(level.fixed_grey[few] * bins, bins - 1).astype(np.uint8),
         moving=flat_volume(padded),
         moving_ijk_from_mm=padded_from_ijk @ level.moving_ijk_from_mm,
@@ -144,6 +151,7 @@ def pose_entropies(
             level.points,
             level.fixed_bin,
             *level.moving,
+            level.bins,
             matrices[share],
             x_log_x,
             out[share],
@@ -223,7 +231,9 @@ def candidates(
         pool, scores = pool[best], scores[best]
     angle = (8 * np.pi**2 / orientations) ** (1 / 3) / 2
     length = max(level.size_mm, angle * fixed.radius)
-    for _ in range(6):
+    for climbing in _CLIMBING:
+        best = np.argsort(-scores, kind="stable")[:climbing]
+        pool, scores = pool[best], scores[best]
         pool, scores = _step(
             counting, pool, scores, fixed.centre, angle, length, threads
         )
