@@ -39,6 +39,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -103,6 +104,12 @@ def easy_case() -> Case:
 # --- one registration ----------------------------------------------------------------
 
 
+def end(worker: subprocess.Popen[bytes]) -> None:
+    """End a process that still runs, and what it has started."""
+    if worker.poll() is None:
+        os.killpg(worker.pid, signal.SIGKILL)
+
+
 def fresh_process(threads: int, timeout_s: float) -> Register:
     """Return a function that runs a program in a process of its own."""
     count = str(threads)
@@ -121,15 +128,17 @@ def fresh_process(threads: int, timeout_s: float) -> Register:
                 env={**os.environ, **limits},
                 start_new_session=True,
             )
+            # Not wait(timeout), which looks only every 50 ms.
+            alarm = threading.Timer(timeout_s, end, (worker,))
+            alarm.start()
             try:
-                code = worker.wait(timeout_s)
-            except BaseException as stop:
-                os.killpg(worker.pid, signal.SIGKILL)  # it, and what it has started
-                worker.wait()
-                if isinstance(stop, subprocess.TimeoutExpired):
-                    return {"error": f"no answer after {timeout_s:g} s"}
-                raise
-            seconds = time.perf_counter() - start
+                code = worker.wait()
+                seconds = time.perf_counter() - start
+            finally:
+                alarm.cancel()
+                end(worker)
+        if code == -signal.SIGKILL and seconds >= timeout_s:
+            return {"error": f"no answer after {timeout_s:g} s"}
         if code:
             lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
             last = next((line for line in reversed(lines) if line.strip()), "")
@@ -345,6 +354,7 @@ def report(record: Record, ours: str) -> str:
         accuracy_table(accuracy(record["runs"])),
         cost_table(cost(record["runs"], ours), ours),
         _LEGEND.rstrip(),
+        *(f"{name} is left out: {why}." for name, why in about["left_out"].items()),
     ]
     setting = f"{about['threads']} threads on {about['processors']} processors"
     if about["load_before"] > QUIET_LOAD:
@@ -437,16 +447,10 @@ def selected(args: argparse.Namespace) -> list[Case]:
     return evaluate.selected(cases, args.only)
 
 
-def present(names: Sequence[str], say: Callable[[str], None]) -> list[str]:
-    """Leave out programs that are not installed, and say why."""
-    found = []
-    for name in names:
-        missing = peers.PEERS[name].missing()
-        if missing is None:
-            found.append(name)
-        else:
-            say(f"{name} is left out: {missing}")
-    return found
+def left_out(names: Sequence[str]) -> dict[str, str]:
+    """Tell which programs are not installed, and what to do about it."""
+    reasons = {name: peers.PEERS[name].missing() for name in names}
+    return {name: reason for name, reason in reasons.items() if reason}
 
 
 def main(argv: Sequence[str] | None = None, register: Register | None = None) -> int:
@@ -462,7 +466,9 @@ def main(argv: Sequence[str] | None = None, register: Register | None = None) ->
         print(f"no case has {' or '.join(args.only)} in its name", file=sys.stderr)
         return 2
     record = kept(args)
-    programs = args.peers if register else present(args.peers, say)
+    absent = {} if register else left_out(args.peers)
+    record["about"]["left_out"] = absent
+    programs = [name for name in args.peers if name not in absent]
     register = register or fresh_process(args.threads, args.timeout)
     done = {(run["case"], run["pose"], run["program"]) for run in record["runs"]}
     tried = record["about"]["programs"]

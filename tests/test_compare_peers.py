@@ -310,12 +310,21 @@ def test_a_run_goes_on_where_it_stopped(case_file):
         compare(case_file, *more, "--seed", "5")
 
 
-def test_a_program_that_is_not_installed_is_left_out_with_the_reason(monkeypatch):
-    monkeypatch.setattr(peers, "_version", lambda name: None if name != "x" else "1")
-    said = []
-    assert compare_peers.present(["ants", "cmtk"], said.append) == []
-    assert "antspyx not found: pip install 'mireg[peers]'" in said[0]
-    assert "apt-get install cmtk" in said[1]
+def test_a_program_that_is_not_installed_is_left_out_with_the_reason(
+    case_file, monkeypatch, capsys
+):
+    monkeypatch.setattr(
+        peers, "_version", lambda name: "1" if name == "mireg" else None
+    )
+    out = case_file.with_name("out.json")
+    call = ["--cases", str(case_file), "-o", str(out), "--only", "balls", "--quiet"]
+    monkeypatch.setattr(compare_peers, "fresh_process", lambda *_limits: Stub())
+    assert compare_peers.main([*call, "--peers", "mireg", "ants", "cmtk"]) == 0
+    runs = json.loads(out.read_text())["runs"]
+    assert [run["program"] for run in runs] == ["mireg"]
+    said = capsys.readouterr().out
+    assert "ants is left out: antspyx not found: pip install 'mireg[peers]'." in said
+    assert "cmtk is left out: cmtk not found: apt-get install cmtk" in said
 
 
 def test_bad_calls_end_with_2(case_file, capsys):
