@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from .errors import InputError, MiregError, MiregWarning
     from .formats import read_image, write_image
     from .image import Image
-    from .register import Registration, register
+    from .register import register
+    from .registration import Registration
     from .resample import resample
     from .score import score
     from .settings import Settings
@@ -29,7 +30,7 @@ _HOME = {
     "InputError": "errors",
     "MiregError": "errors",
     "MiregWarning": "errors",
-    "Registration": "register",
+    "Registration": "registration",
     "RigidTransform": "transform",
     "Settings": "settings",
     "read_image": "formats",

@@ -13,20 +13,21 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
 from .errors import InputError, MiregWarning
-from .image import Image
+from .image import Image, Source, VolumeChoice
 
 Volume = npt.NDArray[np.float32]
 PathLike = str | os.PathLike[str]
 
-#: Which volume of a 4-D image to take: its number from 0, or one made of all.
-VolumeChoice = int | Literal["mean", "median"]
+#: What stands for an image: a file, a nibabel or SimpleITK image, or voxels with the
+#: (4, 4) matrix mm_from_ijk. (Any: neither library has types.)
+ImageLike = Image | PathLike | tuple[npt.ArrayLike, npt.ArrayLike] | Any
 
 #: Headers that place a corner of the image further apart than this differ.
 _SAME_PLACE_MM = 0.1
@@ -122,13 +123,86 @@ def from_nibabel(opened: Any, volume: VolumeChoice | None = None) -> Image:
     return image
 
 
+def as_image(given: ImageLike, volume: VolumeChoice | None = None) -> Image:
+    """Take one scan from whatever stands for it.
+
+    Parameters
+    ----------
+    given : Image, path, nibabel image, SimpleITK image, or (voxels, mm_from_ijk)
+        An `Image` is returned as it is. `mm_from_ijk` maps voxel indices to RAS+ mm,
+        as nibabel's affines do.
+    volume : int, "mean" or "median", optional
+        Which volume of a 4-D image; see `read_image`.
+
+    Raises
+    ------
+    InputError
+        If it is something else, or `read_image` would refuse it.
+
+    Examples
+    --------
+    >>> voxels = np.arange(24).reshape(2, 3, 4)
+    >>> as_image((voxels, np.diag([1, 1, 2.5, 1]))).voxel_size_mm
+    array([1. , 1. , 2.5])
+    """
+    if isinstance(given, Image):
+        return given
+    return from_nibabel(_as_nibabel(given), volume)
+
+
+def as_mask(given: ImageLike | None) -> Image | None:
+    """Take a mask from whatever stands for it; see `as_image` and `read_mask`."""
+    if given is None or isinstance(given, Image):
+        return given
+    opened = _as_nibabel(given)
+    name = _name(opened)
+    mask = _volume(opened, None, name)
+    if not (mask.data > 0.5).any():
+        raise InputError(f"{name}: the mask is empty, no voxel is above 0.5")
+    return mask
+
+
 def read_mask(path: PathLike) -> Image:
     """Read a mask: voxels above 0.5 are in it. Any grid; refuses an empty one."""
-    opened = open_nibabel(path)
-    mask = _volume(opened, None, str(path))
-    if not (mask.data > 0.5).any():
-        raise InputError(f"{path}: the mask is empty, no voxel is above 0.5")
+    mask = as_mask(path)
+    assert mask is not None
     return mask
+
+
+def _as_nibabel(given: ImageLike) -> Any:
+    """Open a file, or put voxels of another library under a nibabel header."""
+    if isinstance(given, str | os.PathLike):
+        return open_nibabel(given)
+    if isinstance(given, nib.spatialimages.SpatialImage):
+        return given
+    if type(given).__module__.partition(".")[0] == "SimpleITK":
+        given = _from_simpleitk(given)
+    if not isinstance(given, tuple | list) or len(given) != 2:
+        raise InputError(
+            f"an image cannot be made of a {type(given).__name__}; give a path, a "
+            "nibabel or SimpleITK image, (array, affine) or a mireg.Image"
+        )
+    voxels, mm_from_ijk = np.asarray(given[0]), np.asarray(given[1])
+    if mm_from_ijk.shape != (4, 4):
+        raise InputError(f"the affine has shape {mm_from_ijk.shape}, not (4, 4)")
+    return nib.spatialimages.SpatialImage(voxels, mm_from_ijk)
+
+
+def _from_simpleitk(scan: Any) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
+    """Voxels and mm_from_ijk of a SimpleITK image, whose world is LPS+ mm."""
+    # Whoever has such an image has the library.
+    from SimpleITK import GetArrayFromImage  # noqa: PLC0415
+
+    if scan.GetNumberOfComponentsPerPixel() > 1:
+        raise InputError("the image has several values a voxel; choose one channel")
+    n = scan.GetDimension()
+    m = min(n, 3)
+    steps = np.reshape(scan.GetDirection(), (n, n)) * scan.GetSpacing()
+    lps_from_ijk = np.eye(4)
+    lps_from_ijk[:m, :m] = steps[:m, :m]
+    lps_from_ijk[:m, 3] = scan.GetOrigin()[:m]
+    voxels = GetArrayFromImage(scan)
+    return voxels.T, np.diag([-1.0, -1.0, 1.0, 1.0]) @ lps_from_ijk
 
 
 def read_grid(path: PathLike) -> Image:
@@ -213,7 +287,11 @@ def _check_kind(opened: Any, name: str) -> None:
             f"{name}: a {len(shape)}-D image of shape {shape}; "
             "give one with 3 or 4 dimensions"
         )
-    if math.prod(shape[3:]) > 1 and not nib.imageclasses.spatial_axes_first(opened):
+    volumes_last = (
+        type(opened) is nib.spatialimages.SpatialImage  # an array with an affine
+        or nib.imageclasses.spatial_axes_first(opened)
+    )
+    if math.prod(shape[3:]) > 1 and not volumes_last:
         raise InputError(
             f"{name}: a 4-D image whose volumes lie first; convert it to NIfTI"
         )
@@ -244,8 +322,9 @@ def _volume(opened: Any, volume: VolumeChoice | None, name: str) -> Image:
         data = (total / n).astype(np.float32)
     else:
         raise InputError(f'volume is {volume!r}; give a number, "mean" or "median"')
+    taken = None if n == 1 else volume if volume is not None else "mean"
     with in_file(name):
-        return Image(data, opened.affine)
+        return Image(data, opened.affine, Source(opened, taken))
 
 
 def _stored(opened: Any, name: str) -> tuple[npt.NDArray[Any], float, float]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,30 @@ import numpy.typing as npt
 from .errors import InputError
 
 FloatArray = npt.NDArray[np.float64]
+
+#: Which volume of a 4-D image to take: its number from 0, or one made of all.
+VolumeChoice = int | Literal["mean", "median"]
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """What an `Image` was read from.
+
+    Attributes
+    ----------
+    opened : nibabel image
+        Header and type of the voxels; of a file, the voxels themselves stay there.
+    volume : int, "mean", "median" or None
+        Which volume was taken; None where there is only one.
+    """
+
+    opened: Any
+    volume: VolumeChoice | None = None
+
+    @property
+    def path(self) -> str | None:
+        """Path of the file, if it is one."""
+        return self.opened.get_filename()
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +50,9 @@ class Image:
         Maps voxel indices (the centre of the first voxel is ``0, 0, 0``) to
         RAS+ millimetres, kept as float64. Any invertible affine is allowed:
         permuted or flipped axes, oblique, sheared.
+    source : Source, optional
+        What it was read from: what is written in its place takes over from there
+        the type of the voxels and the rest of the header.
 
     Raises
     ------
@@ -42,6 +70,7 @@ class Image:
 
     data: npt.NDArray[np.float32]
     mm_from_ijk: FloatArray
+    source: Source | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         """Check both arrays once; later rooms trust them."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -14,10 +13,11 @@ import numpy.typing as npt
 
 from . import threads as _threads
 from .errors import InputError
-from .image import Image
+from .formats import ImageLike, as_image, as_mask
 from .metrics import Metric
 from .pyramid import Level, finest_mm, level, pyramid
 from .refine import Fit, evaluate, refine
+from .registration import Registration
 from .scan import Anatomy, Scan, flatten, scan, smaller_first
 from .search import candidates, distinct
 from .settings import Settings
@@ -32,56 +32,13 @@ Progress = Callable[[str, float], None]
 _STAY = (2, 5)
 
 
-@dataclass(frozen=True, eq=False)
-class Registration:
-    """A rigid transform between two images, and how it was found.
-
-    Attributes
-    ----------
-    transform : RigidTransform
-        Maps points of the fixed image to points of the moving one, RAS+ mm, stated
-        about the centre of the fixed image's foreground.
-    metric : str
-        The similarity that was maximised.
-    score, score_before : float
-        Similarity at the answer and at the headers' own pose; NaN where the two
-        images do not overlap.
-    overlap_fraction : float
-        Share of the compared points that lie inside both images.
-    mean_displacement_mm, max_displacement_mm : float
-        How far the transform moves the foreground of the fixed image.
-    seconds : mapping
-        Wall time by stage.
-    settings : Settings
-        The settings used.
-    warnings : tuple of str
-        What was odd about the inputs.
-    """
-
-    transform: RigidTransform
-    metric: str
-    score: float
-    score_before: float
-    overlap_fraction: float
-    mean_displacement_mm: float
-    max_displacement_mm: float
-    seconds: Mapping[str, float]
-    settings: Settings
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def moving_from_fixed(self) -> FloatArray:
-        """The transform as a (4, 4) matrix, RAS+ mm to RAS+ mm."""
-        return self.transform.matrix
-
-
 def register(
-    fixed: Image,
-    moving: Image,
+    fixed: ImageLike,
+    moving: ImageLike,
     *,
     init: Literal["auto", "header", "centre"] | RigidTransform = "auto",
-    fixed_mask: Image | None = None,
-    moving_mask: Image | None = None,
+    fixed_mask: ImageLike | None = None,
+    moving_mask: ImageLike | None = None,
     settings: Settings | None = None,
     progress: Progress | None = None,
 ) -> Registration:
@@ -89,14 +46,15 @@ def register(
 
     Parameters
     ----------
-    fixed, moving : Image
-        Two scans of one patient; contrast, grid and pose may differ.
+    fixed, moving : Image, path, nibabel image, SimpleITK image or (array, affine)
+        Two scans of one patient; contrast, grid and pose may differ. Of a 4-D image
+        the mean; `read_image` reads any other volume.
     init : {"auto", "header", "centre"} or RigidTransform, optional
         Where to start. "auto" searches every orientation and needs no good start;
         "header" trusts the headers, "centre" brings foreground onto foreground
         without turning; a transform (fixed to moving, RAS+ mm) is taken as it is.
         All but "auto" stay in the neighbourhood of their start.
-    fixed_mask, moving_mask : Image, optional
+    fixed_mask, moving_mask : as `fixed`, optional
         Above 0.5 where to compare; any grid, in the world space of its image.
     settings : Settings, optional
         The numbers of the method.
@@ -106,13 +64,14 @@ def register(
     Returns
     -------
     Registration
-        Its `moving_from_fixed` maps points of `fixed` to points of `moving`.
+        Its `moving_from_fixed` maps points of `fixed` to points of `moving`; it can
+        resample, be saved, and shows itself in a notebook.
 
     Raises
     ------
     InputError
-        If an image has no contrast, a mask misses its image, or the images do not
-        overlap at a start other than "auto".
+        If an image cannot be read or has no contrast, a mask misses its image, or
+        the images do not overlap at a start other than "auto".
 
     Notes
     -----
@@ -131,14 +90,15 @@ def register(
     >>> import numpy as np
     >>> x, y, z = np.indices((20, 24, 22))
     >>> ball = np.exp(-((x - 9) ** 2 + (y - 9) ** 2 + (z - 12) ** 2) / 30.0)
-    >>> fixed = Image(ball + (x > 12), np.eye(4))
+    >>> fixed = ball + (x > 12)
     >>> five_mm_right = np.eye(4)
     >>> five_mm_right[0, 3] = 5
-    >>> moving = Image(3 - fixed.data, five_mm_right)
-    >>> found = register(fixed, moving, init="header").moving_from_fixed
-    >>> bool(np.abs(found - five_mm_right).max() < 0.2)
+    >>> found = register((fixed, np.eye(4)), (3 - fixed, five_mm_right), init="header")
+    >>> bool(np.abs(found.moving_from_fixed - five_mm_right).max() < 0.2)
     True
     """
+    fixed, moving = as_image(fixed), as_image(moving)
+    fixed_mask, moving_mask = as_mask(fixed_mask), as_mask(moving_mask)
     settings = settings or Settings()
     threads = settings.threads or _threads.available()
     watch = _Stopwatch(progress)
@@ -205,6 +165,8 @@ def register(
     transform = RigidTransform.from_matrix(found, anatomy.centre)
     moved_by = transform.displacements(anatomy.places)
     return Registration(
+        fixed=fixed,
+        moving=moving,
         transform=transform,
         metric=settings.metric,
         score=fit.score,

@@ -201,7 +201,7 @@ def test_nothing_is_left_when_it_stops(stop, expected, scans, capsys, monkeypatc
         raise stop
 
     # The image is written by then.
-    monkeypatch.setattr(sys.modules["mireg.cli.register"], "to_json", fail)
+    monkeypatch.setattr(sys.modules["mireg.results"], "to_json", fail)
     argv = ["register", "t1.nii.gz", "t2.nii.gz", "-o", "out", "--init", "header"]
     code, says = expected
     assert main([*argv, "--quiet"]) == code

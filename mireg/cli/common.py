@@ -6,9 +6,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import math
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,7 +19,7 @@ import click
 from ..errors import InputError, MiregWarning
 
 if TYPE_CHECKING:
-    from ..formats import VolumeChoice
+    from ..image import VolumeChoice
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -171,19 +169,3 @@ def progress_bar(*, quiet: bool) -> Iterator[Callable[[str, float], None]]:
         yield show
     finally:
         click.echo("\r" + " " * 52 + "\r", err=True, nl=False)
-
-
-def to_json(record: dict[str, Any]) -> str:
-    """Write a record as JSON; each row of a matrix on one line."""
-    lines = json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False)
-    pieces = lines.split("[")
-    for i, piece in enumerate(pieces[1:], 1):
-        inside, bracket, after = piece.partition("]")
-        if bracket and '"' not in inside:  # a list of numbers only
-            pieces[i] = " ".join(inside.split()) + bracket + after
-    return "[".join(pieces) + "\n"
-
-
-def json_number(value: float) -> float | None:
-    """Give a number to JSON, which has no NaN and no infinity."""
-    return float(value) if math.isfinite(value) else None

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import InputError
+from ..records import to_json
 from .common import (
     TRANSFORM_FORMATS,
     check_outputs,
     in_directions,
     notes_told,
     show_rows,
-    to_json,
 )
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import InputError
-from .common import check_folder, tell, to_json
+from ..records import to_json
+from .common import check_folder, tell
 from .register import register_files
 
 if TYPE_CHECKING:

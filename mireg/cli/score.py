@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import click
 
-from .common import notes_told, to_json
+from ..records import to_json
+from .common import notes_told
 
 #: What stands in the table beside each name.
 _LONG = {

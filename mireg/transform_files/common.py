@@ -93,6 +93,8 @@ class Images:
 
 def grid(image: Any) -> Grid:
     """Read where the voxels of an image are: a path, a nibabel image or an Image."""
+    if isinstance(image, Image) and image.source is not None:
+        image = image.source.opened
     if isinstance(image, Image):
         return Grid(image.shape, image.mm_from_ijk)
     opened = image if hasattr(image, "affine") else open_nibabel(image)

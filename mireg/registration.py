@@ -1,0 +1,185 @@
+# nibabel has no types:
+# mypy: disallow-untyped-calls=False
+"""What a registration found, and what can be done with it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import __version__, formats, results
+from .image import Image
+from .records import json_number
+from .resample import Interpolation, fill_value, resample
+from .settings import Settings
+from .transform import RigidTransform
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Registration:
+    """A rigid transform between two images, and how it was found.
+
+    Attributes
+    ----------
+    fixed, moving : Image
+        The images that were registered; those given, or as they were read.
+    transform : RigidTransform
+        Maps points of the fixed image to points of the moving one, RAS+ mm, stated
+        about the centre of the fixed image's foreground.
+    metric : str
+        The similarity that was maximised.
+    score, score_before : float
+        Similarity at the answer and at the headers' own pose; NaN where the two
+        images do not overlap.
+    overlap_fraction : float
+        Share of the compared points that lie inside both images.
+    mean_displacement_mm, max_displacement_mm : float
+        How far the transform moves the foreground of the fixed image.
+    seconds : mapping
+        Wall time by stage.
+    settings : Settings
+        The settings used.
+    warnings : tuple of str
+        What was odd about the inputs.
+
+    Examples
+    --------
+    In a notebook, the last line of a cell shows both images in three planes::
+
+        found = mireg.register("t1.nii.gz", "bold.nii.gz")
+        found.save("bold_to_t1")
+        found
+    """
+
+    fixed: Image = field(repr=False)
+    moving: Image = field(repr=False)
+    transform: RigidTransform
+    metric: str
+    score: float
+    score_before: float
+    overlap_fraction: float
+    mean_displacement_mm: float
+    max_displacement_mm: float
+    seconds: Mapping[str, float]
+    settings: Settings
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def moving_from_fixed(self) -> FloatArray:
+        """The transform as a (4, 4) matrix, RAS+ mm to RAS+ mm."""
+        return self.transform.matrix
+
+    def resample(
+        self,
+        *,
+        interpolation: Interpolation = "linear",
+        fill: float | None = None,
+        threads: int | None = None,
+    ) -> Image:
+        """Bring the moving image onto the grid of the fixed one.
+
+        Parameters
+        ----------
+        interpolation : {"linear", "nearest", "cubic"}, optional
+            How to read between voxels; see `mireg.resample`.
+        fill : float, optional
+            Value outside the moving image (default: what `fill_value` chooses: 0,
+            the air of a CT, or NaN).
+        threads : int, optional
+            Threads to use (default: those of the settings). The answer is the same.
+        """
+        return resample(
+            self.moving,
+            self.fixed,
+            self.moving_from_fixed,
+            interpolation=interpolation,
+            fill=fill_value(self.moving) if fill is None else fill,
+            threads=threads or self.settings.threads,
+        )
+
+    def save(
+        self,
+        prefix: str | os.PathLike[str],
+        *,
+        transform_formats: Sequence[str] = ("itk",),
+        interpolation: Interpolation = "linear",
+        fill: float | None = None,
+        force: bool = False,
+    ) -> list[Path]:
+        """Write the files that ``mireg register -o PREFIX`` writes.
+
+        Parameters
+        ----------
+        prefix : str or path
+            Start of the files' names: the moved image ``PREFIX.nii.gz``, the
+            transform ``PREFIX.tfm`` and the record ``PREFIX.json``.
+        transform_formats : sequence of str, optional
+            Formats of the transform, of `mireg.transform_files.NAMES`.
+        interpolation, fill : optional
+            See `resample`.
+        force : bool, optional
+            Replace files that exist.
+
+        Returns
+        -------
+        list of Path
+            The files written.
+
+        Raises
+        ------
+        InputError
+            If a file exists or cannot be written; then none is.
+        """
+        files = results.Files.named(str(prefix), transform_formats)
+        results.write(self, files, interpolation=interpolation, fill=fill, force=force)
+        return files.paths
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the record: everything that was found, ready for JSON.
+
+        Files that were read are named by path and SHA-256.
+        """
+        transform = self.transform
+        return {
+            "moving_from_fixed": self.moving_from_fixed.tolist(),
+            "metric": self.metric,
+            "score": json_number(self.score),
+            "score_before": json_number(self.score_before),
+            "overlap_fraction": json_number(self.overlap_fraction),
+            "rotation_deg": transform.angle_deg,
+            "rotation_vector_deg": np.rad2deg(transform.rotation_vector).tolist(),
+            "translation_mm": transform.translation.tolist(),
+            "centre_mm": transform.centre.tolist(),
+            "mean_displacement_mm": self.mean_displacement_mm,
+            "max_displacement_mm": self.max_displacement_mm,
+            "seconds": {
+                "register": sum(self.seconds.values()),
+                "register_stages": dict(self.seconds),
+            },
+            "fixed": _image_record(self.fixed),
+            "moving": _image_record(self.moving),
+            "settings": asdict(self.settings),
+            "mireg_version": __version__,
+            "warnings": list(self.warnings),
+        }
+
+
+def _image_record(image: Image) -> dict[str, Any]:
+    """Identify an input."""
+    source = image.source
+    path = None if source is None else source.path
+    return {
+        "path": path,
+        "shape": [int(n) for n in (source.opened if source else image).shape],
+        "voxel_size_mm": image.voxel_size_mm.tolist(),
+        "volume": None if source is None else source.volume,
+        "sha256": formats.sha256(path) if path and Path(path).is_file() else None,
+    }
