@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .errors import InputError, MiregError, MiregWarning
     from .formats import read_image, write_image
     from .image import Image
+    from .prior import Prior, learn_prior
     from .register import register
     from .registration import Registration
     from .resample import resample
@@ -30,9 +31,11 @@ _HOME = {
     "InputError": "errors",
     "MiregError": "errors",
     "MiregWarning": "errors",
+    "Prior": "prior",
     "Registration": "registration",
     "RigidTransform": "transform",
     "Settings": "settings",
+    "learn_prior": "prior",
     "read_image": "formats",
     "read_transform": "transform_files",
     "register": "register",
@@ -47,9 +50,11 @@ __all__ = [
     "InputError",
     "MiregError",
     "MiregWarning",
+    "Prior",
     "Registration",
     "RigidTransform",
     "Settings",
+    "learn_prior",
     "read_image",
     "read_transform",
     "register",

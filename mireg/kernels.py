@@ -278,15 +278,16 @@ def score_gradient(points, fixed_bin, seen, d_histogram, start, stop, out):
 
 @njit(cache=True, nogil=True)
 def pose_entropies(
-    points, fixed_bin, memory, shape, strides, bins, matrices, x_log_x, out
+    points, fixed_bin, memory, shape, strides, first_counts, matrices, x_log_x, out
 ):
     """Fill out (n_poses, 4) for many poses; see `search.pose_entropies`.
 
-    points is (3, n). Grey level `bins` marks "no data"; the volume's outermost voxels
-    hold it, so that samples outside can be moved onto them.
+    points is (3, n). The last column of first_counts marks "no data"; the volume's
+    outermost voxels hold it, so that samples outside can be moved onto them.
     """
     n = points.shape[1]
-    rows, columns = bins, bins + 1
+    rows, columns = first_counts.shape
+    first = first_counts.ravel()
     row_of = np.empty(n, np.int32)
     for s in range(n):
         row_of[s] = fixed_bin[s] * columns
@@ -309,7 +310,7 @@ def pose_entropies(
             y = min(max(m10 * p + m11 * q + m12 * r + m13, low), ny)
             z = min(max(m20 * p + m21 * q + m22 * r + m23, low), nz)
             voxel[s] = np.int32(x) * sx + np.int32(y) * sy + np.int32(z) * sz
-        joint[:] = 0
+        joint[:] = first
         for s in range(n):
             joint[row_of[s] + np.int32(memory[voxel[s]])] += 1
         moving[:] = 0

@@ -300,6 +300,58 @@ def overlap_invariant(fixed_counts: FloatArray, background: FloatArray) -> Metri
     return metric
 
 
+def prior_informed(pseudo_counts: FloatArray) -> Metric:
+    """Make the mutual information that starts from what aligned pairs look like.
+
+    The joint histogram of pairs that were aligned before is pooled with the one at
+    hand, as pseudo-counts [1]_. With none the score is the mutual information. The
+    more there are, the nearer the score comes to ``KL(p, x y) - KL(p, l)`` for the
+    joint distribution p, the learned one l and its marginals x and y: how much less
+    far p is from what was learned [2]_ than from its independence.
+
+    Parameters
+    ----------
+    pseudo_counts : (n, m) array
+        What was learned, as counts over the bins of the joint histogram.
+
+    Returns
+    -------
+    Metric
+        From a joint histogram to score (nats) and derivative. The score is the
+        information in the pooled counts less that in the pseudo-counts alone, for
+        each sample.
+
+    References
+    ----------
+    .. [1] Zöllei, Jenkinson, Timoner and Wells, "A marginalized MAP approach and EM
+       optimization for pair-wise registration", IPMI 2007.
+    .. [2] Chung, Wells, Norbash and Grimson, "Multi-modal image registration by
+       minimising Kullback-Leibler distance", MICCAI 2002.
+
+    Examples
+    --------
+    Bright was learned to go with dark. Images that agree and images that are each
+    other's negative have one mutual information, but not one score:
+
+    >>> import numpy as np
+    >>> metric = prior_informed(np.array([[1.0, 9.0], [9.0, 1.0]]))
+    >>> alike, negative = np.eye(2), np.eye(2)[::-1]
+    >>> metric(negative)[0] > metric(alike)[0]
+    True
+    """
+    extra = float(pseudo_counts.sum())
+    known = mutual_information(pseudo_counts)[0]
+
+    def metric(histogram: FloatArray) -> tuple[float, FloatArray]:
+        total = max(float(histogram.sum()), 1e-300)
+        weight = extra / total
+        pooled, slopes = mutual_information(histogram + pseudo_counts)
+        gained = weight * (pooled - known)
+        return pooled + gained, slopes * (1 + weight) - gained / total
+
+    return metric
+
+
 def _joint_and_product(
     histogram: FloatArray,
 ) -> tuple[float, FloatArray, FloatArray]:

@@ -58,6 +58,9 @@ class Level:
         Bins of the joint histogram along each axis.
     moving_background : float
         Grey level of what surrounds the anatomy in the moving image, 0 to 1.
+    learned : (g, g) ndarray or None
+        Joint distribution of the grey levels of aligned pairs of this kind, rows of
+        the fixed image, times the strength with which it is believed.
     """
 
     size_mm: float
@@ -70,6 +73,7 @@ class Level:
     fixed_bin: npt.NDArray[np.uint8]
     moving: tuple[Volume, npt.NDArray[np.int64], npt.NDArray[np.int64]]
     moving_background: float = 0.0
+    learned: FloatArray | None = None
 
     def moving_ijk_from_points(self, moving_from_fixed: FloatArray) -> FloatArray:
         """Matrix (3, 4) from `points` to voxels of the moving image at a pose."""
@@ -145,7 +149,12 @@ def pyramid(fixed: Scan, moving: Scan, threads: int = 1) -> list[Pair]:
 
 
 def level(
-    pair: Pair, fixed: Scan, moving: Scan, settings: Settings, threads: int = 1
+    pair: Pair,
+    fixed: Scan,
+    moving: Scan,
+    settings: Settings,
+    threads: int = 1,
+    learned: FloatArray | None = None,
 ) -> Level:
     """Draw samples of the fixed image, and bring both images to grey levels.
 
@@ -159,6 +168,8 @@ def level(
         Bins, samples and seed.
     threads : int, optional
         Threads to use.
+    learned : (g, g) array, optional
+        See `Level`.
     """
     inside = fixed.region.data.sum() * fixed.region.voxel_volume_mm3
     most = max(_FEWEST_SAMPLES, settings.samples >> pair.below)
@@ -192,6 +203,7 @@ def level(
         moving_ijk_from_mm=np.linalg.inv(image.mm_from_ijk).astype(np.float64),
         n_bins=min(settings.bins, round(len(points) ** (1 / 3))),
         moving_background=float(background[0]),
+        learned=learned,
     )
 
 
@@ -217,6 +229,7 @@ def make_level(
     moving_ijk_from_mm: FloatArray,
     n_bins: int,
     moving_background: float = 0.0,
+    learned: FloatArray | None = None,
 ) -> Level:
     """Bin grey levels for the joint histogram; see `Level` for the arguments."""
     fixed_bin = np.minimum(fixed_grey * n_bins, n_bins - 1).astype(np.uint8)
@@ -231,6 +244,7 @@ def make_level(
         fixed_bin=fixed_bin,
         moving=flat_volume(moving_grey),
         moving_background=moving_background,
+        learned=learned,
     )
 
 

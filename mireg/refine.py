@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import OptimizeResult, minimize
 
-from .metrics import Metric, mutual_information
+from .metrics import Metric
 from .pyramid import Level
-from .similarity import joint_histogram, score_gradient
+from .similarity import information, joint_histogram, score_gradient
 from .transform import rotation_and_derivative
 
 FloatArray = npt.NDArray[np.float64]
@@ -29,8 +29,8 @@ class Fit:
     overlap_fraction : float
         Share of the samples that fall inside the moving image.
     explained : float
-        Mutual information per sample, those outside counting as none: what fits
-        are ranked by, since a small, lucky overlap can have a high similarity.
+        Information per sample, those outside counting as none: what fits are
+        ranked by, since a small, lucky overlap can have a high similarity.
     evaluations : int
         Times the similarity was computed.
     inverse_hessian : (6, 6) ndarray or None
@@ -59,7 +59,7 @@ def _fit(
 ) -> Fit:
     """Record what a joint histogram says of a pose."""
     overlap = float(histogram.sum() / level.points.shape[1])
-    explained = mutual_information(histogram)[0] * overlap
+    explained = information(level, histogram) * overlap
     return Fit(moving_from_fixed, score, overlap, explained)
 
 

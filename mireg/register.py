@@ -15,10 +15,11 @@ from . import threads as _threads
 from .errors import InputError
 from .formats import ImageLike, as_image, as_mask
 from .metrics import Metric
+from .prior import N_VIEWS, Prior
 from .pyramid import Level, finest_mm, level, pyramid
 from .refine import Fit, evaluate, refine
 from .registration import Registration
-from .scan import Anatomy, Scan, flatten, scan, smaller_first
+from .scan import Anatomy, Scan, scan, smaller_first, views
 from .search import candidates, distinct
 from .settings import Settings
 from .similarity import metric_at
@@ -40,6 +41,7 @@ def register(
     fixed_mask: ImageLike | None = None,
     moving_mask: ImageLike | None = None,
     settings: Settings | None = None,
+    prior: Prior | None = None,
     progress: Progress | None = None,
 ) -> Registration:
     """Find the rigid transform that brings a moving image into line with a fixed one.
@@ -58,6 +60,8 @@ def register(
         Above 0.5 where to compare; any grid, in the world space of its image.
     settings : Settings, optional
         The numbers of the method.
+    prior : Prior, optional
+        What aligned pairs of these contrasts look like; goes with metric "prior".
     progress : callable, optional
         Called with the name of a stage and the share of the work done, 0 to 1.
 
@@ -70,8 +74,9 @@ def register(
     Raises
     ------
     InputError
-        If an image cannot be read or has no contrast, a mask misses its image, or
-        the images do not overlap at a start other than "auto".
+        If an image cannot be read or has no contrast, a mask misses its image, the
+        images do not overlap at a start other than "auto", or a prior is given
+        without metric "prior" or the other way round.
 
     Notes
     -----
@@ -115,9 +120,12 @@ def register(
 
     watch.start("pyramid", 0.1)
     pairs = pyramid(still, moved, threads)
-    # A coil's shading can hide the right pose: look at each image also without it.
-    views = [(still, moved), (flatten(still), moved), (still, flatten(moved))]
-    coarse = [level(pairs[0], *view, settings, threads) for view in views]
+    looks = views(still, moved)
+    learned = _learned(prior, swapped, settings)
+    coarse = [
+        level(pairs[0], *look, settings, threads, joint)
+        for look, joint in zip(looks, learned, strict=True)
+    ]
 
     watch.start("search", 0.2)
     poses = _starts(coarse[:2], still, moved, init, swapped, settings, threads)
@@ -141,7 +149,7 @@ def register(
             (fit.moving_from_fixed, fit.inverse_hessian)
             for fit in fits[: _STAY[min(pair.below, 1)]]
         ]
-        finest = level(pair, *views[view], settings, threads)
+        finest = level(pair, *looks[view], settings, threads, learned[view])
         metric = metric_at(finest, settings.metric)
         fits = _best_fits(finest, stay, still.anatomy, metric, threads)
     metric = metric_at(finest, settings.metric)
@@ -177,6 +185,21 @@ def register(
         seconds=watch.seconds,
         settings=settings,
     )
+
+
+def _learned(
+    prior: Prior | None, swapped: bool, settings: Settings
+) -> Sequence[FloatArray | None]:
+    """Look up what was learned of each view, as strong as it is believed."""
+    if (prior is not None) != (settings.metric == "prior"):
+        raise InputError(
+            f'the metric is "{settings.metric}" and there is '
+            f'{"a" if prior else "no"} prior: metric "prior" goes with one'
+        )
+    if prior is None:
+        return [None] * N_VIEWS
+    joints = prior.transposed().joints if swapped else prior.joints
+    return list(joints * settings.prior_strength)
 
 
 def _starts(

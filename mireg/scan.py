@@ -141,6 +141,14 @@ def scan(
     return Scan(image, grey, anatomy, region, coarse, mask)
 
 
+def views(fixed: Scan, moving: Scan) -> list[tuple[Scan, Scan]]:
+    """Pair two scans as they are, with the first evened, and with the second.
+
+    A coil's shading can hide the right pose: see `flatten`.
+    """
+    return [(fixed, moving), (flatten(fixed), moving), (fixed, flatten(moving))]
+
+
 def flatten(scan: Scan) -> Scan:
     """Divide out the slow shading of an image, such as that of a receive coil.
 

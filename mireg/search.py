@@ -12,6 +12,7 @@ from scipy.spatial.transform import Rotation
 from . import kernels
 from .pyramid import Level
 from .scan import Anatomy, flat_volume
+from .similarity import even_bins
 from .threads import shared
 
 FloatArray = npt.NDArray[np.float64]
@@ -77,22 +78,22 @@ class CountingLevel:
         RAS+ mm, relative to `origin`; one row an axis.
     origin : (3,) ndarray
         RAS+ mm.
-    bins : int
-        Grey levels of each image.
     fixed_bin : (n,) ndarray, uint8
         Grey level of each sample.
     moving : tuple
         Whole grey levels as flat memory, shape and strides; the last grey level
         (`bins`) marks voxels without data.
+    first_counts : (bins, bins + 1) ndarray, int32
+        What every joint histogram starts from: 0, or what was learned.
     moving_ijk_from_mm : (4, 4) ndarray
         From RAS+ mm to voxels.
     """
 
     points: npt.NDArray[np.float32]
     origin: FloatArray
-    bins: int
     fixed_bin: npt.NDArray[np.uint8]
     moving: tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.NDArray[np.int64]]
+    first_counts: npt.NDArray[np.int32]
     moving_ijk_from_mm: FloatArray
 
 
@@ -106,14 +107,18 @@ def counting_level(level: Level, bins: int, samples: int) -> CountingLevel:
     moving_bin[missing] = bins
     padded = np.full(np.array(moving_bin.shape) + 2, bins, np.uint8)
     padded[1:-1, 1:-1, 1:-1] = moving_bin
+    first_counts = np.zeros((bins, bins + 1), np.int32)
+    if level.learned is not None:
+        rebin = even_bins(len(level.learned), bins)
+        first_counts[:, :-1] = np.rint(rebin @ level.learned @ rebin.T * len(few))
     padded_from_ijk = np.eye(4)
     padded_from_ijk[:3, 3] = 1
     return CountingLevel(
         points=np.ascontiguousarray(level.points[:, few]),
         origin=level.origin,
-        bins=bins,
         fixed_bin=np.minimum(level.fixed_grey[few] * bins, bins - 1).astype(np.uint8),
         moving=flat_volume(padded),
+        first_counts=first_counts,
         moving_ijk_from_mm=padded_from_ijk @ level.moving_ijk_from_mm,
     )
 
@@ -135,14 +140,14 @@ def pose_entropies(
     Returns
     -------
     (n, 4) ndarray
-        Samples inside the moving image, then the entropies (nats) of the fixed
-        image, the moving image and both together, over those samples.
+        Samples inside the moving image and what was counted before them, then the
+        entropies (nats) of the fixed image, the moving image and both together.
     """
     matrices = level.moving_ijk_from_mm @ moving_from_fixed
     matrices[:, :3, 3] += matrices[:, :3, :3] @ level.origin
     matrices = np.ascontiguousarray(matrices[:, :3])
     out = np.empty((len(matrices), 4))
-    n = np.arange(level.points.shape[1] + 1.0)
+    n = np.arange(level.points.shape[1] + level.first_counts.sum() + 1.0)
     x_log_x = n * np.log(np.maximum(n, 1))
 
     def fill(start: int) -> None:
@@ -151,7 +156,7 @@ def pose_entropies(
             level.points,
             level.fixed_bin,
             *level.moving,
-            level.bins,
+            level.first_counts,
             matrices[share],
             x_log_x,
             out[share],
@@ -166,7 +171,8 @@ def similarity_of(entropies: FloatArray, samples: int) -> FloatArray:
 
     The mutual information times the share of samples inside: a wrong pose with a
     small, lucky overlap explains less than the right one. It is, up to a constant,
-    the log-likelihood ratio between dependent and independent intensities.
+    the log-likelihood ratio between dependent and independent intensities. What was
+    learned adds the same to every pose.
     """
     inside, h_fixed, h_moving, h_joint = entropies.T
     return (h_fixed + h_moving - h_joint) * inside / samples

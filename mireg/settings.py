@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from .errors import InputError
 
 #: Names of the similarity metrics, see `mireg.metrics`.
-MetricName = Literal["mi", "nmi", "ecc", "js", "hellinger", "chi2", "oimi"]
+MetricName = Literal["mi", "nmi", "ecc", "js", "hellinger", "chi2", "oimi", "prior"]
 METRICS: tuple[MetricName, ...] = get_args(MetricName)
 
 
@@ -32,7 +32,11 @@ class Settings:
         "hellinger"  squared Hellinger distance
         "chi2"       Pearson's chi-squared
         "oimi"       mutual information, background outside the moving image
+        "prior"      mutual information of the histogram pooled with a learned one
         ===========  ==========================================================
+    prior_strength : float
+        With metric "prior", what the learned histogram counts as, in units of the
+        number of samples: from 0, which is "mi", to 1000.
     bins : int
         Grey levels of each image in the joint histogram.
     samples : int
@@ -54,6 +58,7 @@ class Settings:
     """
 
     metric: MetricName = "nmi"
+    prior_strength: float = 1.0
     bins: int = 32
     samples: int = 100_000
     orientations: int = 2000
@@ -75,5 +80,9 @@ class Settings:
                 )
         if self.bins > 250:
             raise InputError(f"bins is {self.bins}; it must be at most 250")
+        if not 0 <= self.prior_strength <= 1000:
+            raise InputError(
+                f"prior_strength is {self.prior_strength}; it must be from 0 to 1000"
+            )
         if self.threads is not None and self.threads < 1:
             raise InputError(f"threads is {self.threads}; it must be at least 1")

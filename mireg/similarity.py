@@ -7,7 +7,13 @@ import numpy.typing as npt
 from scipy.interpolate import BSpline
 
 from . import kernels
-from .metrics import METRIC, Metric, overlap_invariant
+from .errors import InputError
+from .metrics import (
+    METRIC,
+    Metric,
+    overlap_invariant,
+    prior_informed,
+)
 from .pyramid import Level
 from .settings import MetricName
 from .threads import shared
@@ -34,11 +40,52 @@ def metric_at(level: Level, name: MetricName) -> Metric:
     Metric
         From a joint histogram to score and derivative.
     """
+    if name == "prior":
+        if level.learned is None:
+            raise InputError(
+                'metric "prior" needs a prior: give one, as mireg prior learn makes'
+            )
+        return prior_informed(_pseudo_counts(level, level.learned))
     if name != "oimi":
         return METRIC[name]
     fixed_counts = np.bincount(level.fixed_bin, minlength=level.n_bins)
     background = parzen_window(np.array([level.moving_background]), level.n_bins)
     return overlap_invariant(fixed_counts.astype(np.float64), background[:, 0])
+
+
+def information(level: Level, histogram: FloatArray) -> float:
+    """Information that a joint histogram holds for each sample inside, in nats.
+
+    Poses are compared by it, whatever the metric: the mutual information, or with a
+    learned histogram the prior-informed one.
+    """
+    name: MetricName = "mi" if level.learned is None else "prior"
+    return metric_at(level, name)(histogram)[0]
+
+
+def even_bins(n_grey: int, n_bins: int) -> FloatArray:
+    """Share of each of `n_grey` even grey levels in each of `n_bins` even bins.
+
+    Examples
+    --------
+    >>> even_bins(4, 2)
+    array([[1., 1., 0., 0.],
+           [0., 0., 1., 1.]])
+    """
+    grey, bins = np.arange(n_grey + 1) / n_grey, np.arange(n_bins + 1) / n_bins
+    low = np.maximum(grey[:-1], bins[:-1, None])
+    high = np.minimum(grey[1:], bins[1:, None])
+    return np.maximum(high - low, 0) * n_grey
+
+
+def _pseudo_counts(level: Level, learned: FloatArray) -> FloatArray:
+    """Bring a learned joint distribution to the bins and samples of a level."""
+    n_grey = len(learned)
+    rows = even_bins(n_grey, level.n_bins)
+    # Within a grey level of the moving image, four places stand for all.
+    places = (np.arange(4 * n_grey) + 0.5) / (4 * n_grey)
+    columns = parzen_window(places, level.n_bins).reshape(level.n_bins, n_grey, 4)
+    return rows @ learned @ columns.mean(axis=2).T * len(level.fixed_bin)
 
 
 def parzen_window(moving_grey: FloatArray, n_bins: int) -> FloatArray:

@@ -111,11 +111,11 @@ def _entropy(labels):
     return -sum(share * np.log(share) for share in shares)
 
 
-def pose_entropies(points, fixed_bin, moving_bin, missing, matrices):
-    """Count what each sample sees in the voxel nearest to it."""
+def pose_entropies(points, fixed_bin, moving_bin, missing, matrices, known=()):
+    """Count pairs that are known, and what each sample sees in the nearest voxel."""
     answers = []
     for matrix in matrices:
-        rows, columns = [], []
+        rows, columns = [row for row, _ in known], [column for _, column in known]
         for point, row in zip(points, fixed_bin, strict=True):
             x = matrix[:3, :3] @ np.asarray(point, float) + matrix[:3, 3]
             ijk = tuple(np.rint(x).astype(int))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import naive
 import numpy as np
 import pytest
@@ -141,6 +143,22 @@ def test_counts_and_entropies_equal_their_twin(shape, order, rng):
     assert expected[-1, 0] == 0
     np.testing.assert_array_equal(found[:, 0], expected[:, 0])
     np.testing.assert_allclose(found[:, 1:], expected[:, 1:], atol=1e-9)
+
+    # Now the same with 300 pairs of grey levels that were learned before.
+    counts = rng.multinomial(300, rng.dirichlet(np.ones(N_BINS**2)))
+    learned = counts.reshape(N_BINS, N_BINS) / at.points.shape[1]
+    informed = counting_level(replace(at, learned=learned), N_BINS, at.points.shape[1])
+    expected = naive.pose_entropies(
+        at.points.T,
+        np.floor(at.fixed_grey * N_BINS),
+        np.floor(np.where(missing, 0, at.moving_grey) * N_BINS),
+        missing,
+        matrices,
+        np.repeat([divmod(cell, N_BINS) for cell in range(N_BINS**2)], counts, axis=0)
+        .astype(int)
+        .tolist(),
+    )
+    np.testing.assert_allclose(pose_entropies(informed, poses), expected, atol=1e-9)
 
 
 def test_one_answer_on_any_number_of_threads(rng):

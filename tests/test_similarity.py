@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import naive
 import numpy as np
 import pytest
 from scipy import ndimage
 
+from mireg.errors import InputError
 from mireg.pyramid import Level, make_level
 from mireg.settings import METRICS
 from mireg.similarity import joint_histogram, metric_at, parzen_window, score_gradient
@@ -151,7 +154,8 @@ def test_the_histogram_never_jumps(axis, rng):
     ids=["whole", "sheared, holes", "3 slices", "2 slices"],
 )
 def test_gradient_equals_differences_in_all_twelve_components(name, make, rng):
-    level = smooth_level(rng, **make)
+    learned = rng.dirichlet(np.ones(400)).reshape(20, 20)
+    level = replace(smooth_level(rng, **make), learned=learned)
     metric = metric_at(level, name)
     moving_ijk_from_points = np.eye(4)
     moving_ijk_from_points[:3] = level.moving_ijk_from_points(POSE)
@@ -193,6 +197,31 @@ def test_parzen_window_is_what_one_sample_adds(rng):
         assert window.sum() == pytest.approx(1)
         share = histogram / histogram.sum(axis=1, keepdims=True)
         np.testing.assert_allclose(share, [window] * N_BINS, atol=1e-6)
+
+
+def test_what_was_learned_at_a_pose_is_what_is_seen_there(rng):
+    """Pseudo-counts of a level's own joint distribution are its own histogram."""
+    level = smooth_level(rng, n=4000)
+    histogram, seen = joint_histogram(level, POSE)
+    grey = (seen[0] - 1) / (N_BINS - 3.001)
+    kept = seen[4] > 0
+    fine = 8 * N_BINS
+    learned, _, _ = np.histogram2d(
+        level.fixed_grey[kept],
+        grey[kept],
+        bins=fine,
+        range=[[0, 1], [0, 1]],
+        weights=seen[4, kept],
+    )
+    itself = replace(level, learned=learned / len(level.fixed_bin))
+    # Pooled with itself, a histogram tells what it tells.
+    score = metric_at(itself, "prior")(histogram)[0]
+    assert score == pytest.approx(metric_at(level, "mi")(histogram)[0], rel=1e-3)
+
+
+def test_the_metric_with_a_prior_needs_one(rng):
+    with pytest.raises(InputError, match="needs a prior"):
+        metric_at(smooth_level(rng), "prior")
 
 
 def test_no_field_of_view_over_background_moves_the_invariant_score(rng):

@@ -17,7 +17,7 @@ import click
 
 from .. import __version__
 from ..errors import MiregError
-from . import apply, convert, phantom, register, score
+from . import apply, convert, phantom, prior, register, score
 
 
 def run() -> None:
@@ -93,6 +93,7 @@ for command in (
     apply.apply,
     convert.convert,
     score.score,
+    prior.prior,
     phantom.demo,
     phantom.phantom,
 ):

@@ -20,6 +20,7 @@ from ..errors import InputError, MiregWarning
 
 if TYPE_CHECKING:
     from ..image import VolumeChoice
+    from ..prior import Prior
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -73,6 +74,37 @@ def resampling_options(command: Command) -> Command:
     ):
         command = add(command)
     return command
+
+
+def prior_options(command: Command) -> Command:
+    """Add the options of the commands that may use a learned prior."""
+    for add in (
+        click.option(
+            "--prior-strength",
+            type=click.FloatRange(0, 1000),
+            metavar="S",
+            help="What PRIOR counts as: 0 nothing, 1 as much as the samples [1].",
+        ),
+        click.option(
+            "--prior",
+            metavar="PRIOR",
+            help="What aligned pairs of these contrasts look like, as mireg prior "
+            "learn tells; implies --metric prior.",
+        ),
+    ):
+        command = add(command)
+    return command
+
+
+def read_prior(path: str | None, strength: float | None) -> Prior | None:
+    """Read what ``--prior`` names."""
+    if path is None:
+        if strength is not None:
+            raise InputError("--prior-strength goes with --prior, and there is none")
+        return None
+    from ..prior import Prior
+
+    return Prior.read(path)
 
 
 # --- before the work --------------------------------------------------------

@@ -24,7 +24,9 @@ from .common import (
     check_outputs,
     in_directions,
     notes_told,
+    prior_options,
     progress_bar,
+    read_prior,
     read_volume_choice,
     resampling_options,
     show_rows,
@@ -68,6 +70,7 @@ def _read_formats(
     type=click.Choice(METRICS),
     help="Similarity to maximise [nmi]; mireg score prints them all.",
 )
+@prior_options
 @click.option(
     "--init",
     default="auto",
@@ -129,6 +132,8 @@ def register_files(
     *,
     bids_names: bids.Outputs | None = None,
     metric: MetricName | None = None,
+    prior: str | None = None,
+    prior_strength: float | None = None,
     init: str = "auto",
     fixed_mask: str | None = None,
     moving_mask: str | None = None,
@@ -143,7 +148,7 @@ def register_files(
     as_json: bool = False,
 ) -> Registration:
     """Register two files, write the three others, and tell what was found."""
-    inputs = [Path(p) for p in (fixed, moving, fixed_mask, moving_mask) if p]
+    inputs = [Path(p) for p in (fixed, moving, fixed_mask, moving_mask, prior) if p]
     import numpy as np
 
     from .. import formats, results
@@ -154,8 +159,11 @@ def register_files(
     check_outputs(files.paths, inputs, force=force)
     start = _start(init, fixed, moving)
     settings = Settings(threads=threads)
-    if metric is not None:
-        settings = replace(settings, metric=metric)
+    learned = read_prior(prior, prior_strength)
+    if metric is not None or learned is not None:
+        settings = replace(settings, metric=metric or "prior")
+    if prior_strength is not None:
+        settings = replace(settings, prior_strength=prior_strength)
     began = time.perf_counter()
     with notes_told(quiet=quiet) as notes:
         moving_file = formats.open_nibabel(moving)
@@ -175,6 +183,7 @@ def register_files(
                 fixed_mask=masks[0],
                 moving_mask=masks[1],
                 settings=settings,
+                prior=learned,
                 progress=progress,
             )
         record = results.write(
@@ -186,6 +195,7 @@ def register_files(
             seconds={"load": loaded - began},
             options={
                 "init": init,
+                "prior": prior,
                 "fixed_mask": fixed_mask,
                 "moving_mask": moving_mask,
             },

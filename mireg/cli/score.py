@@ -4,10 +4,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import click
 
 from ..records import to_json
-from .common import notes_told
+from .common import notes_told, prior_options, read_prior
 
 #: What stands in the table beside each name.
 _LONG = {
@@ -18,6 +20,7 @@ _LONG = {
     "hellinger": "squared Hellinger distance, 0 to 1",
     "chi2": "Pearson's chi-squared",
     "oimi": "mutual information with background outside MOVING, nats",
+    "prior": "mutual information informed by the prior, nats",
     "overlap_fraction": "share of the samples inside both images",
 }
 
@@ -33,6 +36,7 @@ _LONG = {
 )
 @click.option("--fixed-mask", metavar="FILE", help="Compare only here; any grid.")
 @click.option("--moving-mask", metavar="FILE", help="Compare only here; any grid.")
+@prior_options
 @click.option(
     "--threads",
     type=click.IntRange(min=1),
@@ -46,6 +50,8 @@ def score(
     transform: str | None,
     fixed_mask: str | None,
     moving_mask: str | None,
+    prior: str | None,
+    prior_strength: float | None,
     threads: int | None,
     as_json: bool,
 ) -> None:
@@ -63,6 +69,10 @@ def score(
     from ..settings import Settings
     from ..transform_files import read_transform
 
+    settings = Settings(threads=threads)
+    learned = read_prior(prior, prior_strength)
+    if prior_strength is not None:
+        settings = replace(settings, prior_strength=prior_strength)
     with notes_told(quiet=False):
         images = formats.read_image(fixed), formats.read_image(moving)
         masks = [
@@ -78,7 +88,8 @@ def score(
             pose,
             fixed_mask=masks[0],
             moving_mask=masks[1],
-            settings=Settings(threads=threads),
+            settings=settings,
+            prior=learned,
         )
     if as_json:
         files = {"fixed": fixed, "moving": moving, "transform": transform}

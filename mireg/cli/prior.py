@@ -1,0 +1,121 @@
+# ruff: noqa: PLC0415, D301
+# (imports inside commands keep --help fast; click wants a bare \b)
+"""``mireg prior``: what aligned pairs of two contrasts look like, for later pairs."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ..errors import InputError
+from .common import check_outputs, notes_told, progress_bar
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from ..image import Image
+
+_COLUMNS = ("fixed", "moving", "transform")
+
+
+@click.group(short_help="Learn what aligned pairs look like.")
+def prior() -> None:
+    """Learn from aligned pairs of two contrasts, to register more of their kind."""
+
+
+@prior.command(short_help="Learn a prior from aligned pairs.")
+@click.argument("pairs", metavar="PAIRS.csv")
+@click.option(
+    "-o", "--output", required=True, metavar="NAME", help="File to write: .json or .npz"
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    help="Threads to use [all processors]; the result is the same.",
+)
+@click.option("--quiet", "-q", is_flag=True, help="Say nothing but errors.")
+@click.option("--force", is_flag=True, help="Replace files that exist.")
+def learn(
+    *, pairs: str, output: str, threads: int | None, quiet: bool, force: bool
+) -> None:
+    """Learn how the intensities of two contrasts go together, from aligned pairs.
+
+    PAIRS.csv has the columns fixed, moving and transform: file names, from the
+    folder of the table. All fixed images are of one contrast, all moving ones of
+    another. An empty transform says that the headers are right.
+
+    \b
+    Example:
+      mireg prior learn pairs.csv -o t1_epi.json
+      mireg register t1.nii.gz slab.nii.gz --prior t1_epi.json
+    """
+    from ..prior import check_suffix, learn_prior
+
+    out, table = check_suffix(output), Path(pairs)
+    check_outputs([out], [table], force=force)
+    rows = _rows(table)
+    with notes_told(quiet=quiet), progress_bar(quiet=quiet) as progress:
+
+        def aligned() -> Iterator[tuple[Image, Image, npt.NDArray[np.float64]]]:
+            for done, row in enumerate(rows):
+                progress(f"pair {done + 1} of {len(rows)}", done / len(rows))
+                yield _pair(*row)
+
+        learned = learn_prior(aligned(), threads=threads)
+        learned.write(out, force=force)
+    if not quiet:
+        click.echo(f"learned from {learned.pairs} pairs: {out}", err=True)
+
+
+def _rows(table: Path) -> list[tuple[Path, Path, Path | None]]:
+    """Read which files to learn from."""
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            columns = reader.fieldnames or ()
+            found = list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{table}: cannot be read as a table ({error})") from error
+    if not {"fixed", "moving"} <= set(columns) <= set(_COLUMNS):
+        raise InputError(
+            f"{table}: its columns are {', '.join(columns) or 'none'}; they must be "
+            "fixed, moving and transform"
+        )
+    rows = []
+    for number, row in enumerate(found, 2):
+        if None in row or not row["fixed"] or not row["moving"]:
+            raise InputError(
+                f"{table}, line {number}: it must name a fixed and a moving image, "
+                "and perhaps a transform"
+            )
+        transform = row.get("transform")
+        rows.append(
+            (
+                table.parent / row["fixed"],
+                table.parent / row["moving"],
+                table.parent / transform if transform else None,
+            )
+        )
+    if not rows:
+        raise InputError(f"{table}: it names no pair")
+    return rows
+
+
+def _pair(
+    fixed: Path, moving: Path, transform: Path | None
+) -> tuple[Image, Image, npt.NDArray[np.float64]]:
+    """Read two images and the transform between them."""
+    import numpy as np
+
+    from ..formats import read_image
+    from ..transform_files import read_transform
+
+    images = read_image(fixed), read_image(moving)
+    if transform is None:
+        return *images, np.eye(4)
+    return *images, read_transform(transform, fixed=images[0], moving=images[1])
