@@ -155,8 +155,9 @@ def learn_prior(
     Parameters
     ----------
     aligned : iterable of (fixed, moving, moving_from_fixed)
-        Two images, as `mireg.register` takes them, and the (4, 4) matrix that maps points of the first to points of
-        the second, RAS+ mm. The first are all of one contrast, the second of another.
+        Two images, as `mireg.register` takes them, and the (4, 4) matrix that maps
+        points of the first to points of the second, RAS+ mm. The first are all of
+        one contrast, the second of another.
     threads : int, optional
         Threads to use (default: all processors); the answer does not depend on it.
 
