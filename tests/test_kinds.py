@@ -22,6 +22,7 @@ from mireg.phantom import (
     hard_pair,
 )
 from mireg.phantom.scene import Distortion, coil
+from mireg.register import register
 from mireg.transform import RigidTransform
 
 
@@ -280,3 +281,19 @@ def test_identical_is_one_image_twice_and_aligned_is_not() -> None:
 def test_an_unknown_kind_is_refused_in_one_line() -> None:
     with pytest.raises(InputError, match="no kind 'elephant'; choose one of slab"):
         hard_pair("elephant")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("ct", "ct-gantry", "pet", "spect", "thick", "thick-planes", "tumour"),
+        *("plaques", "resection", "defaced", "stripped", "spine", "knee", "mouse"),
+        *("infant", "near-symmetric", "aligned", "identical"),
+    ],
+)
+def test_registration_comes_right(name: str) -> None:
+    pair = hard_pair(name, seed=0)
+    found = register(pair.fixed, pair.moving).transform
+    off = found.displacements(pair.points, pair.moving_from_fixed)
+    assert off.mean() < KINDS[name].limit_mm
