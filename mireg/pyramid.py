@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from .errors import InputError
 from .image import Image
 from .scan import (
     Scan,
@@ -30,6 +31,9 @@ _COARSEST = 12
 #: Fewest samples of a level. There is one for each voxel, up to `Settings.samples`
 #: at the finest level and half as many at each before.
 _FEWEST_SAMPLES = 8000
+
+#: Fewer than this say too little for a joint histogram.
+_FEWEST_LEFT = 500
 
 #: Irrational steps of a low-discrepancy sequence in three dimensions
 #: (powers of the inverse of the real root of x^4 = x + 1; Roberts 2018).
@@ -170,6 +174,11 @@ def level(
         Threads to use.
     learned : (g, g) array, optional
         See `Level`.
+
+    Raises
+    ------
+    InputError
+        If a mask, or missing data, leaves too few samples.
     """
     inside = fixed.region.data.sum() * fixed.region.voxel_volume_mm3
     most = max(_FEWEST_SAMPLES, settings.samples >> pair.below)
@@ -180,6 +189,11 @@ def level(
     intensity = interpolate(pair.fixed, points)
     has_data = np.isfinite(intensity)
     points, intensity = points[has_data], intensity[has_data]
+    if len(points) < _FEWEST_LEFT:
+        raise InputError(
+            f"too little is left to compare: {len(points)} of {samples} samples lie "
+            "in the mask and have data; draw the mask larger"
+        )
     if fixed.shading is not None:
         shading = interpolate(fixed.shading, points)
         intensity = _evened(intensity, fixed.grey.background, shading)
