@@ -92,7 +92,12 @@ def score(
             prior=learned,
         )
     if as_json:
-        files = {"fixed": fixed, "moving": moving, "transform": transform}
+        files = {
+            "fixed": fixed,
+            "moving": moving,
+            "transform": transform,
+            "prior": prior,
+        }
         click.echo(to_json({**files, "scores": dict(scores)}), nl=False)
         return
     for name, value in scores.items():
