@@ -10,9 +10,10 @@ import math
 import os
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from itertools import chain
+from contextlib import contextmanager, suppress
+from itertools import chain, islice
 from pathlib import Path
+from shlex import quote
 from typing import Any, BinaryIO
 
 import nibabel as nib
@@ -31,6 +32,15 @@ ImageLike = Image | PathLike | tuple[npt.ArrayLike, npt.ArrayLike] | Any
 
 #: Headers that place a corner of the image further apart than this differ.
 _SAME_PLACE_MM = 0.1
+
+#: Images that ITK reads and nibabel does not.
+_OF_ITK = (".nrrd", ".nhdr", ".mha", ".mhd", ".gipl", ".gipl.gz")
+
+#: The other file of the formats that keep the header apart from the voxels.
+_HEADERS = {".img": ".hdr", ".rec": ".PAR", ".brik": ".HEAD"}
+
+#: How many files of a folder are looked at before it counts as no DICOM folder.
+_LOOK_AT = 50
 
 
 # --- reading images ---------------------------------------------------------
@@ -54,12 +64,34 @@ def open_nibabel(path: PathLike) -> Any:
     """
     path = Path(path)
     if path.is_dir():
+        if any(_is_dicom(file) for file in islice(path.rglob("*"), _LOOK_AT)):
+            raise InputError(
+                f"{path}: a folder of DICOM files; make NIfTI of them first: "
+                f"dcm2niix -z y -o . {quote(str(path))}"
+            )
         raise InputError(f"{path}: this is a folder; give the image file in it")
     if not path.exists():
         raise InputError(f"{path}: there is no such file; check the path")
     try:
         opened = nib.load(path)
     except Exception as error:  # each reader of nibabel fails in its own way
+        if _is_dicom(path):
+            raise InputError(
+                f"{path}: a DICOM file; make NIfTI of the folder that it is in: "
+                f"dcm2niix -z y -o . {quote(str(path.parent))}"
+            ) from error
+        if path.name.lower().endswith(_OF_ITK):
+            raise InputError(
+                f"{path}: nibabel does not read files of this kind; make NIfTI of it: "
+                "pip install SimpleITK; python -c 'import sys, SimpleITK as s; "
+                "s.WriteImage(s.ReadImage(sys.argv[1]), sys.argv[2])' "
+                f"{quote(str(path))} {quote(path.name.partition('.')[0] + '.nii.gz')}"
+            ) from error
+        header = path.with_suffix(_HEADERS.get(path.suffix.lower(), path.suffix))
+        if not header.exists():
+            raise InputError(
+                f"{path}: holds voxels only; its header {header} is missing"
+            ) from error
         raise InputError(
             f"{path}: cannot be read as an image ({_one_line(error)}); "
             "give a NIfTI, Analyze, MGH, MINC, PAR/REC or AFNI file"
@@ -98,8 +130,12 @@ def read_image(path: PathLike, volume: VolumeChoice | None = None) -> Image:
     return from_nibabel(open_nibabel(path), volume)
 
 
-def from_nibabel(opened: Any, volume: VolumeChoice | None = None) -> Image:
+def from_nibabel(
+    opened: Any, volume: VolumeChoice | None = None, name: str | None = None
+) -> Image:
     """Take one scan from a nibabel image; see `read_image`.
+
+    `name` is what messages call it (default: the file's name).
 
     Examples
     --------
@@ -109,21 +145,30 @@ def from_nibabel(opened: Any, volume: VolumeChoice | None = None) -> Image:
     >>> from_nibabel(nib.Nifti1Image(ramp, np.eye(4))).data[1, 2, 3]
     np.float32(23.0)
     """
-    name = _name(opened)
-    image = _volume(opened, volume, name)
-    low, high = np.fmin.reduce(image.data, None), np.fmax.reduce(image.data, None)
-    if np.isnan(low):
-        raise InputError(f"{name}: every voxel is NaN or infinite; check the file")
-    if low == high:
-        raise InputError(
-            f"{name}: the image is constant, every voxel is {low:g}; "
-            "nothing in it can be registered"
-        )
-    _note_oddities(opened, name)
+    image = take_volume(opened, volume, name)
+    why = useless(image)
+    if why is not None:
+        raise InputError(f"{name or _name(opened)}: {why}")
+    _warn(image)
     return image
 
 
-def as_image(given: ImageLike, volume: VolumeChoice | None = None) -> Image:
+def useless(image: Image) -> str | None:
+    """Tell why an image cannot be registered, whatever the other is."""
+    low, high = np.fmin.reduce(image.data, None), np.fmax.reduce(image.data, None)
+    if np.isnan(low):
+        return "every voxel is NaN or infinite; check the file"
+    if low == high:
+        return (
+            f"the image is constant, every voxel is {low:g}; "
+            "nothing in it can be registered"
+        )
+    return None
+
+
+def as_image(
+    given: ImageLike, volume: VolumeChoice | None = None, name: str | None = None
+) -> Image:
     """Take one scan from whatever stands for it.
 
     Parameters
@@ -133,6 +178,8 @@ def as_image(given: ImageLike, volume: VolumeChoice | None = None) -> Image:
         as nibabel's affines do.
     volume : int, "mean" or "median", optional
         Which volume of a 4-D image; see `read_image`.
+    name : str, optional
+        What messages call it, if it is no file.
 
     Raises
     ------
@@ -147,18 +194,20 @@ def as_image(given: ImageLike, volume: VolumeChoice | None = None) -> Image:
     """
     if isinstance(given, Image):
         return given
-    return from_nibabel(_as_nibabel(given), volume)
+    opened = _as_nibabel(given)
+    return from_nibabel(opened, volume, _name(opened, name))
 
 
-def as_mask(given: ImageLike | None) -> Image | None:
+def as_mask(given: ImageLike | None, name: str | None = None) -> Image | None:
     """Take a mask from whatever stands for it; see `as_image` and `read_mask`."""
     if given is None or isinstance(given, Image):
         return given
     opened = _as_nibabel(given)
-    name = _name(opened)
-    mask = _volume(opened, None, name)
+    name = _name(opened, name)
+    mask = take_volume(opened, None, name)
     if not (mask.data > 0.5).any():
         raise InputError(f"{name}: the mask is empty, no voxel is above 0.5")
+    _warn(mask)
     return mask
 
 
@@ -234,7 +283,7 @@ def read_volumes(opened: Any, *, exact: bool = False) -> Iterator[Image]:
 
 def n_volumes(opened: Any) -> int:
     """Tell how many volumes a nibabel image has."""
-    return math.prod(opened.shape[3:])
+    return int(math.prod(opened.shape[3:]))
 
 
 def sha256(path: PathLike) -> str:
@@ -246,14 +295,24 @@ def sha256(path: PathLike) -> str:
     return digest.hexdigest()
 
 
+def _is_dicom(path: Path) -> bool:
+    """Tell whether a file is a DICOM one, by its mark or else its name."""
+    if not path.is_file():
+        return False
+    with suppress(OSError), path.open("rb") as file:
+        if file.read(132)[128:] == b"DICM":
+            return True
+    return path.suffix.lower() in (".dcm", ".ima")
+
+
 def _one_line(error: BaseException) -> str:
     """First line of an error's message."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def _name(opened: Any) -> str:
-    """Path of a nibabel image, for messages."""
-    return str(opened.get_filename() or "the image")
+def _name(opened: Any, other: str | None = None) -> str:
+    """Path of a nibabel image, or else another name, for messages."""
+    return str(opened.get_filename() or other or "the image")
 
 
 @contextmanager
@@ -299,15 +358,19 @@ def _check_kind(opened: Any, name: str) -> None:
         raise InputError(f"{name}: the image has no affine; say where its voxels are")
 
 
-def _volume(opened: Any, volume: VolumeChoice | None, name: str) -> Image:
-    """Read one volume, or the mean or median of all."""
+def take_volume(
+    opened: Any, volume: VolumeChoice | None = None, name: str | None = None
+) -> Image:
+    """Take one volume, or the mean or median of all, without a look at the voxels."""
+    name = name or _name(opened)
     _check_kind(opened, name)
     n = n_volumes(opened)
     if isinstance(volume, int) and not 0 <= volume < n:
         only = "only volume 0" if n == 1 else f"volumes 0 to {n - 1}"
         raise InputError(f"{name}: there is no volume {volume}; it has {only}")
+    notes = _oddities(opened, name)
     if volume is None and n > 1:
-        _warn(f"{name}: has {n} volumes; their mean is used")
+        notes.append(f"{name}: has {n} volumes; their mean is used")
     raw, slope, inter = _stored(opened, name)
     if n == 1 or isinstance(volume, int):
         data = _scaled(raw[..., volume if isinstance(volume, int) else 0], slope, inter)
@@ -324,7 +387,7 @@ def _volume(opened: Any, volume: VolumeChoice | None, name: str) -> Image:
         raise InputError(f'volume is {volume!r}; give a number, "mean" or "median"')
     taken = None if n == 1 else volume if volume is not None else "mean"
     with in_file(name):
-        return Image(data, opened.affine, Source(opened, taken))
+        return Image(data, opened.affine, Source(opened, taken, tuple(notes)))
 
 
 def _stored(opened: Any, name: str) -> tuple[npt.NDArray[Any], float, float]:
@@ -336,6 +399,10 @@ def _stored(opened: Any, name: str) -> tuple[npt.NDArray[Any], float, float]:
             raw = np.asanyarray(proxy.get_unscaled())
         else:
             raw = np.asanyarray(proxy)
+    except FileNotFoundError as error:  # of a format of two files
+        raise InputError(
+            f"{name}: the voxels are in {error.filename}, which is missing"
+        ) from error
     except Exception as error:  # zlib, gzip, OSError, ValueError: all mean damage
         raise InputError(
             f"{name}: the voxels cannot be read ({_one_line(error)}); "
@@ -365,43 +432,65 @@ def _scaled(raw: npt.NDArray[Any], slope: float, inter: float) -> Volume:
     return data
 
 
-def _warn(message: str) -> None:
-    """Say that a file is odd."""
-    warnings.warn(message, MiregWarning, stacklevel=4)
+def _warn(image: Image) -> None:
+    """Say what was odd about it."""
+    assert image.source is not None
+    for note in image.source.notes:
+        warnings.warn(note, MiregWarning, stacklevel=4)
 
 
-def _note_oddities(opened: Any, name: str) -> None:
-    """Warn where the header leaves in doubt where the voxels are."""
+def qform_distance_mm(opened: Any) -> float | None:
+    """Tell how far apart qform and sform place a corner of the image, at most.
+
+    None unless both are set; NaN if the qform is not a rotation.
+    """
+    if not isinstance(opened, nib.Nifti1Pair):
+        return None
+    header = opened.header
+    if int(header["sform_code"]) <= 0 or int(header["qform_code"]) <= 0:
+        return None
+    try:
+        qform = header.get_qform()
+    except (ValueError, nib.spatialimages.HeaderDataError):
+        return math.nan
+    corners = np.indices((2, 2, 2)).reshape(3, 8).T
+    corners = corners * (np.array(opened.shape[:3]) - 1)
+    there = nib.affines.apply_affine(opened.affine, corners)
+    apart = nib.affines.apply_affine(qform, corners) - there
+    return float(np.linalg.norm(apart, axis=1).max())
+
+
+def _oddities(opened: Any, name: str) -> list[str]:
+    """Say where the header leaves in doubt where the voxels are."""
+    notes = []
     if isinstance(opened, nib.Nifti1Pair):
         header = opened.header
-        s_code, q_code = int(header["sform_code"]), int(header["qform_code"])
-        from_file = opened.get_filename() is not None
-        if s_code == 0 and q_code == 0 and from_file:
-            _warn(
+        codes = int(header["sform_code"]), int(header["qform_code"])
+        if codes == (0, 0) and opened.get_filename() is not None:
+            notes.append(
                 f"{name}: the header does not say where the image is (qform and "
                 "sform codes are 0); centred, with x to the left, by voxel size"
             )
-        if s_code > 0 and q_code > 0:
-            try:
-                qform = header.get_qform()
-            except (ValueError, nib.spatialimages.HeaderDataError):
-                _warn(f"{name}: the qform is not a rotation; the sform is used")
-                return
-            corners = np.indices((2, 2, 2)).reshape(3, 8).T
-            corners = corners * (np.array(opened.shape[:3]) - 1)
-            there = nib.affines.apply_affine(opened.affine, corners)
-            apart = nib.affines.apply_affine(qform, corners) - there
-            distance = np.linalg.norm(apart, axis=1).max()
-            if distance > _SAME_PLACE_MM:
-                _warn(
-                    f"{name}: qform and sform place the image up to "
-                    f"{distance:.3g} mm apart; the sform is used"
-                )
+        distance = qform_distance_mm(opened)
+        if distance is not None and math.isnan(distance):
+            notes.append(f"{name}: the qform is not a rotation; the sform is used")
+        elif distance is not None and distance > _SAME_PLACE_MM:
+            notes.append(
+                f"{name}: qform and sform place the image up to "
+                f"{distance:.3g} mm apart; the sform is used"
+            )
+        unit = header.get_xyzt_units()[0]
+        if unit in ("meter", "micron"):
+            notes.append(
+                f"{name}: the header counts lengths in {unit}s; they are taken as mm, "
+                "as other programs do"
+            )
     elif isinstance(opened, nib.AnalyzeImage):
-        _warn(
+        notes.append(
             f"{name}: an Analyze file does not say which side is left; "
             "nibabel's reading is used, check left and right"
         )
+    return notes
 
 
 # --- writing ----------------------------------------------------------------

@@ -26,10 +26,13 @@ class Source:
         Header and type of the voxels; of a file, the voxels themselves stay there.
     volume : int, "mean", "median" or None
         Which volume was taken; None where there is only one.
+    notes : tuple of str
+        What was odd about it, and what was done.
     """
 
     opened: Any
     volume: VolumeChoice | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def path(self) -> str | None:

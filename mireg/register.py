@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from . import preflight
 from . import threads as _threads
 from .errors import InputError
 from .formats import ImageLike, as_image, as_mask
@@ -102,8 +103,11 @@ def register(
     >>> bool(np.abs(found.moving_from_fixed - five_mm_right).max() < 0.2)
     True
     """
-    fixed, moving = as_image(fixed), as_image(moving)
-    fixed_mask, moving_mask = as_mask(fixed_mask), as_mask(moving_mask)
+    fixed = as_image(fixed, name="the fixed image")
+    moving = as_image(moving, name="the moving image")
+    fixed_mask = as_mask(fixed_mask, name="the fixed mask")
+    moving_mask = as_mask(moving_mask, name="the moving mask")
+    notes = preflight.notes(fixed, moving)
     settings = settings or Settings()
     threads = settings.threads or _threads.available()
     watch = _Stopwatch(progress)
@@ -184,6 +188,7 @@ def register(
         max_displacement_mm=float(moved_by.max()),
         seconds=watch.seconds,
         settings=settings,
+        warnings=notes,
     )
 
 

@@ -48,7 +48,7 @@ class Registration:
     settings : Settings
         The settings used.
     warnings : tuple of str
-        What was odd about the inputs.
+        What was odd about the inputs, and what was done about it.
 
     Examples
     --------

@@ -81,7 +81,9 @@ def test_python_m_mireg():
     assert (done.returncode, done.stdout) == (0, f"mireg {__version__}\n")
 
 
-@pytest.mark.parametrize("command", ["register", "apply", "convert", "demo", "phantom"])
+@pytest.mark.parametrize(
+    "command", ["register", "apply", "convert", "demo", "phantom", "inspect"]
+)
 def test_each_help_has_an_example(command, capsys):
     assert main([command, "--help"]) == 0
     said = capsys.readouterr().out

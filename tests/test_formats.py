@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -260,6 +263,43 @@ def test_sha256(tmp_path):
     (tmp_path / "a").write_bytes(b"abc" * 1_000_000)
     expected = hashlib.sha256(b"abc" * 1_000_000).hexdigest()
     assert formats.sha256(tmp_path / "a") == expected
+
+
+# --- what other tools read ----------------------------------------------------
+
+
+def test_a_dicom_folder_is_met_with_the_tool_to_use(tmp_path):
+    folder = tmp_path / "my scan"
+    (folder / "series").mkdir(parents=True)
+    slice_ = sitk.Image([8, 8, 1], sitk.sitkInt16)
+    sitk.WriteImage(slice_, str(folder / "series" / "a.dcm"))
+    unnamed = folder / "series" / "IM0001"
+    (folder / "series" / "a.dcm").rename(unnamed)
+    with pytest.raises(InputError, match=r"dcm2niix -z y -o \. '.*my scan'$"):
+        formats.read_image(folder)
+    with pytest.raises(InputError, match=r"a DICOM file; .* dcm2niix .*series'$"):
+        formats.read_image(unnamed)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="give the image file in it"):
+        formats.read_image(tmp_path / "empty")
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha", ".mhd"])
+def test_files_of_itk_are_met_with_a_line_that_works(suffix, tmp_path, rng):
+    scan = sitk.GetImageFromArray(rng.integers(0, 99, (5, 4, 3)).astype(np.int16))
+    scan.SetSpacing((1.0, 2.0, 3.0))
+    path = tmp_path / f"it's{suffix}"
+    sitk.WriteImage(scan, str(path))
+    with pytest.raises(InputError) as caught:
+        formats.read_image(path)
+    line = str(caught.value).partition("SimpleITK; ")[2].removeprefix("python")
+    assert "\n" not in str(caught.value)
+    subprocess.run(
+        f"{shlex.quote(sys.executable)}{line}", shell=True, check=True, cwd=tmp_path
+    )
+    found = formats.read_image(tmp_path / "it's.nii.gz")
+    np.testing.assert_array_equal(found.data, sitk.GetArrayFromImage(scan).T)
+    np.testing.assert_allclose(found.voxel_size_mm, [1, 2, 3])
 
 
 # --- writing ----------------------------------------------------------------

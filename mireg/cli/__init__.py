@@ -17,7 +17,7 @@ import click
 
 from .. import __version__
 from ..errors import MiregError
-from . import apply, convert, phantom, prior, register, score
+from . import apply, convert, inspect, phantom, prior, register, score
 
 
 def run() -> None:
@@ -94,6 +94,7 @@ for command in (
     convert.convert,
     score.score,
     prior.prior,
+    inspect.inspect,
     phantom.demo,
     phantom.phantom,
 ):

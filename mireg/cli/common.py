@@ -165,6 +165,11 @@ def tell(message: str, *, quiet: bool) -> None:
         click.echo(message, err=True)
 
 
+def say_note(note: str, *, err: bool = True) -> None:
+    """Say what is odd about an input."""
+    click.echo(f"mireg: note: {note}", err=err)
+
+
 @contextmanager
 def notes_told(*, quiet: bool) -> Iterator[list[str]]:
     """Collect what is odd about the inputs, and tell it."""
@@ -178,7 +183,8 @@ def notes_told(*, quiet: bool) -> Iterator[list[str]]:
             show_others(message, category, *where, **more)
             return
         notes.append(str(message))
-        tell(f"mireg: note: {message}", quiet=quiet)
+        if not quiet:
+            say_note(str(message))
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", MiregWarning)

@@ -29,6 +29,7 @@ from .common import (
     read_prior,
     read_volume_choice,
     resampling_options,
+    say_note,
     show_rows,
     stem,
 )
@@ -203,6 +204,9 @@ def register_files(
         )
     if not quiet:
         _summary(found, record["seconds"], fixed, moving, files.paths)
+        for note in found.warnings:
+            if note not in notes:  # told when it was read
+                say_note(note)
     if as_json:
         click.echo(to_json(record), nl=False)
     return found
@@ -252,5 +256,3 @@ def _summary(
         "written": "\n".join(str(path) for path in outputs),
     }
     show_rows(f"from {fixed.name} to {moving.name}:", rows, err=True)
-    for warning in found.warnings:
-        click.echo(f"mireg: note: {warning}", err=True)
