@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -29,6 +30,8 @@ from .transform import RigidTransform
 
 FloatArray = npt.NDArray[np.float64]
 Progress = Callable[[str, float], None]
+
+_LOG = logging.getLogger("mireg")
 
 #: How many candidates enter the finest level, and each level before it.
 _STAY = (2, 5)
@@ -81,6 +84,9 @@ def register(
 
     Notes
     -----
+    The logger "mireg" is told the stages and, at level INFO, the poses that the search
+    found.
+
     The similarity is (normalised) mutual information [1]_ [2]_ of grey levels, over
     samples of the image with the smaller foreground.
 
@@ -147,6 +153,7 @@ def register(
     ]
     view = int(np.argmax([fits[0].explained for fits in races]))
     fits = races[view]
+    _log_candidates(fits, scans[0].anatomy.centre, swapped)
     finest = coarse[view]
     for pair in pairs[1:]:
         stay = [
@@ -246,6 +253,25 @@ def _starts(
     return distinct([header, centre, *itertools.chain(*found)], still.anatomy)
 
 
+def _log_candidates(fits: Sequence[Fit], centre: FloatArray, swapped: bool) -> None:
+    """Tell the logger which poses the search found, the best first."""
+    if not _LOG.isEnabledFor(logging.INFO):
+        return
+    _LOG.info("candidate  information  overlap  degrees   mm (right, front, up)")
+    for rank, fit in enumerate(fits, 1):
+        pose = fit.moving_from_fixed
+        found = np.linalg.inv(pose) if swapped else pose
+        place = RigidTransform.from_matrix(found, centre)
+        _LOG.info(
+            "%9d  %11.4f  %6.0f%%  %7.2f  %7.2f %7.2f %7.2f",
+            rank,
+            fit.explained,
+            100 * fit.overlap_fraction,
+            place.angle_deg,
+            *place.translation,
+        )
+
+
 def _best_fits(
     at: Level,
     starts: Sequence[tuple[FloatArray, FloatArray | None]],
@@ -292,6 +318,7 @@ class _Stopwatch:
         now = time.perf_counter()
         if self._stage:
             self.seconds[self._stage] = now - self._since
+            _LOG.info("%s: %.3f s", self._stage, now - self._since)
         self._stage, self._since = stage, now
         if self._progress is not None:
             self._progress(stage or "done", share)

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import base64
+import html
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -15,6 +17,7 @@ import numpy.typing as npt
 
 from . import __version__, formats, results
 from .image import Image
+from .picture import three_planes
 from .records import json_number
 from .resample import Interpolation, fill_value, resample
 from .settings import Settings
@@ -170,6 +173,32 @@ class Registration:
             "mireg_version": __version__,
             "warnings": list(self.warnings),
         }
+
+    def _repr_html_(self) -> str:
+        """Show both images in three planes and what was found, in a notebook."""
+        picture = base64.b64encode(
+            three_planes(
+                self.fixed, self.moving, self.moving_from_fixed, self.transform.centre
+            )
+        ).decode()
+        rows = {
+            "rotation": f"{self.transform.angle_deg:.2f} degrees",
+            "head moved": f"{self.mean_displacement_mm:.2f} mm on average, "
+            f"{self.max_displacement_mm:.2f} mm at most",
+            self.metric: f"{self.score:.4f}, by the headers {self.score_before:.4f}",
+            "overlap": f"{100 * self.overlap_fraction:.0f} %",
+            **{f"note {i}": note for i, note in enumerate(self.warnings, 1)},
+        }
+        cells = "".join(
+            f"<tr><th>{label}</th><td>{html.escape(text)}</td></tr>"
+            for label, text in rows.items()
+        )
+        return (
+            f'<figure><img src="data:image/png;base64,{picture}" alt="Edges of the '
+            'moving image on the fixed one: sagittal, coronal, axial">'
+            "<figcaption>Edges of the moving image (orange) on the fixed one; right "
+            f"is right.</figcaption></figure><table>{cells}</table>"
+        )
 
 
 def _image_record(image: Image) -> dict[str, Any]:

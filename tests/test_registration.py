@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import PIL.Image
 import pytest
 import SimpleITK as sitk  # noqa: N813, the usual name
 from checks import assert_close_pose
@@ -15,7 +19,9 @@ import mireg
 from mireg import formats
 from mireg.cli import main
 from mireg.errors import InputError, MiregWarning
+from mireg.image import Image
 from mireg.phantom import phantom_pair
+from mireg.picture import three_planes
 from mireg.transform import RigidTransform
 
 POSE = RigidTransform([0.15, -0.1, 0.2], [6, -4, 8])
@@ -228,3 +234,83 @@ def test_what_is_resampled_is_a_nibabel_image_in_a_line(found, folder):
     fixed = nib.load(Path(folder) / "t1.nii.gz")
     assert image.shape == fixed.shape
     np.testing.assert_allclose(image.affine, fixed.affine, atol=1e-5)
+
+
+# --- in a notebook ------------------------------------------------------------
+
+
+def shown(found):
+    """Take the picture out of what a notebook shows."""
+    html = found._repr_html_()
+    start = html.index("base64,") + len("base64,")
+    png = base64.b64decode(html[start : html.index('"', start)])
+    return np.asarray(PIL.Image.open(io.BytesIO(png))), html
+
+
+def test_a_notebook_shows_both_images_and_what_is_odd(found):
+    pixels, html = shown(replace(found, warnings=("1 < 2",)))
+    assert pixels.ndim == 3
+    assert pixels.shape[0] == 221
+    assert f"{found.transform.angle_deg:.2f} degrees" in html
+    assert "<td>1 &lt; 2</td>" in html
+    # Both are there: grey voxels, and orange edges.
+    spread = pixels.max(axis=2).astype(int) - pixels.min(axis=2)
+    assert ((spread < 50) & (pixels[..., 0] > 100)).mean() > 0.02
+    assert (spread > 100).mean() > 0.02
+
+
+def test_planes_are_where_and_how_they_say():
+    """A bright corner at the right, front and top is at the right and at the top."""
+    voxels = np.zeros((20, 20, 20), np.float32)
+    voxels[10:, 10:, 10:] = 1
+    flat = Image(np.zeros((2, 2, 2)), np.eye(4))
+    for flip in ([1, 1, 1], [-1, 1, 1], [-1, -1, 1]):
+        mm_from_ijk = np.diag([*flip, 1.0])
+        mm_from_ijk[:3, 3] = [0 if f > 0 else 19 for f in flip]
+        data = voxels[:: flip[0], :: flip[1], :: flip[2]]
+        png = three_planes(Image(data, mm_from_ijk), flat, np.eye(4), [15, 15, 15])
+        pixels = np.asarray(PIL.Image.open(io.BytesIO(png)))[..., 0]
+        panels = np.split(pixels, 3, axis=1)
+        for panel in panels:
+            h, w = panel.shape
+            assert panel[h // 4, 3 * w // 4] == 255
+            for dark in (panel[h // 4, w // 4], panel[3 * h // 4, 3 * w // 4]):
+                assert dark == 0
+
+
+def test_edges_of_the_moving_image_lie_where_it_is_brought():
+    ball = np.zeros((30, 30, 30), np.float32)
+    ball[10:20, 10:20, 10:20] = 1
+    dark = Image(np.zeros((30, 30, 30)), np.eye(4))
+    seven_mm = np.eye(4)
+    seven_mm[:3, 3] = -7
+    png = three_planes(dark, Image(ball, np.eye(4)), seven_mm, [21, 21, 21])
+    pixels = np.asarray(PIL.Image.open(io.BytesIO(png)))[..., 0]
+    step = 29 / 220
+    for panel in np.split(pixels, 3, axis=1):
+        rows, columns = np.nonzero(panel)
+        across, up = (columns - 2) * step, (220 - rows) * step
+        for found in (across, up):
+            assert found.min() == pytest.approx(16.5, abs=1)
+            assert found.max() == pytest.approx(26.5, abs=1)
+
+
+# --- logging ------------------------------------------------------------------
+
+
+def test_the_logger_is_told_stages_and_candidates(pair, found, caplog):
+    with caplog.at_level("INFO", logger="mireg"):
+        mireg.register(pair.fixed, pair.moving, init="header", settings=QUICK)
+    said = [record.getMessage() for record in caplog.records]
+    assert [line.partition(":")[0] for line in said if line.endswith(" s")] == list(
+        found.seconds
+    )
+    (heading,) = (i for i, line in enumerate(said) if line.startswith("candidate"))
+    words = said[heading + 1].split()
+    assert words[0] == "1"
+    assert float(words[3]) == pytest.approx(POSE.angle_deg, abs=3)
+
+
+def test_the_logger_keeps_silent_unless_asked(pair, caplog):
+    mireg.register(pair.fixed, pair.moving, init="header", settings=QUICK)
+    assert caplog.records == []
