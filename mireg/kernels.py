@@ -432,6 +432,43 @@ def _axis_cubic(x, n, steps, weights):
 
 
 @njit(cache=True, nogil=True)
+def _axis_lanczos(x, n, turns, steps, weights):
+    """Fill steps (2a,) and weights (2a,) of a Lanczos window; False outside.
+
+    turns (2, 2a) holds sine and cosine of pi k / a for k = a - 1, a - 2 ... -a.
+    """
+    if not (-0.500001 <= x <= n - 0.499999):
+        return False
+    x = min(max(x, 0.0), n - 1.0)
+    i = int(x)
+    f = x - i
+    if f > 1 - 1e-6:
+        i, f = i + 1, 0.0
+    radius = weights.shape[0] // 2
+    for a in range(2 * radius):
+        steps[a] = min(max(i + a - radius + 1, 0), n - 1)
+    if f < 1e-6:
+        weights[:] = 0.0
+        weights[radius - 1] = 1.0
+        return True
+    # sin(pi d) sin(pi d / a) / d^2 at d = f + k, up to a factor and a common sign.
+    u = np.pi * f / radius
+    sine, cosine = np.sin(u), np.cos(u)
+    total = 0.0
+    sign = 1.0
+    for a in range(2 * radius):
+        d = f + radius - 1 - a
+        weight = sign * (sine * turns[1, a] + cosine * turns[0, a]) / (d * d)
+        weights[a] = weight
+        total += weight
+        sign = -sign
+    # Cut off, the weights do not quite sum to one: a flat image would ripple.
+    for a in range(2 * radius):
+        weights[a] /= total
+    return True
+
+
+@njit(cache=True, nogil=True)
 def resample_nearest(memory, shape, strides, matrix, first, out):
     """Fill out (planes, ny, nx), plane `first` on; see `resample.resample`."""
     for k in range(out.shape[0]):
@@ -525,3 +562,102 @@ def resample_cubic(memory, shape, strides, matrix, first, out):
                         for c in range(4):
                             value += wab * weights[2, c] * memory[ab + steps[2, c]]
                 out[k, j, i] = value
+
+
+@njit(cache=True, nogil=True)
+def resample_lanczos(radius, memory, shape, strides, matrix, first, out):
+    """Fill out (planes, ny, nx), plane `first` on; see `resample.resample`."""
+    m = matrix
+    turns = np.empty((2, 2 * radius))
+    for a in range(2 * radius):
+        turns[0, a] = np.sin(np.pi * (radius - 1 - a) / radius)
+        turns[1, a] = np.cos(np.pi * (radius - 1 - a) / radius)
+    steps = np.empty((3, 2 * radius), np.int64)
+    weights = np.empty((3, 2 * radius))
+    for k in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            for i in range(out.shape[2]):
+                z = k + first
+                inside = True
+                for d in range(3):
+                    x = m[d, 0] * i + m[d, 1] * j + m[d, 2] * z + m[d, 3]
+                    if not _axis_lanczos(x, shape[d], turns, steps[d], weights[d]):
+                        inside = False
+                        break
+                    for a in range(2 * radius):
+                        steps[d, a] *= strides[d]
+                if not inside:
+                    out[k, j, i] = np.nan
+                    continue
+                value = 0.0
+                for a in range(2 * radius):
+                    for b in range(2 * radius):
+                        wab = weights[0, a] * weights[1, b]
+                        if wab == 0.0:
+                            continue
+                        ab = steps[0, a] + steps[1, b]
+                        line = 0.0
+                        for c in range(2 * radius):
+                            line += weights[2, c] * memory[ab + steps[2, c]]
+                        value += wab * line
+                out[k, j, i] = value
+
+
+@njit(cache=True, nogil=True)
+def resample_label(memory, shape, strides, matrix, first, out):
+    """Fill out (planes, ny, nx), plane `first` on; see `resample.resample`."""
+    m = matrix
+    labels = np.empty(8)
+    shares = np.empty(8)
+    for k in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            for i in range(out.shape[2]):
+                z = k + first
+                out[k, j, i] = np.nan
+                x0, x1, fx = _axis_linear(
+                    m[0, 0] * i + m[0, 1] * j + m[0, 2] * z + m[0, 3], shape[0]
+                )
+                if x0 < 0:
+                    continue
+                y0, y1, fy = _axis_linear(
+                    m[1, 0] * i + m[1, 1] * j + m[1, 2] * z + m[1, 3], shape[1]
+                )
+                if y0 < 0:
+                    continue
+                z0, z1, fz = _axis_linear(
+                    m[2, 0] * i + m[2, 1] * j + m[2, 2] * z + m[2, 3], shape[2]
+                )
+                if z0 < 0:
+                    continue
+                found = 0
+                for corner in range(8):
+                    a, b, c = corner & 1, corner & 2, corner & 4
+                    share = fx if a else 1.0 - fx
+                    share *= fy if b else 1.0 - fy
+                    share *= fz if c else 1.0 - fz
+                    if share == 0.0:
+                        continue
+                    label = memory[
+                        (x1 if a else x0) * strides[0]
+                        + (y1 if b else y0) * strides[1]
+                        + (z1 if c else z0) * strides[2]
+                    ]
+                    n = 0
+                    while n < found and labels[n] != label:
+                        n += 1
+                    if n == found:
+                        labels[n] = label
+                        shares[n] = 0.0
+                        found += 1
+                    shares[n] += share
+                best = 0
+                for n in range(1, found):
+                    more = shares[n] - shares[best]
+                    # Ties go to the smaller label, whatever the rounding.
+                    if more > 1e-6 or (more > -1e-6 and labels[n] < labels[best]):
+                        best = n
+                missing = False
+                for n in range(found):
+                    missing |= labels[n] != labels[n]
+                if not missing:
+                    out[k, j, i] = labels[best]

@@ -67,6 +67,31 @@ def resample_cubic(data, matrix, shape):
     return out
 
 
+def resample_lanczos(data, matrix, shape, a=3):
+    """Sum voxels with weight sinc(d) sinc(d / a), |d| < a; the outermost extend."""
+    out = np.full(shape, np.nan)
+    for ijk, x in _looked_at(matrix, shape, data.shape):
+        near = np.where(np.abs(x - np.rint(x)) < 1e-6, np.rint(x), x)
+        line = data.astype(float)
+        for at, n in zip(near, data.shape, strict=True):
+            places = np.arange(-a, n + a)
+            d = places - at
+            weight = np.where(np.abs(d) < a, np.sinc(d) * np.sinc(d / a), 0)
+            voxels = line[np.clip(places, 0, n - 1)]
+            line = np.tensordot(weight, voxels, 1) / weight.sum()
+        out[ijk] = line
+    return out
+
+
+def resample_label(data, matrix, shape):
+    """Interpolate the mask of each label linearly; take the highest, then smallest."""
+    labels = np.unique(data)
+    shares = [resample_linear(data == label, matrix, shape) for label in labels]
+    best = np.max(shares, axis=0)
+    out = labels[np.argmax(np.greater(shares, best - 1e-6), axis=0)]
+    return np.where(np.isnan(best), np.nan, out)
+
+
 def _neighbours(x, shape):
     """Eight voxels about a place, each with its weight; the outermost extend."""
     low = np.floor(x)
