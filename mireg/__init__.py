@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .errors import InputError, MiregError, MiregWarning
     from .formats import read_image, write_image
     from .image import Image
+    from .moved import Output
     from .prior import Prior, learn_prior
     from .register import register
     from .registration import Registration
@@ -31,6 +32,7 @@ _HOME = {
     "InputError": "errors",
     "MiregError": "errors",
     "MiregWarning": "errors",
+    "Output": "moved",
     "Prior": "prior",
     "Registration": "registration",
     "RigidTransform": "transform",
@@ -50,6 +52,7 @@ __all__ = [
     "InputError",
     "MiregError",
     "MiregWarning",
+    "Output",
     "Prior",
     "Registration",
     "RigidTransform",

@@ -68,10 +68,13 @@ class Outputs:
         The moving image on the grid of the fixed one.
     transform : str
         What brings moving onto fixed.
+    inverse : str
+        The fixed image on the grid of the moving one.
     """
 
     image: str
     transform: str
+    inverse: str
 
 
 def parse(path: str) -> BidsName | None:
@@ -111,13 +114,17 @@ def parse(path: str) -> BidsName | None:
     return BidsName(tuple((key, value) for key, value in entities), suffix)
 
 
-def output_names(fixed: str, moving: str) -> Outputs | None:
+def output_names(
+    fixed: str, moving: str, *, whole_series: bool = False
+) -> Outputs | None:
     """Name the results of a registration after both images.
 
     Parameters
     ----------
     fixed, moving : str
         Names of the images.
+    whole_series : bool, optional
+        Whether all volumes of a series are written, rather than one made of them.
 
     Returns
     -------
@@ -131,7 +138,18 @@ def output_names(fixed: str, moving: str) -> Outputs | None:
     'sub-01_from-bold_to-T1w_mode-image_xfm'
     >>> names.image
     'sub-01_space-T1w_boldref'
+    >>> names.inverse
+    'sub-01_space-bold_T1w'
     """
+    there = _names(fixed, moving, whole_series)
+    back = _names(moving, fixed, whole_series)
+    if there is None or back is None:
+        return None
+    return Outputs(*there, inverse=back[0])
+
+
+def _names(fixed: str, moving: str, whole_series: bool) -> tuple[str, str] | None:
+    """Name the image and the transform of one way."""
     still, moved = parse(fixed), parse(moving)
     if still is None or moved is None:
         return None
@@ -155,11 +173,11 @@ def output_names(fixed: str, moving: str) -> Outputs | None:
     )
     image = BidsName(
         (*scan.entities[:split], ("space", there), *scan.entities[split:]),
-        _ONE_VOLUME.get(scan.suffix, scan.suffix),
+        scan.suffix if whole_series else _ONE_VOLUME.get(scan.suffix, scan.suffix),
     )
     ways = (("from", here), ("to", there), ("mode", "image"))
     transform = BidsName(scan.without(*_OF_THE_PICTURE).entities + ways, "xfm")
-    return Outputs(str(image), str(transform))
+    return str(image), str(transform)
 
 
 def sidecar(fixed: str, moving: str, method: str) -> dict[str, object]:

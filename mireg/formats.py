@@ -11,6 +11,7 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from shlex import quote
@@ -29,6 +30,9 @@ PathLike = str | os.PathLike[str]
 #: What stands for an image: a file, a nibabel or SimpleITK image, or voxels with the
 #: (4, 4) matrix mm_from_ijk. (Any: neither library has types.)
 ImageLike = Image | PathLike | tuple[npt.ArrayLike, npt.ArrayLike] | Any
+
+#: Code of AFNI's NIfTI extension.
+_AFNI = 4
 
 #: Headers that place a corner of the image further apart than this differ.
 _SAME_PLACE_MM = 0.1
@@ -256,9 +260,13 @@ def _from_simpleitk(scan: Any) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64
 
 def read_grid(path: PathLike) -> Image:
     """Read where the voxels of a file are; its intensities are not read."""
-    opened = open_nibabel(path)
+    return grid_of(open_nibabel(path))
+
+
+def grid_of(opened: Any) -> Image:
+    """Tell where the voxels of a nibabel image are."""
     nothing = np.broadcast_to(np.float32(np.nan), opened.shape[:3])
-    with in_file(path):
+    with in_file(_name(opened)):
         return Image(nothing, opened.affine)
 
 
@@ -543,28 +551,140 @@ def write_image(
     volumes: Image | Iterable[Image],
     *,
     template: Any = None,
+    stored: Storage | None = None,
     space: int = 2,
     force: bool = False,
 ) -> None:
     """Write a NIfTI file, whole or not at all; see `dump_image`."""
     check_suffix(path)
     with new_file(path, force=force) as file:
-        dump_image(file, path, volumes, template=template, space=space)
+        dump_image(file, path, volumes, template=template, stored=stored, space=space)
 
 
-def check_fill(fill: float, template: Any) -> None:
-    """Refuse a fill value that the type of the voxels cannot hold."""
-    dtype = np.dtype(template.get_data_dtype())
-    if dtype.kind not in "iu":
-        return
-    slope, inter = _scaling(template)
-    limits = np.iinfo(dtype)
-    low, high = sorted((limits.min * slope + inter, limits.max * slope + inter))
-    if not low <= fill <= high:
+@dataclass(frozen=True)
+class Storage:
+    """How a file stores intensities: as ``slope * stored + inter``.
+
+    Attributes
+    ----------
+    dtype : dtype
+        Type of the stored numbers.
+    slope, inter : float
+        What turns them into intensities.
+    """
+
+    dtype: np.dtype[Any]
+    slope: float = 1.0
+    inter: float = 0.0
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Lowest and highest intensity that can be stored."""
+        if self.dtype.kind not in "iu":
+            return -math.inf, math.inf
+        ends = [
+            end * self.slope + self.inter
+            for end in (np.iinfo(self.dtype).min, np.iinfo(self.dtype).max)
+        ]
+        return min(ends), max(ends)
+
+    def check_fill(self, fill: float, name: str) -> None:
+        """Refuse a fill value that cannot be stored."""
+        low, high = self.range
+        if self.dtype.kind in "iu" and not low <= fill <= high:
+            raise InputError(
+                f"{name}: its {self.dtype} voxels cannot hold the fill value "
+                f"{fill:g}; choose one from {low:g} to {high:g}"
+            )
+
+
+def storage(
+    template: Any, dtype: npt.DTypeLike | None = None, *, labels: bool = False
+) -> Storage:
+    """Choose how the intensities of an image are stored once it is moved.
+
+    Parameters
+    ----------
+    template : nibabel image
+        The image before.
+    dtype : data type, optional
+        Type to store. By default the one of `template`, with its scaling. Whole
+        numbers keep their scaling in another integer type, too. Fractions in an
+        integer type are scaled so that the range of `template` fills the type, and 0
+        stays 0 where the type can hold what lies on both sides of it.
+    labels : bool, optional
+        Whether the numbers are names, which no scaling may touch.
+
+    Raises
+    ------
+    InputError
+        If integers, or labels, do not fit the type.
+    """
+    kept = _kept_storage(template)
+    if dtype is None:
+        return kept
+    wanted = np.dtype(dtype)
+    if wanted.kind not in "iu":
+        return Storage(wanted)
+    limits, name = np.iinfo(wanted), _name(template)
+    integers = kept.dtype.kind in "iu"
+    if integers:
+        raw, slope, inter = _stored(template, name)
+        low, high, whole = float(raw.min()), float(raw.max()), True
+    else:
+        slope, inter = 1.0, 0.0
+        low, high, whole = _range(template)
+    if whole and limits.min <= low and high <= limits.max:
+        return Storage(wanted, slope, inter)
+    if whole and (labels or integers):
         raise InputError(
-            f"{_name(template)}: its {dtype} voxels cannot hold the fill value "
-            f"{fill:g}; choose one from {low:g} to {high:g}"
+            f"{name}: its numbers, {low:.10g} to {high:.10g}, do not fit {wanted}; "
+            "choose a larger type"
         )
+    if not low <= high:  # no data at all
+        return Storage(wanted)
+    # The header has single precision: scale by what it will say.
+    base = 0.0 if limits.min < 0 or low >= 0 else low
+    up = (high - base) / limits.max
+    down = (low - base) / limits.min if limits.min < 0 else 0.0
+    steepest = np.nextafter(np.float32(max(up, down)), np.float32(np.inf))
+    return Storage(wanted, float(steepest), float(np.float32(base)))
+
+
+def _kept_storage(template: Any) -> Storage:
+    """Tell how a file stores its intensities, as far as NIfTI can do so."""
+    dtype = np.dtype(template.get_data_dtype()).newbyteorder("=")
+    proxy = template.dataobj
+    if type(proxy) is nib.arrayproxy.ArrayProxy:
+        return Storage(dtype, *_scaling(template))
+    # Scaled volume by volume by its reader, there is no one slope; no type for bool.
+    if nib.is_proxy(proxy) or dtype.kind == "b":
+        return Storage(np.dtype(np.float32))
+    return Storage(dtype)
+
+
+def _range(template: Any) -> tuple[float, float, bool]:
+    """Lowest and highest intensity of an image, and whether all are whole numbers."""
+    low, high, whole = np.nan, np.nan, True
+    for volume in read_volumes(template):
+        values = volume.data[np.isfinite(volume.data)]
+        if values.size:
+            low = float(np.fmin(low, values.min()))
+            high = float(np.fmax(high, values.max()))
+            whole = whole and bool((values == np.rint(values)).all())
+    return low, high, whole
+
+
+def space_code(opened: Any) -> int:
+    """NIfTI code of the space of what is brought into line with an image.
+
+    That of its template (3 to 5: Talairach, MNI 152, another) if it is in one; else 2,
+    the coordinates of another file.
+    """
+    if not isinstance(opened, nib.Nifti1Pair):
+        return 2
+    code = int(opened.header["sform_code"]) or int(opened.header["qform_code"])
+    return code if code > 2 else 2
 
 
 def check_suffix(path: PathLike) -> None:
@@ -579,6 +699,7 @@ def dump_image(
     volumes: Image | Iterable[Image],
     *,
     template: Any = None,
+    stored: Storage | None = None,
     space: int = 2,
 ) -> None:
     """Write a NIfTI image into an open file.
@@ -593,9 +714,12 @@ def dump_image(
         What to write. An iterable, with `template`, has as many volumes as that,
         all on one grid; they are taken one by one, so memory holds only one.
     template : nibabel image, optional
-        Whose type, scaling, repetition time, units and description to keep.
-        Values are rounded to integers and clipped to the range of the type,
-        never wrapped around. By default float32.
+        Whose repetition time, units, description and NIfTI extensions to keep (not
+        AFNI's extension, which says where the voxels were).
+    stored : Storage, optional
+        Type and scaling. Values are rounded to integers and clipped to the range of
+        the type, never wrapped around; NaN is 0 there. By default those of
+        `template`, or float32.
     space : int, optional
         NIfTI code of what the coordinates mean: 1 the scanner's, 2 (default)
         those of another file. qform and sform are both set; the qform only if it
@@ -606,92 +730,154 @@ def dump_image(
         volumes = [volumes]
     elif template is not None:
         count = n_volumes(template)
+    if stored is None:
+        stored = Storage(np.dtype("f4")) if template is None else storage(template)
     rest = iter(volumes)
     first = next(rest)
-    header, slope, inter = _output_header(first, count, template, space)
-    dtype = header.get_data_dtype()
-    if str(path).endswith(".gz"):
-        # No time stamp and no name: the same image gives the same bytes.
-        stream: Any = gzip.GzipFile("", "wb", 1, file, mtime=0)
-    else:
-        stream = file
-    header.write_to(stream)
-    written = 0
-    for volume in chain([first], rest):
-        if volume.shape != first.shape or written == count:
-            raise ValueError(f"{path}: volumes do not fit the header")
-        for k in range(volume.shape[2]):  # by slices, to keep memory small
-            stored = _as_stored(volume.data[:, :, k], dtype, slope, inter)
-            stream.write(stored.tobytes(order="F"))
-        written += 1
-    if written != count:
-        raise ValueError(f"{path}: {written} volumes, the header says {count}")
-    if stream is not file:
-        stream.close()
+    header = _kept_header(template)
+    # What speaks of the old grid would be wrong about the new one.
+    for field in ("dim_info", "slice_code", "slice_start", "slice_end"):
+        header[field] = 0
+    header["slice_duration"] = 0
+    header.set_data_dtype(stored.dtype)
+    header.set_data_shape(first.shape if count == 1 else (*first.shape, count))
+    step = () if count == 1 else (_repetition_time(template),)
+    header.set_zooms((*first.voxel_size_mm, *step))
+    header.set_xyzt_units("mm", header.get_xyzt_units()[1])
+    header.set_slope_inter(stored.slope, stored.inter)
+    _place(header, first.mm_from_ijk, first.shape, space)
+    with _compressed(file, path) as stream:
+        header.write_to(stream)
+        written = 0
+        for volume in chain([first], rest):
+            if volume.shape != first.shape or written == count:
+                raise ValueError(f"{path}: volumes do not fit the header")
+            for k in range(volume.shape[2]):  # by slices, to keep memory small
+                numbers = _as_stored(volume.data[:, :, k], stored)
+                stream.write(numbers.tobytes(order="F"))
+            written += 1
+        if written != count:
+            raise ValueError(f"{path}: {written} volumes, the header says {count}")
 
 
-def _output_header(
-    grid: Image, count: int, template: Any, space: int
-) -> tuple[Any, float, float]:
-    """Make a NIfTI header for `count` volumes on a grid, and the scaling."""
-    slope, inter = 1.0, 0.0
-    old = None if template is None else template.header
-    if isinstance(old, nib.Nifti1Header):
-        two = isinstance(old, nib.Nifti2Header)
-        kind = nib.Nifti2Header if two else nib.Nifti1Header
-        header = kind(old.as_byteswapped("<").binaryblock, "<", check=False)
-        header["magic"] = b"n+2" if two else b"n+1"
-        # What speaks of the old grid would be wrong about the new one.
-        for field in ("dim_info", "slice_code", "slice_start", "slice_end"):
-            header[field] = 0
-        header["slice_duration"] = 0
-    else:
-        header = nib.Nifti1Header()
-        if template is not None:
-            header.set_data_dtype(_nifti_dtype(template))
-    if template is None:
-        header.set_data_dtype(np.float32)
-    elif type(template.dataobj) is nib.arrayproxy.ArrayProxy:
-        slope, inter = _scaling(template)
-    elif nib.is_proxy(template.dataobj):  # scaled volume by volume: no one slope
-        header.set_data_dtype(np.float32)
-    header.set_data_shape(grid.shape if count == 1 else (*grid.shape, count))
-    step = old.get_zooms()[3] if old is not None and len(old.get_zooms()) > 3 else 1.0
-    header.set_zooms((*grid.voxel_size_mm, *((step,) if count > 1 else ())))
-    time_unit = header.get_xyzt_units()[1]
-    if old is not None and not isinstance(old, nib.Nifti1Header):
-        time_unit = "unknown"
-    header.set_xyzt_units("mm", time_unit)
+def dump_in_place(
+    file: BinaryIO,
+    path: PathLike,
+    template: Any,
+    mm_from_ijk: npt.NDArray[np.float64],
+    *,
+    space: int = 2,
+) -> None:
+    """Write an image's own voxels, all volumes, under another affine.
+
+    Nothing is interpolated, no number is changed. sform and qform are both set, with
+    one code; the rest of a NIfTI header stays as it is, with all extensions but
+    AFNI's, which says where the voxels were.
+
+    Parameters
+    ----------
+    file, path, space
+        See `dump_image`.
+    template : nibabel image
+        The image.
+    mm_from_ijk : (4, 4) ndarray
+        Where its voxels are, RAS+ mm.
+
+    Warns
+    -----
+    MiregWarning
+        If the voxels are sheared: a qform cannot say so, and has code 0.
+    """
+    raw, slope, inter = _stored(template, _name(template))
+    header = _kept_header(template)
+    dtype = raw.dtype.newbyteorder("=")
+    if dtype.kind == "b":
+        dtype = np.dtype(np.uint8)
+    header.set_data_dtype(dtype)
     header.set_slope_inter(slope, inter)
+    if not isinstance(template, nib.Nifti1Pair):
+        count = n_volumes(template)
+        header.set_data_shape(raw.shape[:3] if count == 1 else raw.shape)
+        header.set_xyzt_units("mm")
+        if count > 1:
+            header.set_zooms((1, 1, 1, _repetition_time(template)))
+    if not _place(header, mm_from_ijk, raw.shape[:3], space):
+        warnings.warn(
+            f"{path}: its voxels are sheared, which only the sform can say; the qform "
+            "has code 0",
+            MiregWarning,
+            stacklevel=2,
+        )
+    with _compressed(file, path) as stream:
+        header.write_to(stream)
+        for t in range(raw.shape[3]):
+            stream.write(raw[..., t].astype(dtype).tobytes(order="F"))
+
+
+@contextmanager
+def _compressed(file: BinaryIO, path: PathLike) -> Iterator[Any]:
+    """Compress what is written if the name says so."""
+    if not str(path).endswith(".gz"):
+        yield file
+        return
+    # No time stamp and no name: the same image gives the same bytes.
+    with gzip.GzipFile("", "wb", 1, file, mtime=0) as stream:
+        yield stream
+
+
+def _kept_header(template: Any) -> Any:
+    """Make a NIfTI header that says what does not depend on where the voxels are."""
+    old = None if template is None else template.header
+    if not isinstance(old, nib.Nifti1Header):
+        return nib.Nifti1Header()
+    two = isinstance(old, nib.Nifti2Header)
+    kind = nib.Nifti2Header if two else nib.Nifti1Header
+    header = kind(old.as_byteswapped("<").binaryblock, "<", check=False)
+    header["magic"] = b"n+2" if two else b"n+1"
     header["vox_offset"] = 0
-    header.set_sform(grid.mm_from_ijk, space)
-    header.set_qform(grid.mm_from_ijk, space)
-    corners = np.indices((2, 2, 2)).reshape(3, 8).T * (np.array(grid.shape) - 1)
-    same = nib.affines.apply_affine(header.get_qform(), corners)
-    if np.abs(same - grid.to_mm(corners)).max() > _SAME_PLACE_MM:
+    header.extensions.extend(
+        extension for extension in old.extensions if extension.get_code() != _AFNI
+    )
+    return header
+
+
+def _place(
+    header: Any,
+    mm_from_ijk: npt.NDArray[np.float64],
+    shape: tuple[int, ...],
+    space: int,
+) -> bool:
+    """Say where the voxels are; return whether the qform can say it, too."""
+    header.set_sform(mm_from_ijk, space)
+    header.set_qform(mm_from_ijk, space)
+    corners = np.indices((2, 2, 2)).reshape(3, 8).T * (np.array(shape) - 1)
+    apart = nib.affines.apply_affine(header.get_qform(), corners)
+    apart -= nib.affines.apply_affine(mm_from_ijk, corners)
+    same = bool(np.abs(apart).max() <= _SAME_PLACE_MM)
+    if not same:
         header["qform_code"] = 0
-    return header, slope, inter
+    return same
 
 
-def _nifti_dtype(template: Any) -> npt.DTypeLike:
-    """Type of another format's voxels, or float32 if NIfTI has none like it."""
-    dtype = np.dtype(template.get_data_dtype()).newbyteorder("=")
-    return np.float32 if dtype.kind == "b" else dtype
+def _repetition_time(template: Any) -> float:
+    """Step from volume to volume, as the header has it; 1 if it has none."""
+    zooms = template.header.get_zooms()
+    return float(zooms[3]) if len(zooms) > 3 else 1.0
 
 
-def _as_stored(
-    values: Volume, dtype: np.dtype[Any], slope: float, inter: float
-) -> npt.NDArray[Any]:
-    """Turn intensities into stored values, rounded and clipped to their type."""
-    stored = values.astype(np.float64)
-    if (slope, inter) != (1.0, 0.0):
-        stored = (stored - inter) / slope
-    if dtype.kind in "iu":
-        limits = np.iinfo(dtype)
+def _as_stored(values: Volume, stored: Storage) -> npt.NDArray[Any]:
+    """Turn intensities into stored numbers, rounded and clipped to their type."""
+    numbers = values.astype(np.float64)
+    integers = stored.dtype.kind in "iu"
+    if integers:
+        numbers = np.nan_to_num(numbers, copy=False, nan=0.0)
+    if (stored.slope, stored.inter) != (1.0, 0.0):
+        numbers = (numbers - stored.inter) / stored.slope
+    if integers:
+        limits = np.iinfo(stored.dtype)
         # The largest float64 that is not beyond the type (int64 has 63 bits).
         top = float(limits.max)
         if int(top) > limits.max:
             top = float(np.nextafter(top, 0))
-        stored = np.clip(np.rint(stored), limits.min, top)
-        stored = np.nan_to_num(stored, copy=False, nan=0.0)
-    return stored.astype(dtype)
+        numbers = np.clip(np.rint(numbers), limits.min, top)
+    return numbers.astype(stored.dtype)

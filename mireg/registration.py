@@ -17,9 +17,10 @@ import numpy.typing as npt
 
 from . import __version__, formats, results
 from .image import Image
+from .moved import Grid, Output, resampled
 from .picture import three_planes
 from .records import json_number
-from .resample import Interpolation, fill_value, resample
+from .resample import Interpolation
 from .settings import Settings
 from .transform import RigidTransform
 
@@ -83,15 +84,20 @@ class Registration:
     def resample(
         self,
         *,
+        grid: Grid = "fixed",
         interpolation: Interpolation = "linear",
         fill: float | None = None,
+        antialias: bool = True,
         threads: int | None = None,
     ) -> Image:
         """Bring the moving image onto the grid of the fixed one.
 
         Parameters
         ----------
-        interpolation : {"linear", "nearest", "cubic"}, optional
+        grid : {"fixed", "moving"} or float, optional
+            Voxels of the fixed image; or, over its field of view, voxels of the size
+            of the moving ones, or cubes of so many mm; see `mireg.Output`.
+        interpolation, antialias : optional
             How to read between voxels; see `mireg.resample`.
         fill : float, optional
             Value outside the moving image (default: what `fill_value` chooses: 0,
@@ -99,22 +105,23 @@ class Registration:
         threads : int, optional
             Threads to use (default: those of the settings). The answer is the same.
         """
-        return resample(
-            self.moving,
+        output = Output(grid, interpolation, fill, antialias)
+        (moved,) = resampled(
+            [self.moving],
             self.fixed,
             self.moving_from_fixed,
-            interpolation=interpolation,
-            fill=fill_value(self.moving) if fill is None else fill,
-            threads=threads or self.settings.threads,
+            output,
+            threads or self.settings.threads,
         )
+        return moved
 
     def save(
         self,
         prefix: str | os.PathLike[str],
         *,
         transform_formats: Sequence[str] = ("itk",),
-        interpolation: Interpolation = "linear",
-        fill: float | None = None,
+        output: Output | None = None,
+        inverse: bool = False,
         force: bool = False,
     ) -> list[Path]:
         """Write the files that ``mireg register -o PREFIX`` writes.
@@ -126,8 +133,11 @@ class Registration:
             transform ``PREFIX.tfm`` and the record ``PREFIX.json``.
         transform_formats : sequence of str, optional
             Formats of the transform, of `mireg.transform_files.NAMES`.
-        interpolation, fill : optional
-            See `resample`.
+        output : Output, optional
+            How the moved image is written: grid, interpolation, type.
+        inverse : bool, optional
+            Write ``PREFIX_inverse.nii.gz`` as well: the fixed image, brought onto the
+            moving one in the same way.
         force : bool, optional
             Replace files that exist.
 
@@ -141,8 +151,8 @@ class Registration:
         InputError
             If a file exists or cannot be written; then none is.
         """
-        files = results.Files.named(str(prefix), transform_formats)
-        results.write(self, files, interpolation=interpolation, fill=fill, force=force)
+        files = results.Files.named(str(prefix), transform_formats, inverse=inverse)
+        results.write(self, files, output=output, force=force)
         return files.paths
 
     def to_dict(self) -> dict[str, Any]:

@@ -362,7 +362,7 @@ def _averaged(
     threads: int | None,
 ) -> Volume:
     """Read a finer grid, and take Gaussian means of it along each axis."""
-    parts = np.ceil(coarser).astype(int)
+    parts = np.ceil(coarser - 0.01).astype(int)  # whatever the rounding
     sigmas = parts * np.sqrt(1 - 1 / coarser**2) * _SIGMA
     reach = np.ceil(3 * sigmas).astype(int)
     bells = [

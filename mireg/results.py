@@ -1,3 +1,5 @@
+# nibabel has no types:
+# mypy: disallow-untyped-calls=False
 """The files of a registration: the moved image, the transform, the record."""
 
 from __future__ import annotations
@@ -5,13 +7,16 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import nibabel as nib
+
 from . import __version__, bids, formats, transform_files
+from .image import Image
+from .moved import Output, writer
 from .records import to_json
-from .resample import Interpolation
 
 if TYPE_CHECKING:
     from .registration import Registration
@@ -21,13 +26,15 @@ if TYPE_CHECKING:
 class Files:
     """The files to write: an image, a transform in each format, a record.
 
-    With names of BIDS the image has a record of its own, the sidecar.
+    The inverse image is the fixed one, brought onto the moving one. With names of BIDS
+    each image has a record of its own, a sidecar.
     """
 
     image: Path
     transforms: Mapping[Path, str]
     record: Path
-    sidecar: Path | None = None
+    inverse: Path | None = None
+    with_sidecars: bool = False
 
     @classmethod
     def named(
@@ -35,6 +42,8 @@ class Files:
         prefix: str,
         transform_formats: Sequence[str],
         names: bids.Outputs | None = None,
+        *,
+        inverse: bool = False,
     ) -> Files:
         """Name the files after a prefix, or as BIDS has it."""
         image = prefix if names is None else names.image
@@ -42,18 +51,31 @@ class Files:
         ends = {name: transform_files.suffix_of(name) for name in transform_formats}
         if names is not None and "itk" in ends:
             ends["itk"] = ".txt"
+        back = f"{prefix}_inverse" if names is None else names.inverse
         return cls(
             Path(f"{image}.nii.gz"),
             {Path(base + end): name for name, end in ends.items()},
             Path(f"{base}.json"),
-            None if names is None else Path(f"{image}.json"),
+            Path(f"{back}.nii.gz") if inverse else None,
+            names is not None,
         )
+
+    @property
+    def images(self) -> list[Path]:
+        """The moved image, and the inverse one if there is one."""
+        return [self.image] if self.inverse is None else [self.image, self.inverse]
+
+    @property
+    def sidecars(self) -> list[Path]:
+        """The record beside each image, under names of BIDS."""
+        if not self.with_sidecars:
+            return []
+        return [path.with_suffix("").with_suffix(".json") for path in self.images]
 
     @property
     def paths(self) -> list[Path]:
         """All files."""
-        beside = [] if self.sidecar is None else [self.sidecar]
-        return [self.image, *self.transforms, self.record, *beside]
+        return [*self.images, *self.transforms, self.record, *self.sidecars]
 
     def transform_bytes(
         self, moving_from_fixed: Any, fixed: Any, moving: Any
@@ -71,8 +93,7 @@ def write(
     found: Registration,
     files: Files,
     *,
-    interpolation: Interpolation = "linear",
-    fill: float | None = None,
+    output: Output | None = None,
     force: bool = False,
     seconds: Mapping[str, float] | None = None,
     options: Mapping[str, Any] | None = None,
@@ -86,7 +107,7 @@ def write(
         What to write.
     files : Files
         Where to.
-    interpolation, fill, force
+    output, force
         See `Registration.save`.
     seconds, options, notes : optional
         What else to say in the record: times of other stages, options that were
@@ -97,24 +118,37 @@ def write(
     dict
         The record as written.
     """
-    source = found.moving.source
-    template = None if source is None else source.opened
-    if fill is not None and template is not None:
-        formats.check_fill(fill, template)
+    output = output or Output()
     for path in files.paths:
         formats.check_new(path, force=force)
     start = time.perf_counter()
-    moved = found.resample(interpolation=interpolation, fill=fill)
+    pose, threads = found.moving_from_fixed, found.settings.threads
+    ways = [(found.moving, found.fixed, pose)]
+    if files.inverse is not None:
+        ways.append((found.fixed, found.moving, found.transform.inverse().matrix))
+    writers = [
+        writer(
+            opened(image),
+            onto,
+            image_from_onto,
+            output,
+            volume=image,
+            space=formats.space_code(opened(onto)),
+            threads=threads,
+        )
+        for image, onto, image_from_onto in ways
+    ]
     resampled = time.perf_counter()
-    made = files.transform_bytes(found.moving_from_fixed, found.fixed, found.moving)
+    made = files.transform_bytes(pose, found.fixed, found.moving)
     with ExitStack() as new_files:
-        opened = {
+        taken = {
             path: new_files.enter_context(formats.new_file(path, force=force))
             for path in files.paths
         }
-        formats.dump_image(opened[files.image], files.image, moved, template=template)
+        for path, write_image in zip(files.images, writers, strict=True):
+            write_image(taken[path], path)
         for path, content in made.items():
-            opened[path].write(content)
+            taken[path].write(content)
         record = found.to_dict()
         record["seconds"] = {
             **(seconds or {}),
@@ -122,17 +156,23 @@ def write(
             "resample": resampled - start,
             "write": time.perf_counter() - resampled,
         }
-        record["options"] = {
-            **(options or {}),
-            "interpolation": interpolation,
-            "fill": None if fill is None else str(fill),
-        }
+        fill = None if output.fill is None else str(output.fill)
+        record["options"] = {**(options or {}), **asdict(output), "fill": fill}
         record["warnings"] = list(dict.fromkeys([*notes, *record["warnings"]]))
-        if files.sidecar is not None:
-            fixed, moving = record["fixed"]["path"], record["moving"]["path"]
-            method = f"mireg {__version__}, rigid registration by {found.metric}"
-            beside = bids.sidecar(fixed, moving, method)
-            opened[files.sidecar].write(to_json(beside).encode())
-            record = {**beside, **record}
-        opened[files.record].write(to_json(record).encode())
+        method = f"mireg {__version__}, rigid registration by {found.metric}"
+        paths = record["fixed"]["path"], record["moving"]["path"]
+        ends = (paths, paths[::-1])
+        besides = [bids.sidecar(*pair, method) for pair in ends[: len(files.sidecars)]]
+        for path, beside in zip(files.sidecars, besides, strict=True):
+            taken[path].write(to_json(beside).encode())
+        if besides:
+            record = {**besides[0], **record}
+        taken[files.record].write(to_json(record).encode())
     return record
+
+
+def opened(image: Image) -> Any:
+    """Give what an image was read from, or put its voxels under a header."""
+    if image.source is not None:
+        return image.source.opened
+    return nib.Nifti1Image(image.data, image.mm_from_ijk)

@@ -104,9 +104,18 @@ def test_other_names_are_none(name):
 )
 def test_results_are_named_after_both(fixed, moving, transform, image):
     found = bids.output_names(f"{fixed}.nii.gz", f"a/{moving}.nii")
-    assert found == bids.Outputs(image, transform)
+    assert found is not None
+    assert (found.image, found.transform) == (image, transform)
     for name in (transform, image):
         assert str(bids.parse(name)) == name
+
+
+def test_a_whole_series_keeps_its_suffix_and_the_way_back_has_a_name():
+    both = ("sub-01_T1w.nii.gz", "sub-01_task-rest_bold.nii.gz")
+    found = bids.output_names(*both, whole_series=True)
+    assert found is not None
+    assert found.image == "sub-01_task-rest_space-T1w_bold"
+    assert found.inverse == "sub-01_space-bold_T1w"
 
 
 def test_what_nothing_tells_apart_has_no_name():

@@ -429,11 +429,13 @@ def test_files_are_not_replaced_unless_forced(tmp_path):
 
 def test_fill_values_that_do_not_fit_are_refused(tmp_path):
     opened = scaled(tmp_path / "a.nii", "u1", 1, 0)
-    formats.check_fill(255, opened)
+    stored = formats.storage(opened)
+    stored.check_fill(255, "a.nii")
     for wrong in (-1, 256, np.nan):
         with pytest.raises(InputError, match="cannot hold the fill value"):
-            formats.check_fill(wrong, opened)
-    formats.check_fill(np.nan, nib.Nifti1Image(np.zeros((2, 2, 2)), AFFINE))
+            stored.check_fill(wrong, "a.nii")
+    floats = formats.storage(nib.Nifti1Image(np.zeros((2, 2, 2)), AFFINE))
+    floats.check_fill(np.nan, "b.nii")
 
 
 def test_labels_that_would_be_rounded_are_refused():

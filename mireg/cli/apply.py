@@ -6,17 +6,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import click
 
-from .common import check_outputs, notes_told, progress_bar, resampling_options
+from ..errors import InputError
+from .common import (
+    OutputCommand,
+    check_outputs,
+    notes_told,
+    output_options,
+    progress_bar,
+    read_output,
+)
 
 
-class _Chain(click.Command):
+class _Chain(OutputCommand):
     """A command whose ``--transform`` takes every file up to the next option."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -34,7 +42,11 @@ class _Chain(click.Command):
 
 @click.command(cls=_Chain, short_help="Move an image with transforms found before.")
 @click.argument("moving")
-@click.option("--like", required=True, metavar="FIXED", help="Take this grid.")
+@click.option(
+    "--like",
+    metavar="FIXED",
+    help="Bring MOVING into line with this image; not needed with --header-only.",
+)
 @click.option(
     "-t",
     "--transform",
@@ -45,18 +57,23 @@ class _Chain(click.Command):
     help="Transform files, in the order in which the image travels.",
 )
 @click.option("-o", "--output", required=True, metavar="OUT", help=".nii or .nii.gz")
-@resampling_options
+@click.option(
+    "--inverse",
+    is_flag=True,
+    help="Go the other way: MOVING is what the transforms take FIXED onto.",
+)
+@output_options
 def apply(
     *,
     moving: str,
-    like: str,
+    like: str | None,
     transforms: Sequence[str],
     output: str,
-    interpolation: Any,
-    fill: float | None,
+    inverse: bool,
     threads: int | None,
     force: bool,
     quiet: bool,
+    **options: Any,
 ) -> None:
     """Bring MOVING onto the grid of FIXED with transforms found before.
 
@@ -67,52 +84,62 @@ def apply(
     Example, BOLD to T1 to template:
       mireg apply bold.nii.gz --like template.nii.gz \\
         --transform bold_to_t1.tfm t1_to_template.tfm -o out.nii.gz
+    and labels of the template back to BOLD:
+      mireg apply labels.nii.gz --like bold.nii.gz --inverse \\
+        --transform bold_to_t1.tfm t1_to_template.tfm -o out.nii.gz \\
+        --interpolation label
     """
+    how = read_output(options, all_volumes=True)
     out = Path(output)
-    check_outputs([out], [Path(moving), Path(like)], force=force)
+    check_outputs([out], [Path(path) for path in (moving, like) if path], force=force)
     import numpy as np
 
     from .. import formats
-    from ..resample import fill_value, resample
-    from ..transform_files import read_transform
+    from ..moved import writer
 
     formats.check_suffix(out)
+    if like is None and not how.header_only:
+        raise InputError("there is no --like FIXED: say which image's space and grid")
+    first, last = (like, moving) if inverse else (moving, like)
+    moving_from_fixed = _composed(transforms, first, last)
+    if inverse:
+        moving_from_fixed = np.linalg.inv(moving_from_fixed)
+    with notes_told(quiet=quiet), progress_bar(quiet=quiet) as progress:
+        moving_file = formats.open_nibabel(moving)
+        fixed_file = moving_file if like is None else formats.open_nibabel(like)
+        write = writer(
+            moving_file,
+            formats.grid_of(fixed_file),
+            moving_from_fixed,
+            how,
+            space=2 if like is None else formats.space_code(fixed_file),
+            threads=threads,
+            progress=progress,
+        )
+        with formats.new_file(out, force=force) as file:
+            write(file, out)
+    if not quiet:
+        click.echo(f"wrote {out}", err=True)
+
+
+def _composed(transforms: Sequence[str], first: str | None, last: str | None) -> Any:
+    """Compose a chain from the image it begins with to the one it ends with.
+
+    Of the images in between nothing is known; files of FSL and AFNI need them.
+    """
+    import numpy as np
+
+    from ..transform_files import read_transform
+
     # moving_from_fixed = moving_from_middle @ middle_from_fixed: as they are given.
-    # Of the images in between nothing is known here; FSL's and AFNI's files need them.
-    last = len(transforms) - 1
-    moving_from_fixed = reduce(
+    return reduce(
         np.matmul,
         (
             read_transform(
                 path,
-                moving=moving if i == 0 else None,
-                fixed=like if i == last else None,
+                moving=first if i == 0 else None,
+                fixed=last if i == len(transforms) - 1 else None,
             )
             for i, path in enumerate(transforms)
         ),
     )
-    with notes_told(quiet=quiet), progress_bar(quiet=quiet) as progress:
-        moving_file = formats.open_nibabel(moving)
-        grid = formats.read_grid(like)
-        count = formats.n_volumes(moving_file)
-        if fill is not None:
-            formats.check_fill(fill, moving_file)
-
-        def moved() -> Iterator[Any]:
-            exact = interpolation == "nearest"
-            value = fill
-            for t, volume in enumerate(formats.read_volumes(moving_file, exact=exact)):
-                progress(f"volume {t + 1} of {count}", t / count)
-                value = fill_value(volume) if value is None else value
-                yield resample(
-                    volume,
-                    grid,
-                    moving_from_fixed,
-                    interpolation=interpolation,
-                    fill=value,
-                    threads=threads,
-                )
-
-        formats.write_image(out, moved(), template=moving_file, force=force)
-    if not quiet:
-        click.echo(f"wrote {out}", err=True)

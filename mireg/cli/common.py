@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,6 +21,7 @@ from ..errors import InputError, MiregWarning
 
 if TYPE_CHECKING:
     from ..image import VolumeChoice
+    from ..moved import Grid, Output
     from ..prior import Prior
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -47,8 +49,84 @@ def read_volume_choice(
         ) from error
 
 
-def resampling_options(command: Command) -> Command:
-    """Add the options of the commands that write a resampled image."""
+def _read_grid(_context: Any, _option: Any, value: str) -> Grid:
+    """Read fixed, moving, or the edges of isotropic voxels in mm."""
+    if value in ("fixed", "moving"):
+        return cast("Grid", value)
+    word, _, size = value.partition(" ")
+    try:
+        edge = float(size) if word == "isotropic" else math.nan
+    except ValueError:
+        edge = math.nan
+    if not 0 < edge < math.inf:
+        raise click.BadParameter(
+            f"{value!r} is not fixed, moving or isotropic MM, such as isotropic 2"
+        )
+    return edge
+
+
+class OutputCommand(click.Command):
+    """A command with the options of `output_options`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Join ``isotropic 2``, which click would take for two words."""
+        joined: list[str] = []
+        for arg in args:
+            if joined[-1:] == ["isotropic"] and joined[-2:-1] == ["--output-grid"]:
+                joined[-1] += f" {arg}"
+            else:
+                joined.append(arg)
+        return super().parse_args(ctx, joined)
+
+
+_OUTPUT_OPTIONS = (
+    click.option(
+        "--output-grid",
+        "grid",
+        default="fixed",
+        show_default=True,
+        callback=_read_grid,
+        metavar="fixed|moving|isotropic MM",
+        help="Voxels of the result: those of FIXED; or, over its field of view and "
+        "along its axes, voxels of the size of MOVING's, or cubes of MM.",
+    ),
+    click.option(
+        "--interpolation",
+        type=click.Choice(["linear", "nearest", "cubic", "lanczos", "label"]),
+        default="linear",
+        show_default=True,
+        help="How to read between voxels; nearest and label are for labels, label "
+        "with smoother borders.",
+    ),
+    click.option(
+        "--antialias/--no-antialias",
+        default=True,
+        show_default=True,
+        help="Average detail that is too fine for a coarser grid.",
+    ),
+    click.option(
+        "--fill",
+        type=float,
+        metavar="VALUE",
+        help="Value outside MOVING [0; for images with values below 0, such as "
+        "CT, what MOVING has at its borders].",
+    ),
+    click.option(
+        "--dtype",
+        type=click.Choice(["uint8", "int16", "uint16", "int32", "float32", "float64"]),
+        help="Type of the voxels [that of MOVING].",
+    ),
+    click.option(
+        "--header-only",
+        is_flag=True,
+        help="Keep MOVING's own voxels, all volumes, and say in the header where they "
+        "are: nothing is interpolated.",
+    ),
+)
+
+
+def output_options(command: Command) -> Command:
+    """Add the options of the commands that write a moved image."""
     for add in (
         click.option("--quiet", "-q", is_flag=True, help="Say nothing but errors."),
         click.option("--force", is_flag=True, help="Replace files that exist."),
@@ -57,23 +135,27 @@ def resampling_options(command: Command) -> Command:
             type=click.IntRange(min=1),
             help="Threads to use [all processors]; the result is the same.",
         ),
-        click.option(
-            "--fill",
-            type=float,
-            metavar="VALUE",
-            help="Value outside MOVING [0; for images with values below 0, such as "
-            "CT, what MOVING has at its borders].",
-        ),
-        click.option(
-            "--interpolation",
-            type=click.Choice(["linear", "nearest", "cubic"]),
-            default="linear",
-            show_default=True,
-            help="How to read between voxels; nearest is for labels.",
-        ),
+        *reversed(_OUTPUT_OPTIONS),
     ):
         command = add(command)
     return command
+
+
+def read_output(options: dict[str, Any], **more: Any) -> Output:
+    """Take what `output_options` gave out of the options of a command."""
+    from ..moved import Output
+
+    names = ("grid", "interpolation", "antialias", "fill", "dtype", "header_only")
+    given = {name: options.pop(name) for name in names}
+    if given["header_only"]:
+        for name, value in given.items():
+            if name != "header_only" and value != getattr(Output(), name):
+                option = {"grid": "output-grid", "antialias": "no-antialias"}
+                raise InputError(
+                    "--header-only interpolates nothing: leave out "
+                    f"--{option.get(name, name)}"
+                )
+    return Output(**given, **more)
 
 
 def prior_options(command: Command) -> Command:

@@ -21,14 +21,16 @@ from ..records import to_json
 from ..settings import METRICS
 from .common import (
     TRANSFORM_FORMATS,
+    OutputCommand,
     check_outputs,
     in_directions,
     notes_told,
+    output_options,
     prior_options,
     progress_bar,
+    read_output,
     read_prior,
     read_volume_choice,
-    resampling_options,
     say_note,
     show_rows,
     stem,
@@ -36,6 +38,7 @@ from .common import (
 
 if TYPE_CHECKING:
     from ..image import VolumeChoice
+    from ..moved import Output
     from ..registration import Registration
     from ..settings import MetricName
 
@@ -56,7 +59,9 @@ def _read_formats(
     return tuple(dict.fromkeys(names)) or ("itk",)
 
 
-@click.command(short_help="Find the rigid transform between two scans.")
+@click.command(
+    cls=OutputCommand, short_help="Find the rigid transform between two scans."
+)
 @click.argument("fixed")
 @click.argument("moving")
 @click.option(
@@ -103,9 +108,21 @@ def _read_formats(
     metavar="N|mean|median",
     help="Volume of a 4-D MOVING, from 0 [mean].",
 )
-@resampling_options
+@output_options
+@click.option(
+    "--all-volumes",
+    is_flag=True,
+    help="Write every volume of a 4-D MOVING, not the one that was registered.",
+)
+@click.option(
+    "--inverse",
+    is_flag=True,
+    help="Write PREFIX_inverse.nii.gz, too: FIXED brought onto MOVING the same way.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the record on stdout.")
-def register(*, fixed: str, moving: str, output: str | None, **options: Any) -> None:
+def register(
+    *, fixed: str, moving: str, output: str | None, all_volumes: bool, **options: Any
+) -> None:
     """Find the rigid transform that brings MOVING into line with FIXED.
 
     \b
@@ -120,10 +137,15 @@ def register(*, fixed: str, moving: str, output: str | None, **options: Any) -> 
     Example:
       mireg register t1.nii.gz bold.nii.gz -o bold_to_t1
     """
-    names = bids.output_names(fixed, moving) if output is None else None
+    how = read_output(options, all_volumes=all_volumes)
+    names = None
     if output is None:
+        series = how.all_volumes or how.header_only
+        names = bids.output_names(fixed, moving, whole_series=series)
         output = f"{stem(Path(moving))}_to_{stem(Path(fixed))}"
-    register_files(Path(fixed), Path(moving), output, bids_names=names, **options)
+    register_files(
+        Path(fixed), Path(moving), output, bids_names=names, how=how, **options
+    )
 
 
 def register_files(
@@ -141,8 +163,8 @@ def register_files(
     fixed_volume: VolumeChoice | None = None,
     moving_volume: VolumeChoice | None = None,
     transform_formats: Sequence[str] = ("itk",),
-    interpolation: Any = "linear",
-    fill: float | None = None,
+    how: Output | None = None,
+    inverse: bool = False,
     threads: int | None = None,
     force: bool = False,
     quiet: bool = False,
@@ -153,10 +175,12 @@ def register_files(
     import numpy as np
 
     from .. import formats, results
+    from ..moved import Output
     from ..register import register as find
     from ..settings import Settings
 
-    files = results.Files.named(prefix, transform_formats, bids_names)
+    how = how or Output()
+    files = results.Files.named(prefix, transform_formats, bids_names, inverse=inverse)
     check_outputs(files.paths, inputs, force=force)
     start = _start(init, fixed, moving)
     settings = Settings(threads=threads)
@@ -168,8 +192,7 @@ def register_files(
     began = time.perf_counter()
     with notes_told(quiet=quiet) as notes:
         moving_file = formats.open_nibabel(moving)
-        if fill is not None:
-            formats.check_fill(fill, moving_file)
+        how.check(moving_file)
         fixed_image = formats.read_image(fixed, fixed_volume)
         moving_image = formats.from_nibabel(moving_file, moving_volume)
         masks = [formats.as_mask(mask) for mask in (fixed_mask, moving_mask)]
@@ -190,8 +213,7 @@ def register_files(
         record = results.write(
             found,
             files,
-            interpolation=interpolation,
-            fill=fill,
+            output=how,
             force=force,
             seconds={"load": loaded - began},
             options={
