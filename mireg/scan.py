@@ -115,7 +115,8 @@ def scan(
     Raises
     ------
     InputError
-        If the image has no contrast, or the mask misses it.
+        If the image has no contrast, or the mask is empty, misses it, or leaves too
+        little of it.
     """
     grey = grey_scale(_thinned(image))
     image = shrink(image, finest_mm, (grey.low, grey.high), threads)
@@ -125,10 +126,7 @@ def scan(
     if mask is not None:
         inside = in_mask(mask, voxel_centres(coarse)).reshape(coarse.shape)
         if not inside.any():
-            raise InputError(
-                "the mask is empty within the image: nothing is left to compare; "
-                "check that both are in the same world space"
-            )
+            raise InputError(_what_is_wrong(mask, image))
         foreground = foreground & inside if (foreground & inside).any() else inside
     if not foreground.any():
         foreground = np.isfinite(coarse.data)
@@ -232,6 +230,27 @@ def in_mask(mask: Image, points: FloatArray) -> npt.NDArray[np.bool_]:
     inside = np.asarray(((ijk >= 0) & (ijk < mask.shape)).all(axis=1))
     inside[inside] = mask.data[tuple(ijk[inside].T)] > 0.5
     return inside
+
+
+def _what_is_wrong(mask: Image, image: Image) -> str:
+    """Say why a mask leaves nothing of its image."""
+    name = mask.source.path if mask.source is not None else None
+    what = "the mask" if name is None else f"{name}: the mask"
+    held = np.argwhere(mask.data > 0.5)
+    if not len(held):
+        return f"{what} is empty, no voxel is above 0.5"
+    ijk = image.to_ijk(mask.to_mm(held))
+    common = ((ijk >= -0.5) & (ijk <= np.array(image.shape) - 0.5)).all(axis=1)
+    overlap, volume = (n * mask.voxel_volume_mm3 for n in (common.sum(), len(held)))
+    advice = (
+        "too little to compare: give a larger one"
+        if overlap
+        else "check that it was drawn in the world space of this image"
+    )
+    return (
+        f"{what} and its image overlap in {overlap:.4g} mm3, of the {volume:.4g} mm3 "
+        f"of the mask; {advice}"
+    )
 
 
 def voxel_centres(image: Image) -> FloatArray:

@@ -247,6 +247,9 @@ def odd(scans):
     save("rgb.nii", np.zeros((3, 4, 5), [("R", "u1"), ("G", "u1"), ("B", "u1")]))
     save("nan.nii", np.full((3, 4, 5), np.nan))
     save("zeros.nii", np.zeros((3, 4, 5)))
+    far = np.eye(4)
+    far[:3, 3] = 999
+    nib.save(nib.Nifti1Image(np.eye(3)[..., None], far), scans / "far.nii")
     content = (scans / "t1.nii.gz").read_bytes()
     (scans / "cut.nii.gz").write_bytes(content[: len(content) // 2])
     (scans / "text.nii").write_text("no image")
@@ -265,6 +268,7 @@ def odd(scans):
         (["--moving-volume", "x"], "--moving-volume"),
         (["--moving-volume", "3"], "t2.nii.gz: there is no volume 3"),
         (["--fixed-mask", "zeros.nii"], "zeros.nii: the mask is empty"),
+        (["--moving-mask", "far.nii"], "far.nii: the mask and its image overlap in 0"),
         (["--fixed-mask", "gone.nii"], "gone.nii: there is no such file"),
         (["--fill", "1e9"], "cannot hold the fill value"),
         (["-o", "gone/x"], "gone: there is no such folder"),

@@ -70,6 +70,31 @@ def test_a_point_is_in_a_mask_if_its_nearest_voxel_is(grid, rng):
     np.testing.assert_array_equal(in_mask(mask, mask.to_mm(ijk)), expected)
 
 
+@pytest.mark.parametrize("grid", sorted(GRIDS))
+def test_a_fraction_above_a_half_is_in_the_mask(grid, rng):
+    fractions = rng.random((6, 7, 8))
+    fractions[0, 0, :3] = 0.5, np.nan, 255
+    fractional = Image(fractions, GRIDS[grid])
+    binary = Image(np.float32(np.nan_to_num(fractions) > 0.5), GRIDS[grid])
+    points = fractional.to_mm(rng.uniform(-1, 9, (500, 3)))
+    np.testing.assert_array_equal(in_mask(fractional, points), in_mask(binary, points))
+    first = in_mask(fractional, fractional.to_mm([[0, 0, 0], [0, 0, 1], [0, 0, 2]]))
+    assert first.tolist() == [False, False, True]
+
+
+def test_a_mask_that_leaves_too_little_says_how_much():
+    head, _ = ball("oblique")
+    large = Image(head.data, head.mm_from_ijk @ np.diag([9.0, 9, 9, 1]))
+    for shift, overlap in ((0, 8), (1e4, 0)):
+        # Eight voxels of 1 mm3 between voxel centres that lie 11 mm apart or more.
+        place = np.eye(4)
+        place[:3, 3] = large.to_mm([30.5, 20.5, 20.5]) + shift - 0.5
+        mask = Image(np.full((2, 2, 2), 0.7), place)
+        says = f"the mask and its image overlap in {overlap} mm3, of the 8 mm3"
+        with pytest.raises(InputError, match=says):
+            scan(large, mask)
+
+
 # --- anatomy ------------------------------------------------------------------
 
 
@@ -140,7 +165,7 @@ def test_a_mask_elsewhere_is_refused():
     image, _ = ball("straight")
     affine = np.eye(4)
     affine[:3, 3] = 1000
-    with pytest.raises(InputError, match="the mask is empty within the image"):
+    with pytest.raises(InputError, match="overlap in 0 mm3, of the 125 mm3"):
         scan(image, Image(np.ones((5, 5, 5)), affine))
 
 
