@@ -288,12 +288,12 @@ def pose_entropies(
     n = points.shape[1]
     rows, columns = first_counts.shape
     first = first_counts.ravel()
-    row_of = np.empty(n, np.int32)
+    row_of = np.empty(n, np.uint32)
     for s in range(n):
         row_of[s] = fixed_bin[s] * columns
     joint = np.empty(rows * columns, np.int32)
     moving = np.empty(columns, np.int32)
-    voxel = np.empty(n, np.int32)
+    voxel = np.empty(n, np.uint32)  # unsigned: no test for counting from the end
     sx, sy, sz = np.int32(strides[0]), np.int32(strides[1]), np.int32(strides[2])
     low = np.float32(0.0)
     nx, ny = np.float32(shape[0] - 1), np.float32(shape[1] - 1)
@@ -309,10 +309,12 @@ def pose_entropies(
             x = min(max(m00 * p + m01 * q + m02 * r + m03, low), nx)
             y = min(max(m10 * p + m11 * q + m12 * r + m13, low), ny)
             z = min(max(m20 * p + m21 * q + m22 * r + m23, low), nz)
-            voxel[s] = np.int32(x) * sx + np.int32(y) * sy + np.int32(z) * sz
+            voxel[s] = np.uint32(
+                np.int32(x) * sx + np.int32(y) * sy + np.int32(z) * sz
+            )
         joint[:] = first
         for s in range(n):
-            joint[row_of[s] + np.int32(memory[voxel[s]])] += 1
+            joint[np.uint32(row_of[s] + memory[voxel[s]])] += 1
         moving[:] = 0
         total = 0
         h_fixed, h_moving, h_joint = 0.0, 0.0, 0.0
