@@ -309,9 +309,7 @@ def pose_entropies(
             x = min(max(m00 * p + m01 * q + m02 * r + m03, low), nx)
             y = min(max(m10 * p + m11 * q + m12 * r + m13, low), ny)
             z = min(max(m20 * p + m21 * q + m22 * r + m23, low), nz)
-            voxel[s] = np.uint32(
-                np.int32(x) * sx + np.int32(y) * sy + np.int32(z) * sz
-            )
+            voxel[s] = np.uint32(np.int32(x) * sx + np.int32(y) * sy + np.int32(z) * sz)
         joint[:] = first
         for s in range(n):
             joint[np.uint32(row_of[s] + memory[voxel[s]])] += 1

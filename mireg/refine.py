@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,9 +12,15 @@ from scipy.optimize import OptimizeResult, minimize
 from .metrics import Metric
 from .pyramid import Level
 from .similarity import information, joint_histogram, score_gradient
+from .threads import shared
 from .transform import rotation_and_derivative
 
 FloatArray = npt.NDArray[np.float64]
+
+#: How many fits enter each heat of a race, and the evaluations that each is given.
+#: The right one of some fifty was among the first three before the first heat, and
+#: the first of all after it, in each pair that was looked at.
+_HEATS = ((24, 6), (6, 40))
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,6 +170,99 @@ def refine(
         evaluations=count,
         inverse_hessian=inverse_hessian,
     )
+
+
+def race(
+    levels: Sequence[Level],
+    metrics: Sequence[Metric],
+    poses: Sequence[FloatArray],
+    anatomy: Anatomy,
+    threads: int = 1,
+) -> tuple[int, list[Fit]]:
+    """Refine poses in several views of a pair, dropping the hopeless early.
+
+    Parameters
+    ----------
+    levels : sequence of Level
+        The coarsest level of the pair, seen in several ways.
+    metrics : sequence of callable
+        The similarity in each view.
+    poses : sequence of (4, 4) array
+        Where to start in each view, RAS+ mm.
+    anatomy : Anatomy
+        Of the sampled image; says which poses are near twins.
+    threads : int, optional
+        Threads to use; the answer does not depend on it.
+
+    Returns
+    -------
+    view : int
+        Of the fit that explains most.
+    fits : list of Fit
+        What remains in that view, the best first.
+    """
+    pairs = list(enumerate(zip(levels, metrics, strict=True)))
+    entries = [(view, pose) for view, _ in pairs for pose in poses]
+    fits = shared(
+        lambda entry: evaluate(levels[entry[0]], entry[1], metrics[entry[0]]),
+        entries,
+        threads,
+    )
+    ranked = [(view, fit) for (view, _), fit in zip(entries, fits, strict=True)]
+    for stay, evaluations in _HEATS:
+        ranked.sort(key=lambda entry: -entry[1].explained)
+        ranked = ranked[:stay]
+        by_view = [
+            (
+                view,
+                refine_each(
+                    at,
+                    [fit for other, fit in ranked if other == view],
+                    metric,
+                    anatomy,
+                    threads,
+                    evaluations,
+                ),
+            )
+            for view, (at, metric) in pairs
+        ]
+        ranked = [(view, fit) for view, refined in by_view for fit in refined]
+    view = max(ranked, key=lambda entry: entry[1].explained)[0]
+    return view, [fit for other, fit in ranked if other == view]
+
+
+def refine_each(
+    level: Level,
+    fits: Sequence[Fit],
+    metric: Metric,
+    anatomy: Anatomy,
+    threads: int = 1,
+    max_evaluations: int = 40,
+) -> list[Fit]:
+    """Refine several fits at one level; the best first, near twins dropped."""
+    one_each = len(fits) >= threads
+    refined = shared(
+        lambda fit: refine(
+            level,
+            fit.moving_from_fixed,
+            metric,
+            1 if one_each else threads,
+            inverse_hessian=fit.inverse_hessian,
+            tolerance=0.1,
+            max_evaluations=max_evaluations,
+        ),
+        fits,
+        threads if one_each else 1,
+    )
+    best: list[Fit] = []
+    for fit in sorted(refined, key=lambda fit: -fit.explained):
+        if all(
+            anatomy.distance(fit.moving_from_fixed, other.moving_from_fixed)
+            > anatomy.radius / 20
+            for other in best
+        ):
+            best.append(fit)
+    return best
 
 
 @dataclass(frozen=True, eq=False)

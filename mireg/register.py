@@ -16,12 +16,11 @@ from . import preflight
 from . import threads as _threads
 from .errors import InputError
 from .formats import ImageLike, as_image, as_mask
-from .metrics import Metric
 from .prior import N_VIEWS, Prior
 from .pyramid import Level, finest_mm, level, pyramid
-from .refine import Fit, evaluate, refine
+from .refine import Fit, evaluate, race, refine, refine_each
 from .registration import Registration
-from .scan import Anatomy, Scan, scan, smaller_first, views
+from .scan import Scan, scan, smaller_first, views
 from .search import candidates, distinct
 from .settings import Settings
 from .similarity import metric_at
@@ -141,29 +140,15 @@ def register(
     poses = _starts(coarse[:2], still, moved, init, swapped, settings, threads)
 
     watch.start("refine", 0.5)
-    races = [
-        _best_fits(
-            coarse_level,
-            [(pose, None) for pose in poses],
-            still.anatomy,
-            metric_at(coarse_level, settings.metric),
-            threads,
-        )
-        for coarse_level in coarse
-    ]
-    view = int(np.argmax([fits[0].explained for fits in races]))
-    fits = races[view]
+    metrics = [metric_at(at, settings.metric) for at in coarse]
+    view, fits = race(coarse, metrics, poses, still.anatomy, threads)
+    finest, metric = coarse[view], metrics[view]
     _log_candidates(fits, scans[0].anatomy.centre, swapped)
-    finest = coarse[view]
     for pair in pairs[1:]:
-        stay = [
-            (fit.moving_from_fixed, fit.inverse_hessian)
-            for fit in fits[: _STAY[min(pair.below, 1)]]
-        ]
         finest = level(pair, *looks[view], settings, threads, learned[view])
         metric = metric_at(finest, settings.metric)
-        fits = _best_fits(finest, stay, still.anatomy, metric, threads)
-    metric = metric_at(finest, settings.metric)
+        stay = fits[: _STAY[min(pair.below, 1)]]
+        fits = refine_each(finest, stay, metric, still.anatomy, threads)
     fit = refine(
         finest,
         fits[0].moving_from_fixed,
@@ -270,38 +255,6 @@ def _log_candidates(fits: Sequence[Fit], centre: FloatArray, swapped: bool) -> N
             place.angle_deg,
             *place.translation,
         )
-
-
-def _best_fits(
-    at: Level,
-    starts: Sequence[tuple[FloatArray, FloatArray | None]],
-    anatomy: Anatomy,
-    metric: Metric,
-    threads: int,
-) -> list[Fit]:
-    """Refine poses at one level; the best first, near twins dropped."""
-    one_each = len(starts) >= threads
-    fits = shared(
-        lambda start: refine(
-            at,
-            start[0],
-            metric,
-            1 if one_each else threads,
-            inverse_hessian=start[1],
-            tolerance=0.1,
-        ),
-        starts,
-        threads if one_each else 1,
-    )
-    best: list[Fit] = []
-    for fit in sorted(fits, key=lambda fit: -fit.explained):
-        pose = fit.moving_from_fixed
-        if all(
-            anatomy.distance(pose, other.moving_from_fixed) > anatomy.radius / 20
-            for other in best
-        ):
-            best.append(fit)
-    return best
 
 
 class _Stopwatch:
