@@ -11,6 +11,7 @@ from scipy.optimize import OptimizeResult, minimize
 
 from .metrics import Metric
 from .pyramid import Level
+from .scan import Anatomy
 from .similarity import information, joint_histogram, score_gradient
 from .threads import shared
 from .transform import rotation_and_derivative
