@@ -12,6 +12,7 @@ import types
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .contrast import Contrast, contrast
     from .errors import InputError, MiregError, MiregWarning
     from .formats import read_image, write_image
     from .image import Image
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "Contrast": "contrast",
     "Image": "image",
     "InputError": "errors",
     "MiregError": "errors",
@@ -37,6 +39,7 @@ _HOME = {
     "Registration": "registration",
     "RigidTransform": "transform",
     "Settings": "settings",
+    "contrast": "contrast",
     "learn_prior": "prior",
     "read_image": "formats",
     "read_transform": "transform_files",
@@ -48,6 +51,7 @@ _HOME = {
 }
 
 __all__ = [
+    "Contrast",
     "Image",
     "InputError",
     "MiregError",
@@ -57,6 +61,7 @@ __all__ = [
     "Registration",
     "RigidTransform",
     "Settings",
+    "contrast",
     "learn_prior",
     "read_image",
     "read_transform",

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from . import preflight
 from . import threads as _threads
+from .contrast import contrast
 from .errors import InputError
 from .formats import ImageLike, as_image, as_mask
 from .prior import N_VIEWS, Prior
@@ -124,6 +125,16 @@ def register(
         [(fixed, fixed_mask), (moving, moving_mask)],
         threads,
     )
+    contrasts = shared(
+        lambda pair: contrast(pair[0], known=pair[1]),
+        list(zip((fixed, moving), scans, strict=True)),
+        threads,
+    )
+    doubts = tuple(
+        f"the {name} image {one.doubt}"
+        for name, one in zip(("fixed", "moving"), contrasts, strict=True)
+        if one.doubt
+    )
     # Sample the smaller anatomy: it is more likely to be wholly inside the other.
     still, moved, swapped = smaller_first(*scans)
 
@@ -180,7 +191,9 @@ def register(
         max_displacement_mm=float(moved_by.max()),
         seconds=watch.seconds,
         settings=settings,
-        warnings=notes,
+        fixed_contrast=contrasts[0],
+        moving_contrast=contrasts[1],
+        warnings=notes + doubts,
     )
 
 

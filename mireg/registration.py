@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import __version__, formats, results
+from .contrast import Contrast
 from .image import Image
 from .moved import Grid, Output, resampled
 from .picture import three_planes
@@ -51,6 +52,8 @@ class Registration:
         Wall time by stage.
     settings : Settings
         The settings used.
+    fixed_contrast, moving_contrast : Contrast
+        How much contrast each image has.
     warnings : tuple of str
         What was odd about the inputs, and what was done about it.
 
@@ -74,6 +77,8 @@ class Registration:
     max_displacement_mm: float
     seconds: Mapping[str, float]
     settings: Settings
+    fixed_contrast: Contrast
+    moving_contrast: Contrast
     warnings: tuple[str, ...] = ()
 
     @property
@@ -177,8 +182,8 @@ class Registration:
                 "register": sum(self.seconds.values()),
                 "register_stages": dict(self.seconds),
             },
-            "fixed": _image_record(self.fixed),
-            "moving": _image_record(self.moving),
+            "fixed": _image_record(self.fixed, self.fixed_contrast),
+            "moving": _image_record(self.moving, self.moving_contrast),
             "settings": asdict(self.settings),
             "mireg_version": __version__,
             "warnings": list(self.warnings),
@@ -211,8 +216,8 @@ class Registration:
         )
 
 
-def _image_record(image: Image) -> dict[str, Any]:
-    """Identify an input."""
+def _image_record(image: Image, contrast: Contrast) -> dict[str, Any]:
+    """Identify an input, and tell how much contrast it has."""
     source = image.source
     path = None if source is None else source.path
     return {
@@ -221,4 +226,5 @@ def _image_record(image: Image) -> dict[str, Any]:
         "voxel_size_mm": image.voxel_size_mm.tolist(),
         "volume": None if source is None else source.volume,
         "sha256": formats.sha256(path) if path and Path(path).is_file() else None,
+        "contrast": contrast.figures(),
     }

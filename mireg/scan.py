@@ -118,7 +118,7 @@ def scan(
         If the image has no contrast, or the mask is empty, misses it, or leaves too
         little of it.
     """
-    grey = grey_scale(_thinned(image))
+    grey = grey_scale(thinned(image))
     image = shrink(image, finest_mm, (grey.low, grey.high), threads)
     coarse_mm = (image.voxel_volume_mm3 * image.data.size) ** (1 / 3) / _COARSE_VOXELS
     coarse = shrink(image, coarse_mm, (grey.low, grey.high), threads)
@@ -135,7 +135,8 @@ def scan(
     near = ndimage.uniform_filter(
         np.float32(foreground), 2 * reach.astype(int) + 1, mode="constant"
     )
-    region = Image((near > 0.02).astype(np.float32), coarse.mm_from_ijk)
+    few = min(0.02, near.max() / 2)  # in noise the foreground is specks
+    region = Image((near > few).astype(np.float32), coarse.mm_from_ijk)
     return Scan(image, grey, anatomy, region, coarse, mask)
 
 
@@ -177,7 +178,7 @@ def flatten(scan: Scan) -> Scan:
     shading = (blur(contrast / mean) + 0.02) / (blur(np.float32(foreground)) + 0.02)
     shading = np.maximum(shading, 0.1)
     field_image = Image(shading, coarse.mm_from_ijk)
-    thin = _thinned(scan.image)
+    thin = thinned(scan.image)
     field = interpolate(field_image, voxel_centres(thin)).reshape(thin.shape)
     contrast = np.clip(thin.data, grey.low, grey.high) - grey.background
     even = Image(grey.background + contrast / field, thin.mm_from_ijk)
@@ -197,7 +198,7 @@ def smaller_first(fixed: Scan, moving: Scan) -> tuple[Scan, Scan, bool]:
     return (moving, fixed, True) if swapped else (fixed, moving, False)
 
 
-def _thinned(image: Image) -> Image:
+def thinned(image: Image) -> Image:
     """Take every n-th voxel along the longer axes: enough to learn grey levels."""
     while image.data.size > _MOST_VOXELS:
         steps = np.where(np.array(image.shape) == max(image.shape), 2, 1)

@@ -17,7 +17,7 @@ import click
 
 from .. import __version__
 from ..errors import MiregError
-from . import apply, convert, inspect, phantom, prior, register, score
+from . import apply, contrast, convert, inspect, phantom, prior, register, score
 
 
 def run() -> None:
@@ -95,6 +95,7 @@ for command in (
     score.score,
     prior.prior,
     inspect.inspect,
+    contrast.contrast,
     phantom.demo,
     phantom.phantom,
 ):
