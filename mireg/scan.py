@@ -200,12 +200,12 @@ def smaller_first(fixed: Scan, moving: Scan) -> tuple[Scan, Scan, bool]:
 
 def thinned(image: Image) -> Image:
     """Take every n-th voxel along the longer axes: enough to learn grey levels."""
-    while image.data.size > _MOST_VOXELS:
-        steps = np.where(np.array(image.shape) == max(image.shape), 2, 1)
-        image_from_thin = np.diag([*steps, 1.0])
-        i, j, k = steps
-        image = Image(image.data[::i, ::j, ::k], image.mm_from_ijk @ image_from_thin)
-    return image
+    shape, steps = np.array(image.shape), np.ones(3, int)
+    while shape.prod() > _MOST_VOXELS:
+        halved = np.where(shape == shape.max(), 2, 1)
+        shape, steps = -(-shape // halved), steps * halved
+    i, j, k = steps
+    return Image(image.data[::i, ::j, ::k], image.mm_from_ijk @ np.diag([*steps, 1.0]))
 
 
 def _anatomy(image: Image, foreground: npt.NDArray[np.bool_]) -> Anatomy:

@@ -45,7 +45,7 @@ LEVELS = (16, 4, 1.2)
 BLURS = (4.0, 8.0, 12.0, 18.0, 26.0)
 FIGURES = {  # name: whether more of it is better
     "score_bits": False,
-    "structure_bits": True,
+    "structure": True,
     "foreground_kl_bits": False,
     "foreground_levels": True,
     "whole_kl_bits": False,

@@ -14,16 +14,17 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from ..errors import InputError
-from .common import check_outputs, notes_told, read_volume_choice, tell, to_json
+from ..records import to_json
+from .common import check_outputs, notes_told, read_volume_choice, tell
 
 if TYPE_CHECKING:
     from ..contrast import Cohort, Contrast
-    from ..formats import VolumeChoice
+    from ..image import VolumeChoice
 
 #: Heading and name of the columns of the table.
 _COLUMNS = {
     "score": "score_bits",
-    "structure": "structure_bits",
+    "structure": "structure",
     "KL": "foreground_kl_bits",
     "levels": "foreground_levels",
     "KL all": "whole_kl_bits",
@@ -82,7 +83,8 @@ def contrast(
     score      divergence from uniform, bits, of a foreground voxel given its
                surroundings: 0 is best, 4 is nothing to see. A change of scale or
                an inversion leaves it alone; washing out and blurring raise it.
-    structure  bits that neighbouring parts share: near 0 the scan is noise.
+    structure  share of information that neighbouring parts have in common, 0 to 1:
+               below 0.2 noise drowns the scan, and registration begins to fail.
     KL         divergence from uniform of the foreground's histogram, bits.
     levels     effective grey levels of the foreground, of 64.
     KL all     as KL, of all voxels; depends on how much air there is.
