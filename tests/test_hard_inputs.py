@@ -166,7 +166,9 @@ def susceptibility():
 
 
 @pytest.mark.parametrize("side", [pytest.param("fixed", marks=slow), "moving"])
-@pytest.mark.parametrize("what", ["nan", "negative", "signed", "spike"])
+@pytest.mark.parametrize(
+    "what", ["nan", "negative", "signed", pytest.param("spike", marks=slow)]
+)
 def test_odd_intensities_are_registered_from_nowhere(what, side, t1):
     moving = make_phantom("T2", voxel_size_mm=5, scan_from_head=FAR)
 

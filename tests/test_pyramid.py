@@ -146,6 +146,20 @@ def test_samples_lie_on_no_grid():
         assert np.abs(shares - 0.1).max() < 0.02
 
 
+@pytest.mark.parametrize("grid", sorted(GRIDS))
+def test_samples_fill_the_region_of_the_anatomy_evenly(grid):
+    fixed = scan(scene(grid)[0])
+    at = levels(fixed, fixed)[0]
+    points = at.points.T + at.origin
+    ijk = np.rint(fixed.region.to_ijk(points)).astype(int)
+    counts = np.zeros(fixed.region.shape)
+    np.add.at(counts, tuple(ijk.clip(0, np.array(counts.shape) - 1).T), 1)
+    region = fixed.region.data > 0
+    assert counts[~region].sum() < 1e-3 * counts.sum()
+    assert np.ptp(counts[region & (counts > 0)]) <= 2
+    assert (counts[region] > 0).mean() > 0.95
+
+
 def test_the_seed_alone_decides_on_the_samples():
     image, _ = scene("straight")
     fixed = scan(image)

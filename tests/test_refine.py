@@ -27,10 +27,11 @@ def level(rng) -> Level:
     points = rng.uniform([5, 5, 5], [18, 16, 14], (3000, 3))
     at = TRUTH.apply(points)
     seen = ndimage.map_coordinates(scene, at.T, order=3)
+    origin = np.array([9.0, 12, 8])  # not the middle of the samples
     return make_level(
         size_mm=1.0,
-        points=(points - points.mean(axis=0)).T.astype(np.float32),
-        origin=points.mean(axis=0),
+        points=(points - origin).T.astype(np.float32),
+        origin=origin,
         fixed_grey=(1 - seen).clip(0, 1).astype(np.float32),
         moving_grey=scene.astype(np.float32),
         moving_ijk_from_mm=np.eye(4),
