@@ -152,9 +152,11 @@ def register(
 
     watch.start("refine", 0.5)
     metrics = [metric_at(at, settings.metric) for at in coarse]
+    if _LOG.isEnabledFor(logging.INFO):
+        tried = [evaluate(coarse[0], pose, metrics[0], threads) for pose in poses]
+        _log_candidates(tried, scans[0].anatomy.centre, swapped)
     view, fits = race(coarse, metrics, poses, still.anatomy, threads)
     finest, metric = coarse[view], metrics[view]
-    _log_candidates(fits, scans[0].anatomy.centre, swapped)
     for pair in pairs[1:]:
         finest = level(pair, *looks[view], settings, threads, learned[view])
         metric = metric_at(finest, settings.metric)
@@ -253,10 +255,8 @@ def _starts(
 
 def _log_candidates(fits: Sequence[Fit], centre: FloatArray, swapped: bool) -> None:
     """Tell the logger which poses the search found, the best first."""
-    if not _LOG.isEnabledFor(logging.INFO):
-        return
     _LOG.info("candidate  information  overlap  degrees   mm (right, front, up)")
-    for rank, fit in enumerate(fits, 1):
+    for rank, fit in enumerate(sorted(fits, key=lambda fit: -fit.explained), 1):
         pose = fit.moving_from_fixed
         found = np.linalg.inv(pose) if swapped else pose
         place = RigidTransform.from_matrix(found, centre)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 
@@ -71,14 +72,19 @@ def test_help_needs_no_heavy_module():
     assert "--moving-mask" in done.stdout
 
 
-def test_python_m_mireg():
+def test_python_m_mireg_tells_what_it_runs_on():
     done = subprocess.run(
         [sys.executable, "-m", "mireg", "--version"],
         capture_output=True,
         text=True,
-        check=False,
+        check=True,
     )
-    assert (done.returncode, done.stdout) == (0, f"mireg {__version__}\n")
+    ours, others, machine = done.stdout.splitlines()
+    assert ours == f"mireg {__version__}"
+    for module in (np, nib):
+        assert f"{module.__name__} {module.__version__}" in others
+    assert "numba " in others
+    assert re.search("[1-9][0-9]* threads", machine)
 
 
 @pytest.mark.parametrize(

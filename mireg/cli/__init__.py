@@ -1,4 +1,4 @@
-# ruff: noqa: D301
+# ruff: noqa: PLC0415, D301
 # (imports inside commands keep --help fast; click wants a bare \b)
 # nibabel has no types:
 # mypy: disallow-untyped-calls=False
@@ -10,14 +10,17 @@ that ``mireg --help`` answers at once.
 
 from __future__ import annotations
 
+import platform
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
 from .. import __version__
 from ..errors import MiregError
 from . import apply, contrast, convert, inspect, phantom, prior, register, score
+from .common import colour
 
 
 def run() -> None:
@@ -63,15 +66,44 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _fail(message: str) -> int:
     """Say in one line what is wrong."""
-    click.echo(f"mireg: error: {' '.join(message.split())}", err=True)
+    mark = click.style("mireg: error:", fg="red", bold=True)
+    click.echo(f"{mark} {' '.join(message.split())}", err=True, color=colour())
     return 2
+
+
+def _show_versions(context: click.Context, _option: Any, wanted: bool) -> None:
+    """Say what runs, for reports of bugs."""
+    if not wanted:
+        return
+    from importlib.metadata import version
+
+    from ..threads import available
+
+    runs_on = ", ".join(
+        f"{name} {version(name)}"
+        for name in ("numpy", "scipy", "numba", "nibabel", "scikit-image")
+    )
+    click.echo(
+        f"mireg {__version__}\n"
+        f"Python {platform.python_version()}, {runs_on}\n"
+        f"{platform.platform()}; {available()} threads, of a pool of Python's own: "
+        "numba's threading layer is not used"
+    )
+    context.exit()
 
 
 @click.group(
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 88},
 )
-@click.version_option(__version__, message="mireg %(version)s")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_versions,
+    help="Show the version, and those of what it runs on.",
+)
 @click.pass_context
 def cli(context: click.Context) -> None:
     """Bring two scans of one patient into line, whatever their contrast.
@@ -83,7 +115,15 @@ def cli(context: click.Context) -> None:
 
     Exit codes: 0 done; 2 bad input or usage, told in one line; 130 stopped by
     Ctrl-C. Files are written whole or not at all.
+
+    Colours and progress are for terminals; NO_COLOR=1 turns colours off. For
+    completion by the Tab key put this into ~/.bashrc (or zsh_source, fish_source
+    into those of zsh and fish):
+
+    \b
+      eval "$(_MIREG_COMPLETE=bash_source mireg)"
     """
+    context.color = colour()
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
 

@@ -41,9 +41,10 @@ class _Chain(OutputCommand):
 
 
 @click.command(cls=_Chain, short_help="Move an image with transforms found before.")
-@click.argument("moving")
+@click.argument("moving", type=click.Path())
 @click.option(
     "--like",
+    type=click.Path(),
     metavar="FIXED",
     help="Bring MOVING into line with this image; not needed with --header-only.",
 )
@@ -51,6 +52,7 @@ class _Chain(OutputCommand):
     "-t",
     "--transform",
     "transforms",
+    type=click.Path(),
     multiple=True,
     required=True,
     metavar="T [T ...]",

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -236,9 +237,16 @@ def in_directions(shift_mm: Iterable[float]) -> str:
 
 def show_rows(heading: str, rows: dict[str, str], *, err: bool) -> None:
     """Show labelled lines under a heading."""
-    click.echo(heading, err=err)
+    click.echo(click.style(heading, bold=True), err=err, color=colour())
     for label, text in rows.items():
         click.echo(f"  {label:13} " + text.replace("\n", "\n" + " " * 16), err=err)
+
+
+def colour() -> bool | None:
+    """Tell click when to colour: not if NO_COLOR is set, and only on terminals."""
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return False
+    return None  # click looks whether it writes to a terminal
 
 
 def tell(message: str, *, quiet: bool) -> None:
@@ -249,7 +257,9 @@ def tell(message: str, *, quiet: bool) -> None:
 
 def say_note(note: str, *, err: bool = True) -> None:
     """Say what is odd about an input."""
-    click.echo(f"mireg: note: {note}", err=err)
+    click.echo(
+        click.style("mireg: note:", fg="yellow") + f" {note}", err=err, color=colour()
+    )
 
 
 @contextmanager
@@ -277,15 +287,43 @@ def notes_told(*, quiet: bool) -> Iterator[list[str]]:
 @contextmanager
 def progress_bar(*, quiet: bool) -> Iterator[Callable[[str, float], None]]:
     """Show one line on stderr while working, if that is a terminal."""
-    if quiet or not sys.stderr.isatty():
+    if quiet or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
         yield lambda _stage, _done: None
         return
 
     def show(stage: str, done: float) -> None:
-        bar = "#" * round(24 * done)
-        click.echo(f"\r[{bar:24}] {stage:24}", err=True, nl=False)
+        line = f"[{'#' * round(24 * done):24}] {100 * done:3.0f} % {stage}"
+        rewrite(line[: _columns() - 1])
+
+    def rewrite(line: str) -> None:
+        # color: this is no colour, but click would strip it along with colours.
+        click.echo(f"\r{line}\x1b[K", err=True, nl=False, color=True)
 
     try:
         yield show
     finally:
-        click.echo("\r" + " " * 52 + "\r", err=True, nl=False)
+        rewrite("")
+
+
+def _columns() -> int:
+    """Width of the terminal that stderr is."""
+    with suppress(OSError, ValueError):
+        return os.get_terminal_size(sys.stderr.fileno()).columns
+    return 80
+
+
+@contextmanager
+def log_told(*, verbose: bool) -> Iterator[None]:
+    """Show on stderr what the library tells its logger."""
+    if not verbose:
+        yield
+        return
+    logger, handler = logging.getLogger("mireg"), logging.StreamHandler()
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)

@@ -38,10 +38,17 @@ _TURNS = (
 
 
 @click.command(short_help="Convert a transform file, and say what it does.")
-@click.argument("transform", metavar="IN")
-@click.argument("out", required=False)
-@click.option("--fixed", metavar="F", help="The image that the other is brought onto.")
-@click.option("--moving", metavar="M", help="The image that is moved.")
+@click.argument("transform", type=click.Path(), metavar="IN")
+@click.argument("out", type=click.Path(), required=False)
+@click.option(
+    "--fixed",
+    type=click.Path(),
+    metavar="F",
+    help="The image that the other is brought onto.",
+)
+@click.option(
+    "--moving", type=click.Path(), metavar="M", help="The image that is moved."
+)
 @click.option(
     "--from",
     "from_format",

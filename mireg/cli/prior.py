@@ -29,7 +29,7 @@ def prior() -> None:
 
 
 @prior.command(short_help="Learn a prior from aligned pairs.")
-@click.argument("pairs", metavar="PAIRS.csv")
+@click.argument("pairs", type=click.Path(), metavar="PAIRS.csv")
 @click.option(
     "-o", "--output", required=True, metavar="NAME", help="File to write: .json or .npz"
 )

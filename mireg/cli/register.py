@@ -24,6 +24,7 @@ from .common import (
     OutputCommand,
     check_outputs,
     in_directions,
+    log_told,
     notes_told,
     output_options,
     prior_options,
@@ -62,8 +63,8 @@ def _read_formats(
 @click.command(
     cls=OutputCommand, short_help="Find the rigid transform between two scans."
 )
-@click.argument("fixed")
-@click.argument("moving")
+@click.argument("fixed", type=click.Path())
+@click.argument("moving", type=click.Path())
 @click.option(
     "-o",
     "--output",
@@ -94,8 +95,18 @@ def _read_formats(
     help=f"Write the transform for other programs: {', '.join(TRANSFORM_FORMATS)}; "
     "several with commas [itk].",
 )
-@click.option("--fixed-mask", metavar="FILE", help="Compare only here; any grid.")
-@click.option("--moving-mask", metavar="FILE", help="Compare only here; any grid.")
+@click.option(
+    "--fixed-mask",
+    type=click.Path(),
+    metavar="FILE",
+    help="Compare only here; any grid.",
+)
+@click.option(
+    "--moving-mask",
+    type=click.Path(),
+    metavar="FILE",
+    help="Compare only here; any grid.",
+)
 @click.option(
     "--fixed-volume",
     callback=read_volume_choice,
@@ -118,6 +129,12 @@ def _read_formats(
     "--inverse",
     is_flag=True,
     help="Write PREFIX_inverse.nii.gz, too: FIXED brought onto MOVING the same way.",
+)
+@click.option(
+    "--verbose",
+    "-v",
+    is_flag=True,
+    help="Tell the stages and the best poses that the search found.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the record on stdout.")
 def register(
@@ -168,6 +185,7 @@ def register_files(
     threads: int | None = None,
     force: bool = False,
     quiet: bool = False,
+    verbose: bool = False,
     as_json: bool = False,
 ) -> Registration:
     """Register two files, write the three others, and tell what was found."""
@@ -199,7 +217,8 @@ def register_files(
         # What a format lacks is said now rather than after the work.
         files.transform_bytes(np.eye(4), fixed_image, moving_image)
         loaded = time.perf_counter()
-        with progress_bar(quiet=quiet) as progress:
+        bar = progress_bar(quiet=quiet or verbose)
+        with log_told(verbose=verbose and not quiet), bar as progress:
             found = find(
                 fixed_image,
                 moving_image,

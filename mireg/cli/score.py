@@ -26,16 +26,27 @@ _LONG = {
 
 
 @click.command(short_help="Score two scans at a pose by every metric.")
-@click.argument("fixed")
-@click.argument("moving")
+@click.argument("fixed", type=click.Path())
+@click.argument("moving", type=click.Path())
 @click.option(
     "-t",
     "--transform",
+    type=click.Path(),
     metavar="FILE",
     help="From FIXED to MOVING, as written by mireg register [as the headers say].",
 )
-@click.option("--fixed-mask", metavar="FILE", help="Compare only here; any grid.")
-@click.option("--moving-mask", metavar="FILE", help="Compare only here; any grid.")
+@click.option(
+    "--fixed-mask",
+    type=click.Path(),
+    metavar="FILE",
+    help="Compare only here; any grid.",
+)
+@click.option(
+    "--moving-mask",
+    type=click.Path(),
+    metavar="FILE",
+    help="Compare only here; any grid.",
+)
 @prior_options
 @click.option(
     "--threads",
