@@ -13,6 +13,7 @@ import numpy.typing as npt
 from scipy.optimize import linprog
 from scipy.spatial import ConvexHull, HalfspaceIntersection
 
+from .contrast import contrast
 from .formats import n_volumes, qform_distance_mm, useless
 from .image import Image
 
@@ -85,6 +86,8 @@ class ImageReport:
         Range of the intensities; None if there are none.
     no_data_fraction : float
         Share of the voxels that are NaN or infinite.
+    contrast_bits, structure : float or None
+        Scores of the contrast, see `mireg.contrast.Contrast`; None if there is none.
     useless : str or None
         Why it cannot be registered, if so.
     notes : tuple of str
@@ -109,6 +112,8 @@ class ImageReport:
     low: float | None
     high: float | None
     no_data_fraction: float
+    contrast_bits: float | None
+    structure: float | None
     useless: str | None
     notes: tuple[str, ...]
 
@@ -159,6 +164,10 @@ def inspect_image(image: Image, name: str = "the image") -> ImageReport:
     stored = image.data.dtype if opened is None else opened.get_data_dtype()
     header = opened.header if isinstance(opened, nib.Nifti1Pair) else None
     distance = qform_distance_mm(opened)
+    why = useless(image)
+    scored = contrast(image) if why is None else None
+    called = name if image.source is None else image.source.path or name
+    doubts = [f"{called}: {scored.doubt}"] if scored and scored.doubt else []
     missing = int(np.isnan(image.data).sum())
     some = missing < image.data.size
     return ImageReport(
@@ -180,8 +189,10 @@ def inspect_image(image: Image, name: str = "the image") -> ImageReport:
         low=float(np.nanmin(image.data)) if some else None,
         high=float(np.nanmax(image.data)) if some else None,
         no_data_fraction=missing / image.data.size,
-        useless=useless(image),
-        notes=_image_notes(image, name),
+        contrast_bits=None if scored is None else scored.score,
+        structure=None if scored is None else scored.structure,
+        useless=why,
+        notes=(*_image_notes(image, name), *doubts),
     )
 
 

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
+import mireg
 from mireg import formats, preflight
 from mireg.cli import main
 from mireg.image import Image
@@ -122,6 +123,19 @@ def test_what_is_no_data_and_what_cannot_be_registered():
     assert "constant, every voxel is 1" in flat.useless
 
 
+def test_the_contrast_is_scored_and_noise_is_noted(rng):
+    head = phantom_pair("T1", "T2", fixed_voxel_size_mm=6, moving_voxel_size_mm=6).fixed
+    report = preflight.inspect_image(head)
+    scored = mireg.contrast(head)
+    assert (report.contrast_bits, report.structure) == (scored.score, scored.structure)
+    assert report.notes == ()
+    noise = Image(rng.normal(100, 10, (40, 40, 40)), np.eye(4))
+    (note,) = preflight.inspect_image(noise, "noise.nii").notes
+    assert note.startswith("noise.nii: has too little contrast for its noise")
+    flat = preflight.inspect_image(Image(np.ones((9, 9, 9)), np.eye(4)))
+    assert (flat.contrast_bits, flat.structure) == (None, None)
+
+
 # --- a pair -------------------------------------------------------------------
 
 
@@ -196,6 +210,7 @@ def test_inspect_tells_of_a_pair_in_words(capsys):
         "LAS (to the left, front, top), left-handed",
         "the qform (the scanner's) is up to 7 mm away",
         "20 x 20 x 20 voxels of 1 x 1 x 1 mm, 3 volumes",
+        "bits from uniform (0 best, 4 nothing to see)",
         "8,000 mm3, 100 % of the smaller field of view",
         "mireg: note: bold.nii: has 3 volumes; their mean is used",
         "mireg: note: t1.nii: qform and sform place the image up to 7 mm apart",

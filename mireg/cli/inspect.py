@@ -103,6 +103,11 @@ def _image_rows(report: ImageReport) -> dict[str, str]:
         rows["no data"] = (
             f"{100 * report.no_data_fraction:.2g} % of the voxels; left out"
         )
+    if report.contrast_bits is not None and report.structure is not None:
+        rows["contrast"] = (
+            f"{report.contrast_bits:.2f} bits from uniform (0 best, 4 nothing to see); "
+            f"neighbours share {100 * report.structure:.0f} % of their information"
+        )
     if report.useless is not None:
         rows["refused"] = report.useless
     return rows
