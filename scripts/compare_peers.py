@@ -335,7 +335,8 @@ _LEGEND = """\
 TRE: median over registrations of the mean target registration error, mm; of good:
 over those within the limit. s: median seconds of a fresh process from files to
 transform, and of the registration alone. MB: median of the most memory held. Ratios:
-medians over the same registrations, of TRE over those that both got right.
+medians over the same registrations, of TRE over those that both got right. All else is
+over what each program has run: compare lines of as many runs.
 """
 
 

@@ -445,8 +445,9 @@ PEERS = {
 def peak_mb(command: bool) -> float:
     """Return the most memory that this process held, or the largest of its commands.
 
-    `ru_maxrss` of a process begins with what its parent held when it was started;
-    Linux' VmHWM does not.
+    `ru_maxrss` of a process begins with what its parent held when it was started, so
+    that of a command is never under what this one holds, some 30 MB; Linux' VmHWM,
+    which is read for this process, does not.
     """
     status = Path("/proc/self/status")
     if command or not status.exists():
