@@ -122,6 +122,7 @@ def test_the_progress_line_is_gone_in_the_end(columns, folder):
     assert code == 0
     if columns == 80:
         assert "[############            ]  50 % refine" in said
+        assert f"[{24 * '#'}] 100 % write" in said
     shown = screen_of(said, columns)
     assert not any(line.startswith("[") for line in shown)
     assert shown[0].startswith("from t1.nii to t2.nii:")

@@ -204,6 +204,7 @@ def test_inspect_tells_of_a_pair_in_words(capsys):
     assert main(["inspect", "t1.nii", "bold.nii"]) == 0
     said = capsys.readouterr()
     assert said.err == ""
+    assert max(map(len, said.out.splitlines())) <= 88
     for words in (
         "NIfTI-1, int16",
         "20 x 20 x 20 voxels of 2 x 2 x 2 mm",

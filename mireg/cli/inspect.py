@@ -83,8 +83,8 @@ def _image_rows(report: ImageReport) -> dict[str, str]:
     """Tell of one image, in words."""
     several = "" if report.volumes == 1 else f", {report.volumes} volumes"
     ways = ", ".join(_TO[letter] for letter in report.axes)
-    turned = [f"{report.axes} (to the {ways})"]
-    turned.append("right-handed" if report.right_handed else "left-handed")
+    hand = "right" if report.right_handed else "left"
+    turned = []
     if report.oblique_deg > 0.01:
         turned.append(f"oblique by {report.oblique_deg:.2f} degrees")
     if report.shear_deg > 0.01:
@@ -94,7 +94,8 @@ def _image_rows(report: ImageReport) -> dict[str, str]:
         "file": f"{report.kind}, {report.voxel_type}",
         "grid": grid + several,
         "field of view": f"{_by(report.field_of_view_mm)} mm",
-        "axes": ", ".join(turned) + "; used as they are",
+        "axes": f"{report.axes} (to the {ways}), {hand}-handed"
+        + "".join(f"\n{how}; used as it is" for how in turned),
         "placed by": _placed_by(report),
     }
     if report.low is not None:
@@ -105,7 +106,7 @@ def _image_rows(report: ImageReport) -> dict[str, str]:
         )
     if report.contrast_bits is not None and report.structure is not None:
         rows["contrast"] = (
-            f"{report.contrast_bits:.2f} bits from uniform (0 best, 4 nothing to see); "
+            f"{report.contrast_bits:.2f} bits from uniform (0 best, 4 nothing to see)\n"
             f"neighbours share {100 * report.structure:.0f} % of their information"
         )
     if report.useless is not None:
@@ -125,7 +126,7 @@ def _placed_by(report: ImageReport) -> str:
     apart = report.qform_sform_mm
     if apart is not None:
         here = "agrees" if apart < 0.1 else f"is up to {apart:.3g} mm away"
-        said += f"; the qform ({_code(report.qform_code)}) {here}"
+        said += f"\nthe qform ({_code(report.qform_code)}) {here}"
     elif used == "sform":
         said += (
             f"; the qform is {'not set' if not report.qform_code else 'no rotation'}"

@@ -229,20 +229,21 @@ def register_files(
                 prior=learned,
                 progress=progress,
             )
-        record = results.write(
-            found,
-            files,
-            output=how,
-            force=force,
-            seconds={"load": loaded - began},
-            options={
-                "init": init,
-                "prior": prior,
-                "fixed_mask": fixed_mask,
-                "moving_mask": moving_mask,
-            },
-            notes=notes,
-        )
+            progress("write", 1.0)
+            record = results.write(
+                found,
+                files,
+                output=how,
+                force=force,
+                seconds={"load": loaded - began},
+                options={
+                    "init": init,
+                    "prior": prior,
+                    "fixed_mask": fixed_mask,
+                    "moving_mask": moving_mask,
+                },
+                notes=notes,
+            )
     if not quiet:
         _summary(found, record["seconds"], fixed, moving, files.paths)
         for note in found.warnings:
