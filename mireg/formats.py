@@ -723,7 +723,7 @@ def dump_image(
     space : int, optional
         NIfTI code of what the coordinates mean: 1 the scanner's, 2 (default)
         those of another file. qform and sform are both set; the qform only if it
-        can say the same, which it cannot for a sheared grid.
+        can say the same to a tenth of a millimetre, which it cannot for a sheared grid.
     """
     count = 1
     if isinstance(volumes, Image):
@@ -786,7 +786,9 @@ def dump_in_place(
     Warns
     -----
     MiregWarning
-        If the voxels are sheared: a qform cannot say so, and has code 0.
+        If a qform cannot say where the voxels are, to a tenth of a millimetre, and
+        has code 0: they are sheared, or, as happens within a tenth of a degree of half
+        a turn, its single precision is too coarse.
     """
     raw, slope, inter = _stored(template, _name(template))
     header = _kept_header(template)
@@ -802,9 +804,16 @@ def dump_in_place(
         if count > 1:
             header.set_zooms((1, 1, 1, _repetition_time(template)))
     if not _place(header, mm_from_ijk, raw.shape[:3], space):
+        directions = mm_from_ijk[:3, :3] / np.linalg.norm(mm_from_ijk[:3, :3], axis=0)
+        sheared = np.abs(directions.T @ directions - np.eye(3)).max() > 1e-5
+        why = (
+            "the voxels are sheared"
+            if sheared
+            else "its single precision is too coarse for a turn of nearly 180 degrees"
+        )
         warnings.warn(
-            f"{path}: its voxels are sheared, which only the sform can say; the qform "
-            "has code 0",
+            f"{path}: the qform has code 0 and only the sform says where the voxels "
+            f"are: {why}",
             MiregWarning,
             stacklevel=2,
         )

@@ -108,6 +108,14 @@ def test_each_grid_shows_the_same_places(grid, zooms, shape):
 
 
 @pytest.mark.usefixtures("folder")
+def test_the_grid_may_be_given_in_other_ways():
+    first = apply("--output-grid", "isotropic", "3", "--dtype", "uint16")
+    for words in (["--output-grid=isotropic", "3"], ["--output-grid=isotropic 3"]):
+        again = apply(*words, "--dtype", "uint16", out=f"{len(words)}.nii")
+        np.testing.assert_array_equal(again.dataobj, first.dataobj)
+
+
+@pytest.mark.usefixtures("folder")
 def test_a_grid_in_a_template_space_says_so():
     for code, expected in ((1, 2), (2, 2), (4, 4)):
         like = nib.load("fixed.nii")
@@ -176,10 +184,24 @@ def test_header_only_says_that_a_qform_cannot_shear(capsys):
     nib.save(nib.Nifti1Image(data, sheared), "tilted.nii")
     argv = ["apply", "tilted.nii", "-t", "pose.tfm", "--header-only", "-o", "out.nii"]
     assert main(argv) == 0
-    assert "only the sform can say" in capsys.readouterr().err
+    assert "the qform has code 0" in (said := capsys.readouterr().err)
+    assert "sheared" in said
     after = nib.load("out.nii")
     assert after.header["qform_code"] == 0
     np.testing.assert_allclose(POSE.matrix @ after.affine, sheared, atol=1e-5)
+
+
+@pytest.mark.usefixtures("folder")
+def test_header_only_says_that_a_qform_is_coarse_near_half_a_turn(capsys):
+    turn = RigidTransform([0, np.pi - 7e-4, 0], [0, 0, 0]).matrix
+    nib.save(nib.Nifti1Image(np.ones((5, 5, 900), np.uint8), turn), "long.nii")
+    np.savetxt("none.txt", np.eye(4))
+    argv = ["apply", "long.nii", "-t", "none.txt", "--header-only", "-o", "out.nii"]
+    assert main(argv) == 0
+    assert "180 degrees" in capsys.readouterr().err
+    after = nib.load("out.nii")
+    assert after.header["qform_code"] == 0
+    np.testing.assert_allclose(after.affine, turn, atol=1e-6)
 
 
 # --- the other way ----------------------------------------------------------

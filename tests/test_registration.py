@@ -193,6 +193,22 @@ def test_it_saves_the_files_of_the_command_line(found, folder, tmp_path, capsys)
     assert capsys.readouterr().out == ""
 
 
+def test_what_is_saved_and_resampled_is_as_asked_for(found, pair, tmp_path):
+    how = mireg.Output(grid=9.0, dtype="float32", interpolation="lanczos")
+    written = found.save(tmp_path / "x", output=how, inverse=True)
+    names = ["x.json", "x.nii.gz", "x.tfm", "x_inverse.nii.gz"]
+    assert sorted(path.name for path in written) == names
+    moved = nib.load(tmp_path / "x.nii.gz")
+    assert moved.get_data_dtype() == np.float32
+    again = found.resample(grid=9.0, interpolation="lanczos")
+    np.testing.assert_array_equal(moved.get_fdata(), again.data)
+    np.testing.assert_allclose(again.centre_mm, pair.fixed.centre_mm, atol=1e-4)
+    back = formats.read_image(tmp_path / "x_inverse.nii.gz")
+    np.testing.assert_allclose(back.centre_mm, pair.moving.centre_mm, atol=1e-4)
+    with pytest.raises(InputError, match="the grid is 'other'"):
+        found.resample(grid="other")
+
+
 def test_arrays_are_saved_too(pair, tmp_path):
     found = mireg.register(
         (pair.fixed.data, pair.fixed.mm_from_ijk),

@@ -73,7 +73,8 @@ class OutputCommand(click.Command):
         """Join ``isotropic 2``, which click would take for two words."""
         joined: list[str] = []
         for arg in args:
-            if joined[-1:] == ["isotropic"] and joined[-2:-1] == ["--output-grid"]:
+            last = "=".join(joined[-2:])
+            if last.endswith("--output-grid=isotropic"):
                 joined[-1] += f" {arg}"
             else:
                 joined.append(arg)

@@ -119,7 +119,6 @@ def _read_formats(
     metavar="N|mean|median",
     help="Volume of a 4-D MOVING, from 0 [mean].",
 )
-@output_options
 @click.option(
     "--all-volumes",
     is_flag=True,
@@ -130,6 +129,7 @@ def _read_formats(
     is_flag=True,
     help="Write PREFIX_inverse.nii.gz, too: FIXED brought onto MOVING the same way.",
 )
+@output_options
 @click.option(
     "--verbose",
     "-v",
