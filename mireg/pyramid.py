@@ -26,7 +26,7 @@ FloatArray = npt.NDArray[np.float64]
 Volume = npt.NDArray[np.float32]
 
 #: Voxels of the coarsest level in the anatomy's root mean square radius.
-_COARSEST = 12
+_COARSEST = 6
 
 #: Fewest samples of a level. There is one for each voxel, up to `Settings.samples`
 #: at the finest level and half as many at each before.

@@ -18,10 +18,9 @@ from .transform import rotation_and_derivative
 
 FloatArray = npt.NDArray[np.float64]
 
-#: How many fits enter each heat of a race, and the evaluations that each is given.
-#: The right one of some fifty was among the first three before the first heat, and
-#: the first of all after it, in each pair that was looked at.
-_HEATS = ((24, 6), (6, 40))
+#: Evaluations that each start of a race is given first, and how many of each view are
+#: then refined to the end. Where a start ranks before it climbs says little.
+_HEAT, _FINALISTS = 8, 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,7 +175,7 @@ def refine(
 def race(
     levels: Sequence[Level],
     metrics: Sequence[Metric],
-    poses: Sequence[FloatArray],
+    poses: Sequence[Sequence[FloatArray]],
     anatomy: Anatomy,
     threads: int = 1,
 ) -> tuple[int, list[Fit]]:
@@ -188,7 +187,7 @@ def race(
         The coarsest level of the pair, seen in several ways.
     metrics : sequence of callable
         The similarity in each view.
-    poses : sequence of (4, 4) array
+    poses : sequence of sequences of (4, 4) array
         Where to start in each view, RAS+ mm.
     anatomy : Anatomy
         Of the sampled image; says which poses are near twins.
@@ -202,34 +201,13 @@ def race(
     fits : list of Fit
         What remains in that view, the best first.
     """
-    pairs = list(enumerate(zip(levels, metrics, strict=True)))
-    entries = [(view, pose) for view, _ in pairs for pose in poses]
-    fits = shared(
-        lambda entry: evaluate(levels[entry[0]], entry[1], metrics[entry[0]]),
-        entries,
-        threads,
-    )
-    ranked = [(view, fit) for (view, _), fit in zip(entries, fits, strict=True)]
-    for stay, evaluations in _HEATS:
-        ranked.sort(key=lambda entry: -entry[1].explained)
-        ranked = ranked[:stay]
-        by_view = [
-            (
-                view,
-                refine_each(
-                    at,
-                    [fit for other, fit in ranked if other == view],
-                    metric,
-                    anatomy,
-                    threads,
-                    evaluations,
-                ),
-            )
-            for view, (at, metric) in pairs
-        ]
-        ranked = [(view, fit) for view, refined in by_view for fit in refined]
-    view = max(ranked, key=lambda entry: entry[1].explained)[0]
-    return view, [fit for other, fit in ranked if other == view]
+    views = []
+    for level, metric, starts in zip(levels, metrics, poses, strict=True):
+        fits = [evaluate(level, pose, metric, threads) for pose in starts]
+        fits = refine_each(level, fits, metric, anatomy, threads, _HEAT)
+        views.append(refine_each(level, fits[:_FINALISTS], metric, anatomy, threads))
+    view = int(np.argmax([fits[0].explained for fits in views]))
+    return view, views[view]
 
 
 def refine_each(

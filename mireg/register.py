@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import math
 import time
@@ -142,22 +141,27 @@ def register(
     pairs = pyramid(still, moved, threads)
     looks = views(still, moved)
     learned = _learned(prior, swapped, settings)
-    coarse = [
-        level(pairs[0], *look, settings, threads, joint)
-        for look, joint in zip(looks, learned, strict=True)
-    ]
+    rough, coarse = (
+        [
+            level(pair, *look, settings, threads, joint)
+            for look, joint in zip(looks, learned, strict=True)
+        ]
+        for pair in (pairs[0], pairs[min(1, len(pairs) - 1)])
+    )
 
     watch.start("search", 0.2)
-    poses = _starts(coarse[:2], still, moved, init, swapped, settings, threads)
+    poses = _starts(
+        rough[:2], coarse[:2], still, moved, init, swapped, settings, threads
+    )
 
     watch.start("refine", 0.5)
     metrics = [metric_at(at, settings.metric) for at in coarse]
     if _LOG.isEnabledFor(logging.INFO):
-        tried = [evaluate(coarse[0], pose, metrics[0], threads) for pose in poses]
+        tried = [evaluate(coarse[0], pose, metrics[0], threads) for pose in poses[0]]
         _log_candidates(tried, scans[0].anatomy.centre, swapped)
     view, fits = race(coarse, metrics, poses, still.anatomy, threads)
     finest, metric = coarse[view], metrics[view]
-    for pair in pairs[1:]:
+    for pair in pairs[2:]:
         finest = level(pair, *looks[view], settings, threads, learned[view])
         metric = metric_at(finest, settings.metric)
         stay = fits[: _STAY[min(pair.below, 1)]]
@@ -180,7 +184,7 @@ def register(
     found = np.linalg.inv(fit.moving_from_fixed) if swapped else fit.moving_from_fixed
     anatomy = scans[0].anatomy
     transform = RigidTransform.from_matrix(found, anatomy.centre)
-    moved_by = transform.displacements(anatomy.places)
+    moved_by = transform.displacements(anatomy.points)
     return Registration(
         fixed=fixed,
         moving=moving,
@@ -215,6 +219,7 @@ def _learned(
 
 
 def _starts(
+    rough: Sequence[Level],
     coarse: Sequence[Level],
     still: Scan,
     moved: Scan,
@@ -222,17 +227,17 @@ def _starts(
     swapped: bool,
     settings: Settings,
     threads: int,
-) -> list[FloatArray]:
-    """Turn the user's wish into poses to refine."""
+) -> list[list[FloatArray]]:
+    """Turn the user's wish into poses to refine in each view."""
     if isinstance(init, RigidTransform):
-        return [init.inverse().matrix if swapped else init.matrix]
+        return [[init.inverse().matrix if swapped else init.matrix]] * N_VIEWS
     header = np.eye(4)
     if init == "header":
-        return [header]
+        return [[header]] * N_VIEWS
     centre = np.eye(4)
     centre[:3, 3] = moved.anatomy.centre - still.anatomy.centre
     if init == "centre":
-        return [centre]
+        return [[centre]] * N_VIEWS
     if init != "auto":
         raise InputError(
             f"init is {init!r}; choose auto, header, centre, or give a transform"
@@ -240,7 +245,7 @@ def _starts(
     middles = (still.image.centre_mm, moved.image.centre_mm)
     found = [
         candidates(
-            at,
+            *levels,
             still.anatomy,
             moved.anatomy,
             [middles, (still.anatomy.centre, still.anatomy.centre)],
@@ -248,9 +253,10 @@ def _starts(
             keep=settings.candidates,
             threads=threads,
         )
-        for at in coarse
+        for levels in zip(rough, coarse, strict=True)
     ]
-    return distinct([header, centre, *itertools.chain(*found)], still.anatomy)
+    found.append([pose for poses in found for pose in poses])
+    return [distinct([header, centre, *poses], still.anatomy) for poses in found]
 
 
 def _log_candidates(fits: Sequence[Fit], centre: FloatArray, swapped: bool) -> None:

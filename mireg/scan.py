@@ -26,10 +26,7 @@ _COARSE_VOXELS = 40
 _MOST_VOXELS = 300_000
 
 #: Width (sigma) of the blur that finds the shading, in radii of the anatomy.
-_SHADING = 0.22
-
-#: Most places in the lattice over the foreground.
-_MOST_PLACES = 24
+_SHADING = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,14 +41,33 @@ class Anatomy:
         Root mean square distance of the foreground from its centre, mm.
     volume : float
         Cubic mm.
-    places : (n, 3) ndarray
-        A coarse lattice over the foreground, its centre first, RAS+ mm.
+    points : (n, 3) ndarray
+        Its voxels on a coarse grid, RAS+ mm.
+    depths : (n,) ndarray
+        How deep in the foreground each of them lies, mm.
     """
 
     centre: FloatArray
     radius: float
     volume: float
-    places: FloatArray
+    points: FloatArray
+    depths: FloatArray
+
+    @property
+    def depth(self) -> float:
+        """How deep its centre lies, mm."""
+        off = np.square(self.points - self.centre).sum(axis=1)
+        return float(self.depths[off.argmin()])
+
+    def lattice(self, spacing: float, depth: float = 0.0) -> FloatArray:
+        """Places `spacing` mm apart and at least `depth` mm deep, (n, 3) in RAS+ mm.
+
+        The centre comes first, wherever it lies.
+        """
+        deep = self.points[self.depths >= depth]
+        cells = np.unique(np.rint((deep - self.centre) / spacing).astype(int), axis=0)
+        cells = cells[(cells != 0).any(axis=1)]
+        return self.centre + spacing * np.concatenate([np.zeros((1, 3)), cells])
 
     def distance(self, pose: FloatArray, other: FloatArray) -> float:
         """Root mean square distance, mm, between where two poses put the anatomy."""
@@ -215,13 +231,9 @@ def _anatomy(image: Image, foreground: npt.NDArray[np.bool_]) -> Anatomy:
     radius = float(np.sqrt(np.square(points - centre).sum(axis=1).mean()))
     radius = max(radius, float(image.voxel_size_mm.max()))
     volume = len(points) * image.voxel_volume_mm3
-    spacing = max((volume / _MOST_PLACES) ** (1 / 3), 0.3 * radius)
-    cells = np.rint((points - centre) / spacing).astype(int)
-    taken = np.zeros(np.ptp(cells, axis=0) + 1, bool)
-    taken[tuple((cells - cells.min(axis=0)).T)] = True
-    places = (np.argwhere(taken) + cells.min(axis=0)) * spacing + centre
-    nearest = np.argsort(np.linalg.norm(places - centre, axis=1), kind="stable")
-    return Anatomy(centre, radius, volume, places[nearest][: 2 * _MOST_PLACES])
+    filled = ndimage.binary_fill_holes(np.pad(foreground, 1))
+    depths = ndimage.distance_transform_edt(filled, sampling=image.voxel_size_mm)
+    return Anatomy(centre, radius, volume, points, depths[1:-1, 1:-1, 1:-1][foreground])
 
 
 def in_mask(mask: Image, points: FloatArray) -> npt.NDArray[np.bool_]:

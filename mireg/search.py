@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,10 +18,14 @@ from .threads import shared
 FloatArray = npt.NDArray[np.float64]
 
 #: Rounds of the search: grey levels, samples, and how many poses survive.
-_ROUNDS = ((8, 200, 20_000), (12, 600, 3000), (16, 3000, 200))
+_ROUNDS = ((8, 200, 20_000), (12, 600, 4000), (16, 2000, 1000))
 
-#: How many poses climb in each round of trial steps; the steps get shorter.
-_CLIMBING = (200, 200, 100, 60, 60, 60)
+#: How many poses climb in each round of trial steps, which get shorter: first at the
+#: rough level, then at the fine one.
+_CLIMBING = ((1000, 500), (300, 150, 80, 60, 60))
+
+#: Grey levels and samples while climbing.
+_CLIMB = (16, 3000)
 
 #: Poses in one share of the work.
 _SHARE = 256
@@ -179,19 +183,19 @@ def similarity_of(entropies: FloatArray, samples: int) -> FloatArray:
 
 
 def starting_poses(
-    rotations: FloatArray, fixed_place: FloatArray, moving_places: FloatArray
+    rotations: FloatArray, fixed_place: FloatArray, moving_place: FloatArray
 ) -> FloatArray:
-    """Poses (n, 4, 4) with every rotation, bringing one place onto each of others."""
-    n, m = len(rotations), len(moving_places)
-    poses = np.zeros((m, n, 4, 4))
-    poses[..., 3, 3] = 1
-    poses[..., :3, :3] = rotations
-    poses[..., :3, 3] = moving_places[:, None] - rotations @ fixed_place
-    return poses.reshape(m * n, 4, 4)
+    """Poses (n, 4, 4) with every rotation, bringing one place onto another."""
+    poses = np.zeros((len(rotations), 4, 4))
+    poses[:, 3, 3] = 1
+    poses[:, :3, :3] = rotations
+    poses[:, :3, 3] = moving_place - rotations @ fixed_place
+    return poses
 
 
 def candidates(
-    level: Level,
+    rough: Level,
+    fine: Level,
     fixed: Anatomy,
     moving: Anatomy,
     extra_starts: list[tuple[FloatArray, FloatArray]],
@@ -202,13 +206,16 @@ def candidates(
 ) -> list[FloatArray]:
     """Search every orientation and many translations for promising poses.
 
-    Poses are ranked by counting with few samples, the best of them again with more;
-    the best of those climb by trial steps that shrink, and near twins are dropped.
+    The middle of the fixed anatomy is brought to each place of a lattice over the
+    moving one, in every orientation; neighbours differ by as much in place as in
+    orientation. Poses are ranked by counting with few samples, the best of them again
+    with more; the best of those climb by trial steps that shrink, first at the rough
+    level, where the maxima are wide, then at the fine one, where they are clear.
 
     Parameters
     ----------
-    level : Level
-        The coarsest level of the pair.
+    rough, fine : Level
+        The two coarsest levels of the pair.
     fixed, moving : Anatomy
         Where the foregrounds are.
     extra_starts : list of pairs of (3,) arrays
@@ -226,26 +233,56 @@ def candidates(
         Poses `moving_from_fixed`, the most promising first.
     """
     rotations = even_rotations(orientations)
-    poses = [starting_poses(rotations, fixed.centre, moving.places)]
-    for fixed_place, moving_place in extra_starts:
-        poses.append(starting_poses(rotations, fixed_place, moving_place[None]))
-    pool = np.concatenate(poses)
-    for bins, samples, survivors in _ROUNDS:
-        counting = counting_level(level, bins, samples)
+    angle = (8 * np.pi**2 / orientations) ** (1 / 3)
+    # What lies deep in the fixed anatomy lies no less than half as deep in the moving.
+    places = moving.lattice(angle * fixed.radius, fixed.depth / 2)
+    starts = [*((fixed.centre, place) for place in places), *extra_starts]
+    bins, samples, survivors = _ROUNDS[0]
+    pool = _best_starts(
+        counting_level(rough, bins, samples), rotations, starts, survivors, threads
+    )
+    for bins, samples, survivors in _ROUNDS[1:]:
+        scores = _scores(counting_level(rough, bins, samples), pool, threads)
+        pool = pool[_order(scores)[:survivors]]
+    angle /= 2
+    for level, climbing in zip((rough, fine), _CLIMBING, strict=True):
+        counting = counting_level(level, *_CLIMB)
         scores = _scores(counting, pool, threads)
-        best = np.argsort(-scores, kind="stable")[:survivors]
-        pool, scores = pool[best], scores[best]
-    angle = (8 * np.pi**2 / orientations) ** (1 / 3) / 2
-    length = max(level.size_mm, angle * fixed.radius)
-    for climbing in _CLIMBING:
-        best = np.argsort(-scores, kind="stable")[:climbing]
-        pool, scores = pool[best], scores[best]
-        pool, scores = _step(
-            counting, pool, scores, fixed.centre, angle, length, threads
-        )
-        angle, length = angle * 0.7, length * 0.7
-    order = np.argsort(-scores, kind="stable")
-    return distinct(pool[order], fixed, keep)
+        for n in climbing:
+            best = _order(scores)[:n]
+            pool, scores = _step(
+                counting, pool[best], scores[best], fixed, angle, threads
+            )
+            angle *= 0.7
+    return distinct(pool[_order(scores)], fixed, keep)
+
+
+def _best_starts(
+    level: CountingLevel,
+    rotations: FloatArray,
+    starts: Sequence[tuple[FloatArray, FloatArray]],
+    survivors: int,
+    threads: int,
+) -> FloatArray:
+    """Try every rotation at every start; keep the best, in their order."""
+
+    def scores_at(start: tuple[FloatArray, FloatArray]) -> FloatArray:
+        return _scores(level, starting_poses(rotations, *start), 1)
+
+    scores = np.concatenate(shared(scores_at, starts, threads))
+    best = np.sort(_order(scores)[:survivors])
+    place, rotation = np.divmod(best, len(rotations))
+    return np.concatenate(
+        [
+            starting_poses(rotations[rotation[place == at]], *starts[at])
+            for at in np.unique(place)
+        ]
+    )
+
+
+def _order(scores: FloatArray) -> npt.NDArray[np.intp]:
+    """Best first; of equals, the one that came first."""
+    return np.argsort(-scores, kind="stable")
 
 
 def _scores(level: CountingLevel, poses: FloatArray, threads: int) -> FloatArray:
@@ -257,12 +294,15 @@ def _step(
     level: CountingLevel,
     poses: FloatArray,
     scores: FloatArray,
-    centre: FloatArray,
+    anatomy: Anatomy,
     angle: float,
-    length: float,
     threads: int,
 ) -> tuple[FloatArray, FloatArray]:
-    """Move each pose to the best of its twelve neighbours, if that is better."""
+    """Move each pose to the best of its twelve neighbours, if that is better.
+
+    Neighbours are turned by an angle, or shifted by as much as that moves the anatomy.
+    """
+    centre, length = anatomy.centre, angle * anatomy.radius
     steps = np.concatenate([np.eye(3), -np.eye(3)])
     motions = np.tile(np.eye(4), (12, 1, 1))
     motions[:6, :3, :3] = Rotation.from_rotvec(angle * steps).as_matrix()

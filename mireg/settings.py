@@ -62,7 +62,7 @@ class Settings:
     bins: int = 32
     samples: int = 100_000
     orientations: int = 2000
-    candidates: int = 10
+    candidates: int = 20
     seed: int = 0
     threads: int | None = None
 

@@ -120,11 +120,14 @@ def test_centre_radius_and_volume_of_a_ball_are_those_of_geometry(grid):
 def test_places_and_region_are_about_the_anatomy(grid):
     image, centre = ball(grid)
     found = scan(image)
-    np.testing.assert_allclose(found.anatomy.places[0], found.anatomy.centre, atol=1e-9)
-    away = np.linalg.norm(found.anatomy.places - centre, axis=1)
-    apart = np.diff(np.sort(away))[0]  # from the middle place to the next
-    assert away.max() < 22 + apart
-    assert len(found.anatomy.places) > 8
+    assert found.anatomy.depth == pytest.approx(22, abs=2.5)
+    for depth, reach in ((0, 22), (11, 11)):
+        places = found.anatomy.lattice(7.0, depth)
+        np.testing.assert_allclose(places[0], found.anatomy.centre, atol=1e-9)
+        away = np.linalg.norm(places - centre, axis=1)
+        assert reach - 7 < away.max() < reach + 7
+        apart = np.linalg.norm(places - places[:, None], axis=-1)
+        assert np.unique(apart.round(6))[1] == pytest.approx(7)
     points = voxel_centres(found.region)
     inside = found.region.data.ravel() > 0
     apart = np.linalg.norm(points - centre, axis=1)
@@ -201,6 +204,8 @@ def test_what_has_no_shading_is_left_about_as_it_is():
     before, after = scan(image), flatten(scan(image))
     field = interpolate(after.shading, voxel_centres(image)).reshape(image.shape)
     inside = image.data > 0
-    assert np.abs(field[inside] - 1).max() < 0.2
+    # At the border half-filled voxels pass for shading.
+    assert np.abs(field[inside] - 1).max() < 0.25
+    assert np.abs(field[inside] - 1).mean() < 0.1
     same = before.grey.is_foreground(image.data) == after.grey.is_foreground(image.data)
     assert same.all()

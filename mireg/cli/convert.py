@@ -159,7 +159,7 @@ def _head(fixed: str | None) -> tuple[FloatArray, str]:
         first = whole.centre_mm[None]
         return np.concatenate([first, points]), f"the field of view of {fixed}"
     return np.concatenate(
-        [anatomy.centre[None], anatomy.places]
+        [anatomy.centre[None], anatomy.points]
     ), f"the head in {fixed}"
 
 
