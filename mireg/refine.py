@@ -52,6 +52,11 @@ class Fit:
     evaluations: int = 0
     inverse_hessian: FloatArray | None = None
 
+    @property
+    def start(self) -> tuple[FloatArray, FloatArray | None]:
+        """Where to go on from at the next level."""
+        return self.moving_from_fixed, self.inverse_hessian
+
 
 def evaluate(
     level: Level, moving_from_fixed: FloatArray, metric: Metric, threads: int = 1
@@ -203,34 +208,38 @@ def race(
     """
     views = []
     for level, metric, starts in zip(levels, metrics, poses, strict=True):
-        fits = [evaluate(level, pose, metric, threads) for pose in starts]
-        fits = refine_each(level, fits, metric, anatomy, threads, _HEAT)
-        views.append(refine_each(level, fits[:_FINALISTS], metric, anatomy, threads))
+        heat = [(pose, None) for pose in starts]
+        fits = refine_each(level, heat, metric, anatomy, threads, _HEAT)
+        final = [fit.start for fit in fits[:_FINALISTS]]
+        views.append(refine_each(level, final, metric, anatomy, threads))
     view = int(np.argmax([fits[0].explained for fits in views]))
     return view, views[view]
 
 
 def refine_each(
     level: Level,
-    fits: Sequence[Fit],
+    starts: Sequence[tuple[FloatArray, FloatArray | None]],
     metric: Metric,
     anatomy: Anatomy,
     threads: int = 1,
     max_evaluations: int = 40,
 ) -> list[Fit]:
-    """Refine several fits at one level; the best first, near twins dropped."""
-    one_each = len(fits) >= threads
+    """Refine several starts at one level; the best first, near twins dropped.
+
+    A start is a pose and, where one is known, an inverse Hessian: see `Fit.start`.
+    """
+    one_each = len(starts) >= threads
     refined = shared(
-        lambda fit: refine(
+        lambda start: refine(
             level,
-            fit.moving_from_fixed,
+            start[0],
             metric,
             1 if one_each else threads,
-            inverse_hessian=fit.inverse_hessian,
+            inverse_hessian=start[1],
             tolerance=0.1,
             max_evaluations=max_evaluations,
         ),
-        fits,
+        starts,
         threads if one_each else 1,
     )
     best: list[Fit] = []

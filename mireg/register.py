@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from . import preflight
 from . import threads as _threads
-from .contrast import contrast
+from .contrast import Contrast, contrast
 from .errors import InputError
 from .formats import ImageLike, as_image, as_mask
 from .prior import N_VIEWS, Prior
@@ -129,11 +129,6 @@ def register(
         list(zip((fixed, moving), scans, strict=True)),
         threads,
     )
-    doubts = tuple(
-        f"the {name} image {one.doubt}"
-        for name, one in zip(("fixed", "moving"), contrasts, strict=True)
-        if one.doubt
-    )
     # Sample the smaller anatomy: it is more likely to be wholly inside the other.
     still, moved, swapped = smaller_first(*scans)
 
@@ -141,6 +136,7 @@ def register(
     pairs = pyramid(still, moved, threads)
     looks = views(still, moved)
     learned = _learned(prior, swapped, settings)
+    # The search goes from the roughest level to the one after it, where the race is.
     rough, coarse = (
         [
             level(pair, *look, settings, threads, joint)
@@ -160,12 +156,13 @@ def register(
         tried = [evaluate(coarse[0], pose, metrics[0], threads) for pose in poses[0]]
         _log_candidates(tried, scans[0].anatomy.centre, swapped)
     view, fits = race(coarse, metrics, poses, still.anatomy, threads)
-    finest, metric = coarse[view], metrics[view]
+    finest = coarse[view]
     for pair in pairs[2:]:
         finest = level(pair, *looks[view], settings, threads, learned[view])
         metric = metric_at(finest, settings.metric)
-        stay = fits[: _STAY[min(pair.below, 1)]]
+        stay = [fit.start for fit in fits[: _STAY[min(pair.below, 1)]]]
         fits = refine_each(finest, stay, metric, still.anatomy, threads)
+    metric = metric_at(finest, settings.metric)
     fit = refine(
         finest,
         fits[0].moving_from_fixed,
@@ -199,7 +196,16 @@ def register(
         settings=settings,
         fixed_contrast=contrasts[0],
         moving_contrast=contrasts[1],
-        warnings=notes + doubts,
+        warnings=notes + _doubts(contrasts),
+    )
+
+
+def _doubts(contrasts: Sequence[Contrast]) -> tuple[str, ...]:
+    """Say which image has too little contrast."""
+    return tuple(
+        f"the {name} image {one.doubt}"
+        for name, one in zip(("fixed", "moving"), contrasts, strict=True)
+        if one.doubt
     )
 
 
