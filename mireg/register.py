@@ -161,6 +161,8 @@ def register(
         finest = level(pair, *looks[view], settings, threads, learned[view])
         metric = metric_at(finest, settings.metric)
         stay = [fit.start for fit in fits[: _STAY[min(pair.below, 1)]]]
+        if init == "auto":
+            stay.append((np.eye(4), None))  # what was in line stays in line
         fits = refine_each(finest, stay, metric, still.anatomy, threads)
     metric = metric_at(finest, settings.metric)
     fit = refine(

@@ -27,6 +27,9 @@ _CLIMBING = ((1000, 500), (300, 150, 80, 60, 60))
 #: Grey levels and samples while climbing.
 _CLIMB = (16, 3000)
 
+#: About the most places in the lattice; those of a whole head are far fewer.
+_MOST_PLACES = 700
+
 #: Poses in one share of the work.
 _SHARE = 256
 
@@ -235,7 +238,8 @@ def candidates(
     rotations = even_rotations(orientations)
     angle = (8 * np.pi**2 / orientations) ** (1 / 3)
     # What lies deep in the fixed anatomy lies no less than half as deep in the moving.
-    places = moving.lattice(angle * fixed.radius, fixed.depth / 2)
+    spacing = max(angle * fixed.radius, (moving.volume / _MOST_PLACES) ** (1 / 3))
+    places = moving.lattice(spacing, fixed.depth / 2)
     starts = [*((fixed.centre, place) for place in places), *extra_starts]
     bins, samples, survivors = _ROUNDS[0]
     pool = _best_starts(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from itertools import pairwise
 
@@ -12,6 +13,7 @@ from checks import assert_close_pose, pose_error_mm
 from mireg.errors import InputError
 from mireg.image import Image
 from mireg.phantom import brain_points, phantom_pair, random_pose
+from mireg.refine import evaluate
 from mireg.register import register
 from mireg.settings import Settings
 from mireg.transform import RigidTransform
@@ -369,3 +371,21 @@ def test_an_image_without_contrast_is_refused(role, value, says, near):
     images = (blank, near.moving) if role == "fixed" else (near.fixed, blank)
     with pytest.raises(InputError, match=says):
         register(*images)
+
+
+def test_a_pair_in_line_stays_in_line_though_the_search_goes_astray(monkeypatch):
+    pair = phantom_pair(
+        "T1",
+        "T2",
+        pose=RigidTransform([0, 0, 0], [0, 0, 0]),
+        fixed_voxel_size_mm=3,
+        moving_voxel_size_mm=3,
+    )
+    astray = RigidTransform([2, 0, 1], [40, 0, 0]).matrix
+
+    def lost(levels, metrics, *_):
+        return 0, [evaluate(levels[0], astray, metrics[0])]
+
+    monkeypatch.setattr(sys.modules["mireg.register"], "race", lost)
+    found = register(pair.fixed, pair.moving)
+    assert found.max_displacement_mm < 0.3
