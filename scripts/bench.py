@@ -449,6 +449,7 @@ def plot(rows: Rows, path: Path) -> None:
                 axis.plot(
                     [row["x"] for row in found], [row[key] for row in found], "o-"
                 )
+            axis.ticklabel_format(axis="x", style="sci", scilimits=(0, 4))
         below.set_xlabel(name)
     axes[0, 0].set(ylabel="s", ylim=(0, None))
     axes[0, 0].legend(seconds, fontsize="small")
@@ -539,7 +540,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="MM",
         help="of the heads that kernels work on; pairs take the last (4 1)",
     )
-    add("--largest", type=int, default=256, help="edge of the largest cube (256)")
+    add(
+        "--largest",
+        type=int,
+        default=256,
+        help="edge of the largest cube (256; making 512 takes 3 GB)",
+    )
     add("--plot", type=Path, help="picture of scale, with matplotlib")
     add("--against", type=Path, help="an older record")
     add("-o", "--output", type=Path, default=Path("bench.json"))
