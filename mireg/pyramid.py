@@ -25,8 +25,9 @@ from .threads import shared
 FloatArray = npt.NDArray[np.float64]
 Volume = npt.NDArray[np.float32]
 
-#: Voxels of the coarsest level in the anatomy's root mean square radius.
-_COARSEST = 6
+#: The coarsest level has at least this many voxels in the anatomy's root mean square
+#: radius, and in the anatomy.
+_COARSEST, _FEWEST_VOXELS = 6, 1000
 
 #: Fewest samples of a level. There is one for each voxel, up to `Settings.samples`
 #: at the finest level and half as many at each before.
@@ -131,11 +132,14 @@ def pyramid(fixed: Scan, moving: Scan, threads: int = 1) -> list[Pair]:
     Returns
     -------
     list of Pair
-        The first shows the anatomy in about thirty voxels across; the last has the
+        The first shows the anatomy in a thousand voxels or more; the last has the
         geometric mean voxel size of the coarser image, and is not smoothed.
     """
     finest = finest_mm(fixed.image, moving.image)
-    coarsest = fixed.anatomy.radius / _COARSEST
+    coarsest = min(
+        fixed.anatomy.radius / _COARSEST,
+        (fixed.anatomy.volume / _FEWEST_VOXELS) ** (1 / 3),
+    )
     images = [fixed.image, moving.image]
     limits = [(s.grey.low, s.grey.high) for s in (fixed, moving)]
     pairs: list[Pair] = []
