@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import doctest
 import re
+import shlex
+import shutil
 from pathlib import Path
 
 import click
@@ -11,49 +13,120 @@ import pytest
 
 from mireg.cli import cli
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
 pytestmark = pytest.mark.skipif(not README.exists(), reason="no README beside tests")
 
 
-def commands():
-    """Every command of the command line by its words, as ``prior learn``."""
-    for name, command in cli.commands.items():
-        if isinstance(command, click.Group):
-            for inner, leaf in command.commands.items():
-                yield f"{name} {inner}", leaf
-        else:
-            yield name, command
-
-
-def test_its_examples_give_what_it_says():
-    failed, tried = doctest.testfile(str(README), module_relative=False)
-    assert tried > 3
-    assert failed == 0
-
-
-def test_its_commands_exist_and_none_is_forgotten():
+def blocks(language):
+    """Fenced blocks of one language, by their text."""
     text = README.read_text(encoding="utf-8")
-    known = dict(commands())
-    for name in known:
-        assert f"mireg {name}" in text
-    for said in re.findall(r"mireg ([a-z]+(?: learn)?)\b", text):
-        if f"`mireg {said}" in text or f"$ mireg {said}" in text:
-            assert said in known
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
-def test_its_options_exist():
-    options = {
+def shell_lines():
+    """Everything in the README that is typed into a shell, a line each."""
+    for block in blocks("sh"):
+        yield from block.replace("\\\n", " ").splitlines()
+    for block in blocks("console"):
+        yield from re.findall(r"^\$ (.*)$", block, re.MULTILINE)
+    text = README.read_text(encoding="utf-8")
+    yield from re.findall(r"(?<!`)`([^`\n]+)`(?!`)", text)
+
+
+def calls():
+    """Every call of mireg in the README, by its words behind ``mireg``."""
+    for line in shell_lines():
+        before, name, words = line.partition("mireg ")
+        if name and before.split("/")[-1].strip() in {"", "&& .venv/bin"}:
+            yield shlex.split(words)
+
+
+def command_of(words):
+    """Return the command that words call, and what is left of them."""
+    command = cli
+    while isinstance(command, click.Group) and words and words[0] in command.commands:
+        command, words = command.commands[words[0]], words[1:]
+    return command, words
+
+
+def leaves(group):
+    """Yield all commands below a group."""
+    for command in group.commands.values():
+        yield from leaves(command) if isinstance(command, click.Group) else [command]
+
+
+@pytest.mark.slow
+def test_its_examples_give_what_it_says(tmp_path, monkeypatch):
+    shutil.copytree(ROOT / "data", tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    examples = "\n".join(block for block in blocks("python") if ">>>" in block)
+    test = doctest.DocTestParser().get_doctest(examples, {}, "README.md", None, None)
+    assert len(test.examples) > 10
+    report = []
+    failed = doctest.DocTestRunner().run(test, out=report.append).failed
+    assert not failed, "".join(report)
+
+
+def test_its_other_python_compiles():
+    for block in blocks("python"):
+        if ">>>" not in block:
+            compile(block, "README.md", "exec")
+
+
+def test_its_commands_and_their_options_exist():
+    seen = 0
+    for words in calls():
+        command, rest = command_of(words)
+        known = {
+            option
+            for parameter in command.params
+            for option in (*parameter.opts, *parameter.secondary_opts)
+        } | {"--help", "-h"}
+        assert not isinstance(command, click.Group) or set(rest) <= known, words
+        assert {word for word in rest if word.startswith("-")} <= known, words
+        seen += 1
+    assert seen > 20
+
+
+def test_it_forgets_no_command():
+    said = {id(command_of(words)[0]) for words in calls()}
+    missing = [one.name for one in leaves(cli) if id(one) not in said]
+    assert not missing
+
+
+def test_options_that_stand_alone_are_of_some_command_or_script():
+    known = {
         option
-        for _, command in commands()
+        for command in leaves(cli)
         for parameter in command.params
         for option in (*parameter.opts, *parameter.secondary_opts)
     }
-    text = README.read_text(encoding="utf-8")
-    spans = re.findall(r"`(--[a-z-]+)|`mireg [^`]*?(--[a-z-]+)", text)
-    said = {first or second for first, second in spans} - {"--help", "--fast"}
-    said.discard("--kinds")  # of the scripts
-    assert len(said) > 5
-    assert said <= options
+    scripts = "".join(p.read_text(encoding="utf-8") for p in ROOT.glob("scripts/*.py"))
+    said = {line.split()[0] for line in shell_lines() if line.startswith("--")}
+    assert len(said) > 10
+    assert {one for one in said - known if f'"{one}"' not in scripts} == set()
+
+
+def test_its_scripts_and_their_options_exist():
+    lines = [line for line in shell_lines() if ".py --" in line or "scripts/" in line]
+    assert len(lines) > 5
+    for line in lines:
+        script, *words = line.removeprefix("python ").split()
+        path = ROOT / "scripts" / script.removeprefix("scripts/")
+        text = "".join(
+            p.read_text(encoding="utf-8") for p in {path, path.with_name("evaluate.py")}
+        )
+        for option in words:
+            assert not option.startswith("--") or f'"{option}"' in text, line
+
+
+def test_its_extras_exist():
+    said = set(re.findall(r"'(?:mireg|\.)\[(\w+)\]'", README.read_text("utf-8")))
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    extras = text.partition("[project.optional-dependencies]")[2].partition("\n[")[0]
+    assert said <= set(re.findall(r"^(\w+) = \[", extras, re.MULTILINE))
+    assert len(said) > 3
 
 
 def test_ci_finds_its_two_commands():
