@@ -361,7 +361,7 @@ RAS2RAS = """\
 GEOMETRIES = """\
 src volume info
 valid = 1  # volume info valid
-filename = /work/uni_xform_masked.nii.gz
+filename = /data/uni_xform_masked.nii.gz
 volume = 64 64 34
 voxelsize = 3.000000000000000e+00 3.000000000000000e+00 4.000000000000000e+00
 xras   = -1.000000000000000e+00 -0.000000000000000e+00 0.000000000000000e+00
