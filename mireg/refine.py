@@ -184,12 +184,12 @@ def race(
     anatomy: Anatomy,
     threads: int = 1,
 ) -> tuple[int, list[Fit]]:
-    """Refine poses in several views of a pair, dropping the hopeless early.
+    """Refine poses in several views of a level, dropping the hopeless early.
 
     Parameters
     ----------
     levels : sequence of Level
-        The coarsest level of the pair, seen in several ways.
+        One level of the pair, seen in several ways.
     metrics : sequence of callable
         The similarity in each view.
     poses : sequence of sequences of (4, 4) array

@@ -88,8 +88,8 @@ class CountingLevel:
     fixed_bin : (n,) ndarray, uint8
         Grey level of each sample.
     moving : tuple
-        Whole grey levels as flat memory, shape and strides; the last grey level
-        (`bins`) marks voxels without data.
+        Whole grey levels as flat memory, shape and strides; the level `bins`, one
+        past the last, marks voxels without data.
     first_counts : (bins, bins + 1) ndarray, int32
         What every joint histogram starts from: 0, or what was learned.
     moving_ijk_from_mm : (4, 4) ndarray

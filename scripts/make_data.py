@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import gzip
 import io
 import json
-import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -61,6 +61,8 @@ def make(folder: Path) -> list[Path]:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
     default = Path(__file__).resolve().parent.parent / "data"
-    for path in make(Path(sys.argv[1]) if len(sys.argv) > 1 else default):
+    parser.add_argument("folder", nargs="?", type=Path, default=default)
+    for path in make(parser.parse_args().folder):
         print(f"{path}: {path.stat().st_size} bytes")

@@ -160,6 +160,18 @@ def read_output(options: dict[str, Any], **more: Any) -> Output:
     return Output(**given, **more)
 
 
+def mask_options(command: Command) -> Command:
+    """Add the options of the commands that compare inside masks."""
+    for image in ("moving", "fixed"):
+        command = click.option(
+            f"--{image}-mask",
+            type=click.Path(),
+            metavar="FILE",
+            help="Compare only here; any grid.",
+        )(command)
+    return command
+
+
 def prior_options(command: Command) -> Command:
     """Add the options of the commands that may use a learned prior."""
     for add in (

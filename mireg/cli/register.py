@@ -25,6 +25,7 @@ from .common import (
     check_outputs,
     in_directions,
     log_told,
+    mask_options,
     notes_told,
     output_options,
     prior_options,
@@ -95,18 +96,7 @@ def _read_formats(
     help=f"Write the transform for other programs: {', '.join(TRANSFORM_FORMATS)}; "
     "several with commas [itk].",
 )
-@click.option(
-    "--fixed-mask",
-    type=click.Path(),
-    metavar="FILE",
-    help="Compare only here; any grid.",
-)
-@click.option(
-    "--moving-mask",
-    type=click.Path(),
-    metavar="FILE",
-    help="Compare only here; any grid.",
-)
+@mask_options
 @click.option(
     "--fixed-volume",
     callback=read_volume_choice,

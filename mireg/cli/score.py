@@ -9,7 +9,7 @@ from dataclasses import replace
 import click
 
 from ..records import to_json
-from .common import notes_told, prior_options, read_prior
+from .common import mask_options, notes_told, prior_options, read_prior
 
 #: What stands in the table beside each name.
 _LONG = {
@@ -35,18 +35,7 @@ _LONG = {
     metavar="FILE",
     help="From FIXED to MOVING, as written by mireg register [as the headers say].",
 )
-@click.option(
-    "--fixed-mask",
-    type=click.Path(),
-    metavar="FILE",
-    help="Compare only here; any grid.",
-)
-@click.option(
-    "--moving-mask",
-    type=click.Path(),
-    metavar="FILE",
-    help="Compare only here; any grid.",
-)
+@mask_options
 @prior_options
 @click.option(
     "--threads",
