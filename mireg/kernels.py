@@ -277,6 +277,43 @@ def score_gradient(points, fixed_bin, seen, d_histogram, start, stop, out):
 
 
 @njit(cache=True, nogil=True)
+def entropies(histogram, by_row, by_column, by_cell, out):
+    """Fill out (3,) with entropies, and the slopes by (n,) (m,) (n, m) counts.
+
+    See `metrics.entropies`.
+    """
+    total = 0.0
+    by_column[:] = 0.0
+    for i in range(histogram.shape[0]):
+        row = 0.0
+        for j in range(histogram.shape[1]):
+            row += histogram[i, j]
+            by_column[j] += histogram[i, j]
+        by_row[i] = row
+        total += row
+    total = max(total, 1e-300)
+    out[0] = _surprise(by_row, total, by_row)
+    out[1] = _surprise(by_column, total, by_column)
+    out[2] = _surprise(histogram.ravel(), total, by_cell.ravel())
+
+
+@njit(cache=True, nogil=True)
+def _surprise(counts, total, slopes):
+    """Entropy of counts, and its slopes, which may go to the memory of the counts."""
+    log_total, rare = np.log(total), 1e-12 * total
+    most = log_total - np.log(rare)  # what never occurs would surprise
+    entropy = 0.0
+    for a in range(counts.shape[0]):
+        count = counts[a]
+        slopes[a] = log_total - np.log(count) if count > rare else most
+        entropy += count * slopes[a]
+    entropy /= total
+    for a in range(counts.shape[0]):
+        slopes[a] = (slopes[a] - entropy) / total
+    return entropy
+
+
+@njit(cache=True, nogil=True)
 def pose_entropies(
     points, fixed_bin, memory, shape, strides, first_counts, matrices, x_log_x, out
 ):

@@ -14,6 +14,8 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
+from . import kernels
+
 FloatArray = npt.NDArray[np.float64]
 Metric = Callable[[FloatArray], tuple[float, FloatArray]]
 
@@ -52,7 +54,8 @@ def mutual_information(histogram: FloatArray) -> tuple[float, FloatArray]:
     >>> bool(np.isclose(score, np.log(2)))
     True
     """
-    h_fixed, h_moving, h_joint, d_fixed, d_moving, d_joint = _entropies(histogram)
+    each, d_fixed, d_moving, d_joint = entropies(histogram)
+    h_fixed, h_moving, h_joint = each.tolist()
     return h_fixed + h_moving - h_joint, d_fixed + d_moving - d_joint
 
 
@@ -85,30 +88,51 @@ def normalised_mutual_information(
     >>> round(score, 12)
     2.0
     """
-    h_fixed, h_moving, h_joint, d_fixed, d_moving, d_joint = _entropies(histogram)
+    each, d_fixed, d_moving, d_joint = entropies(histogram)
+    h_fixed, h_moving, h_joint = each.tolist()
     if h_joint <= 0:  # one cell holds all: nothing is shared, nothing to gain
         return 1.0, np.zeros_like(histogram)
     score = (h_fixed + h_moving) / h_joint
     return score, (d_fixed + d_moving - score * d_joint) / h_joint
 
 
-def _entropies(
+def entropies(
     histogram: FloatArray,
-) -> tuple[float, float, float, FloatArray, FloatArray, FloatArray]:
-    """Entropies (nats) of rows, columns and cells, and their derivatives."""
-    total = max(float(histogram.sum()), 1e-300)
-    answers = []
-    slopes = []
-    for counts in (
-        histogram.sum(axis=1, keepdims=True),
-        histogram.sum(axis=0, keepdims=True),
-        histogram,
-    ):
-        surprise = -np.log(np.maximum(counts, 1e-12 * total) / total)
-        entropy = float((counts * surprise).sum() / total)
-        answers.append(entropy)
-        slopes.append((surprise - entropy) / total)
-    return answers[0], answers[1], answers[2], slopes[0], slopes[1], slopes[2]
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Entropies of the rows, the columns and the cells of a joint histogram.
+
+    Parameters
+    ----------
+    histogram : (n, m) array
+        Joint histogram as counts.
+
+    Returns
+    -------
+    entropies : (3,) ndarray
+        Of the rows, the columns and the cells, in nats.
+    d_rows : (n, 1) ndarray
+        Derivative of the first with respect to each count.
+    d_columns : (m,) ndarray
+        Derivative of the second.
+    d_cells : (n, m) ndarray
+        Derivative of the third.
+
+    Examples
+    --------
+    >>> entropies(np.diag([5.0, 5.0]))[0] / np.log(2)
+    array([1., 1., 1.])
+    """
+    rows, columns = histogram.shape
+    out, by_row, by_column = np.empty(3), np.empty(rows), np.empty(columns)
+    by_cell = np.empty((rows, columns))
+    kernels.entropies(
+        np.ascontiguousarray(histogram, dtype=np.float64),
+        by_row,
+        by_column,
+        by_cell,
+        out,
+    )
+    return out, by_row[:, None], by_column, by_cell
 
 
 def entropy_correlation(histogram: FloatArray) -> tuple[float, FloatArray]:
@@ -138,7 +162,8 @@ def entropy_correlation(histogram: FloatArray) -> tuple[float, FloatArray]:
     >>> round(score, 12)
     1.0
     """
-    h_fixed, h_moving, h_joint, d_fixed, d_moving, d_joint = _entropies(histogram)
+    each, d_fixed, d_moving, d_joint = entropies(histogram)
+    h_fixed, h_moving, h_joint = each.tolist()
     apart = h_fixed + h_moving
     if apart <= 0:
         return 0.0, np.zeros_like(histogram)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import numpy.typing as npt
@@ -85,6 +86,18 @@ class Level:
         matrix = self.moving_ijk_from_mm @ moving_from_fixed
         matrix[:3, 3] += matrix[:3, :3] @ self.origin
         return np.ascontiguousarray(matrix[:3])
+
+    @cached_property
+    def middle(self) -> FloatArray:
+        """Mean of `points`, mm."""
+        return self.points.mean(axis=1, dtype=np.float64)
+
+    @cached_property
+    def radius(self) -> float:
+        """Root mean square distance of `points` from `middle`, mm; a voxel or more."""
+        square = np.square(self.points, dtype=np.float64).sum() / self.points.shape[1]
+        spread = float(square - self.middle @ self.middle)
+        return max(math.sqrt(max(spread, 0.0)), self.size_mm)
 
 
 def finest_mm(fixed: Image, moving: Image) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,6 +17,12 @@ from .threads import shared
 from .transform import rotation_and_derivative
 
 FloatArray = npt.NDArray[np.float64]
+
+#: A pose to refine, RAS+ mm, and the inverse Hessian where one is known: see `Fit`.
+Start = tuple[FloatArray, FloatArray | None]
+
+#: Most evaluations of one refinement.
+_MOST = 40
 
 #: Evaluations that each start of a race is given first, and how many of each view are
 #: then refined to the end. Where a start ranks before it climbs says little.
@@ -53,7 +59,7 @@ class Fit:
     inverse_hessian: FloatArray | None = None
 
     @property
-    def start(self) -> tuple[FloatArray, FloatArray | None]:
+    def start(self) -> Start:
         """Where to go on from at the next level."""
         return self.moving_from_fixed, self.inverse_hessian
 
@@ -83,7 +89,7 @@ def refine(
     *,
     inverse_hessian: FloatArray | None = None,
     tolerance: float = 0.002,
-    max_evaluations: int = 40,
+    max_evaluations: int = _MOST,
 ) -> Fit:
     """Climb from a pose to the nearest maximum of the similarity at one level.
 
@@ -193,7 +199,8 @@ def race(
     metrics : sequence of callable
         The similarity in each view.
     poses : sequence of sequences of (4, 4) array
-        Where to start in each view, RAS+ mm.
+        Where to start in each of the first views, RAS+ mm. Views beyond these start
+        from where the best of the others led.
     anatomy : Anatomy
         Of the sampled image; says which poses are near twins.
     threads : int, optional
@@ -206,44 +213,79 @@ def race(
     fits : list of Fit
         What remains in that view, the best first.
     """
-    views = []
-    for level, metric, starts in zip(levels, metrics, poses, strict=True):
-        heat = [(pose, None) for pose in starts]
-        fits = refine_each(level, heat, metric, anatomy, threads, _HEAT)
-        final = [fit.start for fit in fits[:_FINALISTS]]
-        views.append(refine_each(level, final, metric, anatomy, threads))
-    view = int(np.argmax([fits[0].explained for fits in views]))
-    return view, views[view]
+
+    def refined(
+        starts: Mapping[int, Sequence[Start]], max_evaluations: int
+    ) -> dict[int, list[Fit]]:
+        """Refine from the starts in each view, all at once."""
+        runs = [
+            (levels[view], metrics[view], start)
+            for view, those in starts.items()
+            for start in those
+        ]
+        fits = iter(_refine_all(runs, threads, max_evaluations))
+        return {
+            view: _apart([next(fits) for _ in those], anatomy)
+            for view, those in starts.items()
+        }
+
+    heats = refined(
+        {view: [(pose, None) for pose in those] for view, those in enumerate(poses)},
+        _HEAT,
+    )
+    led = _apart([fit for fits in heats.values() for fit in fits[:_FINALISTS]], anatomy)
+    climbed: list[Start] = [(fit.moving_from_fixed, None) for fit in led]
+    further = range(len(poses), len(levels))
+    heats |= refined(dict.fromkeys(further, climbed), _HEAT)
+    finals = refined(
+        {
+            view: [fit.start for fit in fits[:_FINALISTS]]
+            for view, fits in heats.items()
+        },
+        _MOST,
+    )
+    view = max(finals, key=lambda view: finals[view][0].explained)
+    return view, finals[view]
 
 
 def refine_each(
     level: Level,
-    starts: Sequence[tuple[FloatArray, FloatArray | None]],
+    starts: Sequence[Start],
     metric: Metric,
     anatomy: Anatomy,
     threads: int = 1,
-    max_evaluations: int = 40,
 ) -> list[Fit]:
-    """Refine several starts at one level; the best first, near twins dropped.
+    """Refine several starts at one level; the best first, near twins dropped."""
+    runs = [(level, metric, start) for start in starts]
+    return _apart(_refine_all(runs, threads), anatomy)
 
-    A start is a pose and, where one is known, an inverse Hessian: see `Fit.start`.
-    """
-    one_each = len(starts) >= threads
-    refined = shared(
-        lambda start: refine(
-            level,
-            start[0],
-            metric,
+
+def _refine_all(
+    runs: Sequence[tuple[Level, Metric, Start]],
+    threads: int,
+    max_evaluations: int = _MOST,
+) -> list[Fit]:
+    """Refine from each start: on a thread each, or one after the other on all."""
+    one_each = len(runs) >= threads
+    return shared(
+        lambda run: refine(
+            run[0],
+            run[2][0],
+            run[1],
             1 if one_each else threads,
-            inverse_hessian=start[1],
+            inverse_hessian=run[2][1],
             tolerance=0.1,
             max_evaluations=max_evaluations,
         ),
-        starts,
+        runs,
         threads if one_each else 1,
     )
+
+
+def _apart(fits: Sequence[Fit], anatomy: Anatomy) -> list[Fit]:
+    """Put the best first, and drop those that are near twins of a better one."""
     best: list[Fit] = []
-    for fit in sorted(refined, key=lambda fit: -fit.explained):
+    for fit in sorted(fits, key=lambda fit: -fit.explained):
         if all(
             anatomy.distance(fit.moving_from_fixed, other.moving_from_fixed)
             > anatomy.radius / 20
@@ -265,34 +307,31 @@ class _Chart:
 
     @classmethod
     def about(cls, level: Level, moving_from_fixed: FloatArray) -> _Chart:
-        middle = level.points.mean(axis=1, dtype=np.float64)
-        off = level.points - middle[:, None]
-        radius = max(float(np.sqrt(np.square(off).sum(axis=0).mean())), level.size_mm)
         fixed_from_middle, middle_from_fixed = np.eye(4), np.eye(4)
-        fixed_from_middle[:3, 3] = level.origin + middle
+        fixed_from_middle[:3, 3] = level.origin + level.middle
         middle_from_fixed[:3, 3] = -fixed_from_middle[:3, 3]
         moving_from_middle = moving_from_fixed @ fixed_from_middle
         return cls(
             moving_from_middle,
             middle_from_fixed,
             (level.moving_ijk_from_mm @ moving_from_middle)[:3, :3],
-            middle,
-            np.repeat([level.size_mm / radius, level.size_mm], 3),
+            level.middle,
+            np.repeat([level.size_mm / level.radius, level.size_mm], 3),
         )
 
     def pose(self, numbers: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Pose, and the derivative of its rotation about the middle."""
-        rotation, d_rotation = rotation_and_derivative(numbers[:3] * self.unit[:3])
+        lengths = numbers * self.unit
         motion = np.eye(4)
-        motion[:3, :3] = rotation
-        motion[:3, 3] = numbers[3:] * self.unit[3:]
+        motion[:3, :3], d_rotation = rotation_and_derivative(lengths[:3])
+        motion[:3, 3] = lengths[3:]
         return self.moving_from_middle @ motion @ self.middle_from_fixed, d_rotation
 
     def slope(self, by_matrix: FloatArray, d_rotation: FloatArray) -> FloatArray:
         """Slope by the six numbers, from that by the voxel-from-point matrix."""
         by_motion = self.moving_ijk_from_middle.T @ by_matrix
-        by_rotation = by_motion[:, :3] - np.outer(by_motion[:, 3], self.middle)
-        by_vector = (d_rotation * by_rotation).sum(axis=(1, 2))
+        by_rotation = by_motion[:, :3] - by_motion[:, 3:] * self.middle
+        by_vector = d_rotation.reshape(3, 9) @ by_rotation.ravel()
         return np.concatenate([by_vector, by_motion[:, 3]]) * self.unit
 
 

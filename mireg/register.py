@@ -263,7 +263,6 @@ def _starts(
         )
         for levels in zip(rough, coarse, strict=True)
     ]
-    found.append([pose for poses in found for pose in poses])
     return [distinct([header, centre, *poses], still.anatomy) for poses in found]
 
 

@@ -202,22 +202,24 @@ def rotation_and_derivative(vector: npt.ArrayLike) -> tuple[FloatArray, FloatArr
            [ 1.,  0.,  0.],
            [ 0.,  0.,  0.]])
     """
-    v = np.asarray(vector, dtype=np.float64)
-    cross = (v @ _CROSS.reshape(3, 9)).reshape(3, 3)
-    squared = float(v @ v)
-    if squared < 1e-20:
-        rotation = np.eye(3) + cross + cross @ cross / 2
-        return rotation, _CROSS @ rotation
+    x, y, z = np.asarray(vector, dtype=np.float64).tolist()
+    squared = x * x + y * y + z * z
     angle = math.sqrt(squared)
-    versine = 2 * math.sin(angle / 2) ** 2  # 1 - cos(angle), small angles exact
-    rotation = (
-        np.eye(3)
-        + (math.sin(angle) / angle) * cross
-        + (versine / squared) * (cross @ cross)
-    )
-    axes = (np.outer(v, v) + (cross @ (np.eye(3) - rotation)).T) / squared
+    if squared < 1e-20:
+        a, b, c = 1.0, 1 / 2, 1 / 6
+    else:
+        a = math.sin(angle) / angle
+        b = 2 * math.sin(angle / 2) ** 2 / squared  # 1 - cos(angle), exact if small
+        c = (1 - a) / squared
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    powers = np.concatenate([_UNIT, cross, cross @ cross]).reshape(3, 9)
+    # As the vector changes by its k-th unit vector, the rotation turns about axes[k].
+    rotation = (np.array([1, a, b]) @ powers).reshape(3, 3)
+    axes = (np.array([1, b, c]) @ powers).reshape(3, 3).T
     return rotation, (axes @ _CROSS.reshape(3, 9)).reshape(3, 3, 3) @ rotation
 
+
+_UNIT = np.eye(3)
 
 #: _CROSS[k] @ x is the cross product of the k-th unit vector with x.
 _CROSS = np.zeros((3, 3, 3))

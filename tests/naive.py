@@ -136,6 +136,13 @@ def _entropy(labels):
     return -sum(share * np.log(share) for share in shares)
 
 
+def entropies(histogram):
+    """Entropies in nats of what rows, columns and cells of counts say."""
+    share = histogram / histogram.sum()
+    each = share.sum(axis=1), share.sum(axis=0), share.ravel()
+    return [-sum(p * np.log(p) for p in those if p > 0) for those in each]
+
+
 def pose_entropies(points, fixed_bin, moving_bin, missing, matrices, known=()):
     """Count pairs that are known, and what each sample sees in the nearest voxel."""
     answers = []

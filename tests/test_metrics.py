@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from functools import partial
 
+import naive
 import numpy as np
 import pytest
 
 from mireg import information
-from mireg.metrics import METRIC, overlap_invariant, prior_informed
+from mireg.metrics import METRIC, entropies, overlap_invariant, prior_informed
 from mireg.settings import METRICS
 
 close = partial(pytest.approx, rel=1e-12, abs=1e-12)
@@ -42,6 +43,13 @@ def random_histograms(rng):
                 counts = rng.exponential(size=shape) * (rng.random(shape) < fill)
                 counts[tuple(rng.integers(shape))] += 1
                 yield counts * rng.choice([1e-3, 1, 1e5])
+
+
+def test_entropies_equal_their_twin(rng):
+    for histogram in random_histograms(rng):
+        assert list(entropies(histogram)[0]) == close(naive.entropies(histogram))
+        turned = entropies(np.asfortranarray(histogram).T)[0]
+        assert list(turned[[1, 0, 2]]) == close(naive.entropies(histogram))
 
 
 def test_settings_know_every_metric():
