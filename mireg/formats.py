@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import math
 import os
@@ -24,6 +23,11 @@ import numpy.typing as npt
 from .errors import InputError, MiregWarning
 from .image import Image, Source, VolumeChoice
 
+try:
+    from isal.igzip import IGzipFile as GzipFile
+except ImportError:  # not made for this processor
+    from gzip import GzipFile
+
 Volume = npt.NDArray[np.float32]
 PathLike = str | os.PathLike[str]
 
@@ -42,6 +46,12 @@ _OF_ITK = (".nrrd", ".nhdr", ".mha", ".mhd", ".gipl", ".gipl.gz")
 
 #: The other file of the formats that keep the header apart from the voxels.
 _HEADERS = {".img": ".hdr", ".rec": ".PAR", ".brik": ".HEAD"}
+
+#: Ends of the names of files that are compressed by gzip.
+_GZIPPED = (".gz", ".mgz")
+
+#: How many voxels of a compressed file are read at once.
+_READ_AT_ONCE = 2**18
 
 #: How many files of a folder are looked at before it counts as no DICOM folder.
 _LOOK_AT = 50
@@ -379,9 +389,12 @@ def take_volume(
     notes = _oddities(opened, name)
     if volume is None and n > 1:
         notes.append(f"{name}: has {n} volumes; their mean is used")
-    raw, slope, inter = _stored(opened, name)
-    if n == 1 or isinstance(volume, int):
-        data = _scaled(raw[..., volume if isinstance(volume, int) else 0], slope, inter)
+    # Converted while it is read, the only volume needs less memory and time.
+    raw, slope, inter = _stored(opened, name, single=n == 1)
+    if n == 1:
+        data = _scaled(raw[..., 0], slope, inter, copy=False)
+    elif isinstance(volume, int):
+        data = _scaled(raw[..., volume], slope, inter)
     elif volume == "median":
         data = np.empty(raw.shape[:3], np.float32, order="F")
         for k in range(raw.shape[2]):  # by slices, to keep memory small
@@ -398,15 +411,24 @@ def take_volume(
         return Image(data, opened.affine, Source(opened, taken, tuple(notes)))
 
 
-def _stored(opened: Any, name: str) -> tuple[npt.NDArray[Any], float, float]:
-    """Voxels as stored, shape (nx, ny, nz, n), and what turns them into intensities."""
+def _stored(
+    opened: Any, name: str, *, single: bool = False
+) -> tuple[npt.NDArray[Any], float, float]:
+    """Voxels as stored, shape (nx, ny, nz, n), and what turns them into intensities.
+
+    With `single` they are a copy, float32 unless that is too coarse for `_scaled`.
+    """
     proxy = opened.dataobj
     slope, inter = _scaling(opened)
+    plain = type(proxy) is nib.arrayproxy.ArrayProxy
+    single &= not (plain and _needs_double(proxy.dtype, slope, inter))
     try:
-        if type(proxy) is nib.arrayproxy.ArrayProxy:
-            raw = np.asanyarray(proxy.get_unscaled())
-        else:
-            raw = np.asanyarray(proxy)
+        with np.errstate(over="ignore", invalid="ignore"):
+            if plain and str(proxy.file_like).lower().endswith(_GZIPPED):
+                raw = _unzipped(proxy, np.float32 if single else proxy.dtype)
+            else:
+                raw = np.asanyarray(proxy.get_unscaled() if plain else proxy)
+                raw = raw.astype(np.float32, order="K") if single else raw
     except FileNotFoundError as error:  # of a format of two files
         raise InputError(
             f"{name}: the voxels are in {error.filename}, which is missing"
@@ -427,12 +449,38 @@ def _scaling(opened: Any) -> tuple[float, float]:
     return 1.0, 0.0  # none, or applied by the reader
 
 
-def _scaled(raw: npt.NDArray[Any], slope: float, inter: float) -> Volume:
-    """Turn stored values into intensities; float32 where that is exact enough."""
-    if raw.dtype.itemsize > 2 and raw.dtype.kind in "iu" and (slope, inter) != (1, 0):
+def _unzipped(proxy: Any, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """Read stored numbers from a gzip file as `dtype`, and check its checksum."""
+    values = np.empty(proxy.shape, dtype, order=proxy.order)
+    flat = values.ravel(order="K")
+    part = np.empty(min(flat.size, _READ_AT_ONCE), proxy.dtype)
+    with GzipFile(proxy.file_like, "rb") as file:
+        file.seek(proxy.offset)
+        for start in range(0, flat.size, len(part)):
+            numbers = part[: flat.size - start]
+            if file.readinto(numbers.view(np.uint8)) < numbers.nbytes:
+                raise EOFError("there are fewer voxels than the header says")
+            flat[start : start + len(numbers)] = numbers
+        file.read(1)  # the checksum comes after the voxels
+    return values
+
+
+def _needs_double(dtype: np.dtype[Any], slope: float, inter: float) -> bool:
+    """Tell whether float32 is too coarse for stored values that are to be scaled."""
+    return dtype.kind in "iu" and dtype.itemsize > 2 and (slope, inter) != (1, 0)
+
+
+def _scaled(
+    raw: npt.NDArray[Any], slope: float, inter: float, *, copy: bool = True
+) -> Volume:
+    """Turn stored values into intensities; float32 where that is exact enough.
+
+    Without `copy` they may share memory.
+    """
+    if _needs_double(raw.dtype, slope, inter):
         return (raw * slope + inter).astype(np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
-        data = raw.astype(np.float32, order="K")
+        data = raw.astype(np.float32, order="K", copy=copy)
         if slope != 1:
             data *= np.float32(slope)
         if inter != 0:
@@ -830,7 +878,7 @@ def _compressed(file: BinaryIO, path: PathLike) -> Iterator[Any]:
         yield file
         return
     # No time stamp and no name: the same image gives the same bytes.
-    with gzip.GzipFile("", "wb", 1, file, mtime=0) as stream:
+    with GzipFile("", "wb", 1, file, mtime=0) as stream:
         yield stream
 
 
@@ -876,11 +924,14 @@ def _repetition_time(template: Any) -> float:
 
 def _as_stored(values: Volume, stored: Storage) -> npt.NDArray[Any]:
     """Turn intensities into stored numbers, rounded and clipped to their type."""
-    numbers = values.astype(np.float64)
     integers = stored.dtype.kind in "iu"
+    scaled = (stored.slope, stored.inter) != (1.0, 0.0)
+    numbers: npt.NDArray[Any] = values
+    if scaled or (integers and stored.dtype.itemsize > 2):
+        numbers = numbers.astype(np.float64)
     if integers:
-        numbers = np.nan_to_num(numbers, copy=False, nan=0.0)
-    if (stored.slope, stored.inter) != (1.0, 0.0):
+        numbers = np.nan_to_num(numbers, nan=0.0)
+    if scaled:
         numbers = (numbers - stored.inter) / stored.slope
     if integers:
         limits = np.iinfo(stored.dtype)

@@ -140,9 +140,9 @@ def _checked_data(data: npt.ArrayLike) -> npt.NDArray[np.float32]:
         raise InputError(f"the image is empty: its shape is {array.shape}")
     with np.errstate(over="ignore"):
         floats = array.astype(np.float32, copy=False)
-    with np.errstate(invalid="ignore"):  # inf - inf
-        total = floats.sum(dtype=np.float64)
-    if not np.isfinite(total):
+    with np.errstate(invalid="ignore"):
+        ends = floats.min(), floats.max()  # NaN if any voxel is
+    if not np.isfinite(ends).all():
         floats = np.where(np.isfinite(floats), floats, np.float32(np.nan))
     return floats
 

@@ -32,6 +32,15 @@ def ramp(*shape, dtype=np.int16):
     return np.arange(np.prod(shape)).reshape(shape).astype(dtype)
 
 
+@pytest.fixture(params=["isal", "Python's own"])
+def gzipper(request, monkeypatch):
+    """Read and write compressed files with either library, if it is there."""
+    kind = gzip.GzipFile
+    if request.param == "isal":
+        kind = pytest.importorskip("isal.igzip").IGzipFile
+    monkeypatch.setattr(formats, "GzipFile", kind)
+
+
 # --- reading ----------------------------------------------------------------
 
 
@@ -106,6 +115,84 @@ def test_slope_and_intercept_are_applied(dtype, suffix, tmp_path):
     found = formats.read_image(path)
     np.testing.assert_allclose(found.data, 0.25 * ramp(3, 4, 5) - 1000, rtol=1e-6)
     np.testing.assert_allclose(found.data, nib.load(path).get_fdata(), rtol=1e-6)
+
+
+@pytest.mark.usefixtures("gzipper")
+@pytest.mark.parametrize(
+    ("name", "kind", "dtype"),
+    [
+        ("a.nii.gz", nib.Nifti1Image, ">i2"),
+        ("a.nii.gz", nib.Nifti1Image, "f8"),
+        ("A.NII.GZ", nib.Nifti1Image, "u1"),
+        ("a.img.gz", nib.Nifti1Pair, "i4"),
+        ("a.mgz", nib.MGHImage, "f4"),
+    ],
+)
+def test_compressed_files_read_as_nibabel_reads_them(
+    name, kind, dtype, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(formats, "_READ_AT_ONCE", 7)  # in many parts, the last short
+    voxels = np.random.default_rng(3).normal(0, 50, (5, 6, 4, 3)).astype(dtype)
+    path = save(tmp_path / name, voxels, kind=kind)
+    opened = nib.load(path)
+    expected = opened.get_fdata()
+    for t, volume in enumerate(formats.read_volumes(opened)):
+        np.testing.assert_allclose(volume.data, expected[..., t], rtol=1e-6)
+    one = save(tmp_path / f"one{name.lower()}", voxels[..., 1], kind=kind)
+    np.testing.assert_array_equal(
+        formats.read_image(one).data, nib.load(one).get_fdata(dtype=np.float32)
+    )
+
+
+@pytest.mark.usefixtures("gzipper")
+@pytest.mark.parametrize("where", ["voxels", "checksum", "end", "length"])
+def test_damage_to_a_compressed_file_is_told_in_one_line(where, tmp_path):
+    noise = np.random.default_rng(0).normal(size=(20, 20, 20)).astype(np.float32)
+    path = save(tmp_path / "a.nii.gz", noise)
+    content = bytearray(path.read_bytes())
+    if where == "voxels":
+        content[len(content) // 2] ^= 0xFF
+    elif where == "checksum":
+        content[-8] ^= 1
+    elif where == "end":
+        content = content[:-6]
+    else:  # the header promises more
+        whole = bytearray(gzip.decompress(content))
+        whole[42] = 40
+        content = gzip.compress(whole)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="copy it again") as caught:
+        formats.read_image(path)
+    assert str(caught.value).startswith(f"{path}: the voxels cannot be read (")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("gzipper")
+def test_what_is_compressed_is_the_same_whenever_it_is(tmp_path):
+    noise = np.random.default_rng(1).normal(size=(20, 30, 10)).astype(np.float32)
+    image = Image(noise, AFFINE)
+    formats.write_image(tmp_path / "a.nii.gz", image)
+    formats.write_image(tmp_path / "a.nii", image)
+    first = (tmp_path / "a.nii.gz").read_bytes()
+    assert gzip.decompress(first) == (tmp_path / "a.nii").read_bytes()
+    formats.write_image(tmp_path / "b.nii.gz", image)
+    assert (tmp_path / "b.nii.gz").read_bytes() == first
+
+
+def test_without_isal_files_are_read_and_written_all_the_same(tmp_path):
+    program = (
+        "import sys; sys.modules['isal'] = None\n"
+        "from mireg import formats, read_image, write_image\n"
+        "assert formats.GzipFile.__module__ == 'gzip'\n"
+        "write_image(sys.argv[2], read_image(sys.argv[1]))\n"
+    )
+    path = save(tmp_path / "a.nii.gz", ramp(3, 4, 5))
+    subprocess.run(
+        [sys.executable, "-c", program, path, tmp_path / "b.nii.gz"], check=True
+    )
+    np.testing.assert_array_equal(
+        nib.load(tmp_path / "b.nii.gz").get_fdata(), ramp(3, 4, 5)
+    )
 
 
 def test_a_slope_that_is_nan_or_zero_scales_nothing(tmp_path):
