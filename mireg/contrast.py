@@ -45,13 +45,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
-from . import information
+from . import information, kernels
 from .errors import InputError
 from .image import Image
-from .intensity import GreyScale
-from .scan import Scan, scan, thinned
+from .intensity import GreyScale, in_order
+from .scan import Scan, memory_order, scan, thinned
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -217,11 +216,11 @@ def contrast(
     foreground = grey.is_foreground(voxels)
     if not foreground.any():
         foreground = np.isfinite(voxels)
-    joint = _joint(voxels, foreground, low, high)
+    joint = surroundings(voxels, foreground, low, high)
     blocks = known.coarse.data
     filled = np.isfinite(blocks)
     ends = np.percentile(blocks[filled], [0.5, 99.5])
-    blocks_joint = _joint(blocks, filled, *ends)
+    blocks_joint = surroundings(blocks, filled, *ends)
     return Contrast(
         score=math.log2(JOINT_BINS) - information.conditional_entropy(joint, base=2),
         structure=information.entropy_correlation_coefficient(blocks_joint),
@@ -265,15 +264,15 @@ def histogram(
     data = data[np.isfinite(data)]
     if data.size == 0:
         raise InputError("there are no intensities: every voxel is NaN")
-    level, count = np.unique(np.clip(data, low, high), return_counts=True)
-    level = level.astype(np.float64)
+    data = in_order(np.clip(data, low, high).astype(np.float32, copy=False))
+    last = np.append(np.flatnonzero(data[1:] != data[:-1]), data.size - 1)
+    level, counted = data[last].astype(np.float64), np.append(0, last + 1)
     most = (high - low) / (bins - 1) / 2
     half = np.minimum(np.diff(level) / 2, most)
     ends = half[[0, -1]] if half.size else (most, most)
     below = np.concatenate([ends[:1], half])
     above = np.concatenate([half, ends[1:]])
     ends_of_levels = np.stack([level - below, level + above], axis=1).ravel()
-    counted = np.concatenate([[0], np.cumsum(count)])
     counts_there = np.stack([counted[:-1], counted[1:]], axis=1).ravel()
     edges = np.linspace(low - below[0], high + above[-1], bins + 1)
     within = np.interp(edges[1:-1], ends_of_levels, counts_there)
@@ -473,7 +472,7 @@ def _axis(
     return low, high + pedestal
 
 
-def _joint(
+def surroundings(
     values: npt.NDArray[np.float32],
     where: npt.NDArray[np.bool_],
     low: float,
@@ -484,31 +483,11 @@ def _joint(
     The surroundings are the mean of the neighbours on the grid, up to 26. A value
     between the centres of two bins gives to both.
     """
-    there = np.isfinite(values)
-    filled = np.where(there, values, 0).astype(np.float64)
-    sums, numbers = (
-        27 * ndimage.uniform_filter(one, 3, mode="constant") - one
-        for one in (filled, there.astype(np.float64))
-    )
-    where = where & there & (numbers > 0.5)
-    if not where.any():  # a single voxel
-        where, numbers = there, np.ones_like(numbers)
-    around, here = sums[where] / numbers[where], filled[where]
-    total = np.zeros(JOINT_BINS**2)
-    for row, row_share in _two_bins(around, low, high):
-        for column, column_share in _two_bins(here, low, high):
-            total += np.bincount(
-                row * JOINT_BINS + column, row_share * column_share, JOINT_BINS**2
-            )
-    return information.from_counts(total.reshape(JOINT_BINS, JOINT_BINS))
-
-
-def _two_bins(
-    values: FloatArray, low: float, high: float
-) -> list[tuple[npt.NDArray[np.int64], FloatArray]]:
-    """Return the two nearest bins of each value, with its share in them."""
-    span = high - low if high > low else 1.0  # all alike: one bin
-    at = np.clip((values - low) / span, 0, 1) * (JOINT_BINS - 1)
-    first = np.minimum(at.astype(np.int64), JOINT_BINS - 2)
-    beyond = at - first
-    return [(first, 1 - beyond), (first + 1, beyond)]
+    high = high if high > low else low + 1.0  # all alike: one bin
+    axes = memory_order(values)
+    volume = np.ascontiguousarray(values.transpose(axes))
+    counts = np.zeros((JOINT_BINS, JOINT_BINS))
+    kernels.surroundings(volume, where.transpose(axes), low, high, counts)
+    if not counts.any():  # no voxel has a neighbour
+        counts[0] = np.histogram(values, JOINT_BINS, (low, high))[0]
+    return information.from_counts(counts)

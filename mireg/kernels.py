@@ -373,18 +373,64 @@ def pose_entropies(
 
 
 @njit(cache=True, nogil=True)
+def in_order(bits, out):
+    """Fill out (n,) with the floats that bits (n,) stand for, in order; same type.
+
+    A radix sort of three digits; see `intensity.in_order`.
+    """
+    n = bits.shape[0]
+    negative, all_bits = np.uint32(0x80000000), np.uint32(0xFFFFFFFF)
+    digit = np.uint32(2047)
+    one, two = np.empty(n, np.uint32), np.empty(n, np.uint32)
+    places = np.zeros((3, 2048), np.uint32)
+    for a in range(n):
+        b = bits[a]
+        b ^= all_bits if b & negative else negative
+        one[a] = b
+        for turn in range(3):
+            places[turn, (b >> np.uint32(11 * turn)) & digit] += np.uint32(1)
+    for turn in range(3):
+        place = places[turn]
+        total = np.uint32(0)
+        for d in range(2048):
+            count = place[d]
+            place[d] = total
+            total += count
+        shift = np.uint32(11 * turn)
+        for a in range(n):
+            b = one[a]
+            d = (b >> shift) & digit
+            two[place[d]] = b
+            place[d] += np.uint32(1)
+        one, two = two, one
+    for a in range(n):
+        out[a] = one[a] ^ (negative if one[a] & negative else all_bits)
+
+
+@njit(cache=True, nogil=True)
 def grey_levels(memory, low, high, levels, out):
-    """Fill out (n,) with the grey levels of intensities; see `GreyScale.apply`."""
-    last = levels.shape[0] - 1
+    """Fill out (n,) with the grey levels of intensities; see `GreyScale.apply`.
+
+    All are float32. In blocks, as above.
+    """
+    zero, last = np.float32(0), np.float32(levels.shape[0] - 1)
     scale = last / (high - low)
-    for a in range(memory.shape[0]):
-        x = (memory[a] - low) * scale
-        if not x == x:
-            out[a] = np.nan
-            continue
-        x = min(max(x, 0.0), np.float64(last))
-        i = min(int(x), last - 1)
-        out[a] = levels[i] + (x - i) * (levels[i + 1] - levels[i])
+    most = np.int32(levels.shape[0] - 2)
+    rises = np.diff(levels)
+    first = np.empty(256, np.int32)
+    beyond = np.empty(256, np.float32)
+    for at in range(0, memory.shape[0], 256):
+        n = min(256, memory.shape[0] - at)
+        values, target = memory[at : at + n], out[at : at + n]
+        for a in range(n):
+            x = (values[a] - low) * scale
+            x = zero if x < zero else x
+            x = last if x > last else x  # NaN stays
+            i = min(np.int32(x if x == x else zero), most)
+            first[a], beyond[a] = i, x - np.float32(i)
+        for a in range(n):
+            i = np.uint32(first[a])
+            target[a] = levels[i] + beyond[a] * rises[i]
 
 
 @njit(cache=True, nogil=True)
@@ -433,6 +479,43 @@ def downsample(volume, factors, limits, start, out):
 
 
 @njit(cache=True, nogil=True)
+def depths(inside, steps, out):
+    """Fill out (nx, ny, nz) with distances to the nearest voxel that is not inside.
+
+    steps (3,) are the distances between voxels; one at least is not inside. Looks at
+    every two voxels of a line, many lines at a time: for coarse grids. See
+    `scan.depths`.
+    """
+    nx, ny, nz = inside.shape
+    row = np.empty(inside.shape)  # squared distances along z
+    for i in range(nx):
+        for j in range(ny):
+            away = np.inf
+            for k in range(nz):
+                away = away + 1 if inside[i, j, k] else 0.0
+                row[i, j, k] = away
+            away = np.inf
+            for k in range(nz - 1, -1, -1):
+                away = away + 1 if inside[i, j, k] else 0.0
+                row[i, j, k] = (min(row[i, j, k], away) * steps[2]) ** 2
+    plane = np.full(inside.shape, np.inf)  # along y and z
+    for i in range(nx):
+        for j in range(ny):
+            for other in range(ny):
+                square = ((j - other) * steps[1]) ** 2
+                for k in range(nz):
+                    plane[i, j, k] = min(plane[i, j, k], row[i, other, k] + square)
+    out[:] = np.inf
+    for i in range(nx):
+        for other in range(nx):
+            square = ((i - other) * steps[0]) ** 2
+            for j in range(ny):
+                for k in range(nz):
+                    out[i, j, k] = min(out[i, j, k], plane[other, j, k] + square)
+    out[:] = np.sqrt(out)
+
+
+@njit(cache=True, nogil=True)
 def _axis_linear(x, n):
     """First voxel, second voxel and weight of the second one; -1 outside."""
     if not (-0.500001 <= x <= n - 0.499999):
@@ -445,6 +528,108 @@ def _axis_linear(x, n):
     if f > 1 - 1e-6:
         return i + 1, i + 1, 0.0
     return i, i + 1, f
+
+
+@njit(cache=True, nogil=True)
+def interpolate(memory, shape, strides, matrix, points, out):
+    """Fill out (n,) with the values at points (n, 3); see `scan.interpolate`."""
+    m = matrix
+    for a in range(points.shape[0]):
+        p, q, r = points[a, 0], points[a, 1], points[a, 2]
+        out[a] = np.nan
+        x0, x1, fx = _axis_linear(
+            m[0, 0] * p + m[0, 1] * q + m[0, 2] * r + m[0, 3], shape[0]
+        )
+        if x0 < 0:
+            continue
+        y0, y1, fy = _axis_linear(
+            m[1, 0] * p + m[1, 1] * q + m[1, 2] * r + m[1, 3], shape[1]
+        )
+        if y0 < 0:
+            continue
+        z0, z1, fz = _axis_linear(
+            m[2, 0] * p + m[2, 1] * q + m[2, 2] * r + m[2, 3], shape[2]
+        )
+        if z0 < 0:
+            continue
+        x0, x1 = x0 * strides[0], x1 * strides[0]
+        y0, y1 = y0 * strides[1], y1 * strides[1]
+        z0, z1 = z0 * strides[2], z1 * strides[2]
+        v00 = (1 - fz) * memory[x0 + y0 + z0] + fz * memory[x0 + y0 + z1]
+        v01 = (1 - fz) * memory[x0 + y1 + z0] + fz * memory[x0 + y1 + z1]
+        v10 = (1 - fz) * memory[x1 + y0 + z0] + fz * memory[x1 + y0 + z1]
+        v11 = (1 - fz) * memory[x1 + y1 + z0] + fz * memory[x1 + y1 + z1]
+        v0, v1 = (1 - fy) * v00 + fy * v01, (1 - fy) * v10 + fy * v11
+        out[a] = (1 - fx) * v0 + fx * v1
+
+
+@njit(cache=True, nogil=True)
+def on_grid(volume, x, y, z, out):
+    """Fill out (mx, my, mz) linearly from the voxels at x (mx,), y and z.
+
+    Places between the outermost voxels of volume; see `scan.on_grid`.
+    """
+    nx, ny, nz = volume.shape
+    line = np.empty(nz, np.float32)
+    below = np.minimum(z.astype(np.int64), max(nz - 2, 0)).astype(np.uint64)
+    beyond = (z - below).astype(np.float32)
+    step = np.uint64(min(1, nz - 1))
+    for i in range(x.shape[0]):
+        x0 = min(int(x[i]), max(nx - 2, 0))
+        x1, fx = min(x0 + 1, nx - 1), np.float32(x[i] - x0)
+        for j in range(y.shape[0]):
+            y0 = min(int(y[j]), max(ny - 2, 0))
+            y1, fy = min(y0 + 1, ny - 1), np.float32(y[j] - y0)
+            v00, v01, v10, v11 = (
+                volume[x0, y0],
+                volume[x0, y1],
+                volume[x1, y0],
+                volume[x1, y1],
+            )
+            for k in range(nz):
+                v0 = v00[k] + fy * (v01[k] - v00[k])
+                v1 = v10[k] + fy * (v11[k] - v10[k])
+                line[k] = v0 + fx * (v1 - v0)
+            for k in range(z.shape[0]):
+                b = below[k]
+                out[i, j, k] = line[b] + beyond[k] * (line[b + step] - line[b])
+
+
+@njit(cache=True, nogil=True)
+def surroundings(volume, where, low, high, out):
+    """Add to out (n, n) the voxels (columns) in their surroundings (rows).
+
+    volume and where are (nx, ny, nz); see `contrast.surroundings`.
+    """
+    nx, ny, nz = volume.shape
+    last = out.shape[0] - 1.0
+    scale = last / (high - low)
+    total, number = np.empty(nz + 2), np.empty(nz + 2)
+    for i in range(nx):
+        for j in range(ny):
+            total[:] = 0
+            number[:] = 0
+            for x in range(max(i - 1, 0), min(i + 2, nx)):
+                for y in range(max(j - 1, 0), min(j + 2, ny)):
+                    row = volume[x, y]
+                    for k in range(nz):
+                        known = row[k] == row[k]
+                        total[k + 1] += row[k] if known else np.float32(0)
+                        number[k + 1] += 1.0 if known else 0.0
+            for k in range(nz):
+                here = np.float64(volume[i, j, k])
+                n = number[k] + number[k + 1] + number[k + 2] - 1
+                if not (where[i, j, k] and here == here and n > 0.5):
+                    continue
+                around = (total[k] + total[k + 1] + total[k + 2] - here) / n
+                u = min(max((around - low) * scale, 0.0), last)
+                v = min(max((here - low) * scale, 0.0), last)
+                r, c = min(int(u), int(last) - 1), min(int(v), int(last) - 1)
+                fu, fv = u - r, v - c
+                out[r, c] += (1 - fu) * (1 - fv)
+                out[r, c + 1] += (1 - fu) * fv
+                out[r + 1, c] += fu * (1 - fv)
+                out[r + 1, c + 1] += fu * fv
 
 
 @njit(cache=True, nogil=True)

@@ -17,7 +17,7 @@ from . import threads as _threads
 from .errors import InputError
 from .formats import ImageLike, as_image, new_file
 from .information import from_counts
-from .pyramid import finest_mm, level, pyramid
+from .pyramid import finest_mm, levels, pyramid
 from .scan import scan, smaller_first, views
 from .settings import Settings
 from .similarity import joint_histogram
@@ -201,11 +201,10 @@ def _joints(
     if swapped:
         pose = np.asarray(np.linalg.inv(pose))
     pairs = pyramid(still, moved, threads)
-    looks = views(still, moved)
+    looks = views(still, moved, threads)
     joints = np.zeros((N_VIEWS, _GREY_LEVELS, _GREY_LEVELS))
     for pair in pairs:
-        for view, look in enumerate(looks):
-            at = level(pair, *look, settings, threads)
+        for view, at in enumerate(levels(pair, looks, settings, threads)):
             _, seen = joint_histogram(at, pose, threads)
             inside = seen[4] > 0
             if not inside.any():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -17,6 +18,7 @@ from .scan import (
     flat_volume,
     in_mask,
     interpolate,
+    on_grid,
     shrink,
     voxel_centres,
 )
@@ -177,26 +179,72 @@ def level(
     threads: int = 1,
     learned: FloatArray | None = None,
 ) -> Level:
+    """Make the level of one view; see `levels`."""
+    return levels(pair, [(fixed, moving)], settings, threads, [learned])[0]
+
+
+def levels(
+    pair: Pair,
+    looks: Sequence[tuple[Scan, Scan]],
+    settings: Settings,
+    threads: int = 1,
+    learned: Sequence[FloatArray | None] | None = None,
+) -> list[Level]:
     """Draw samples of the fixed image, and bring both images to grey levels.
 
     Parameters
     ----------
     pair : Pair
-        The images at the resolution of this level.
-    fixed, moving : Scan
-        What is known of them: grey scale, shading, where to sample.
+        The images at the resolution of the levels.
+    looks : sequence of (Scan, Scan)
+        What is known of them: grey scale, shading, where to sample; one pair for each
+        level. See `mireg.scan.views`: they differ in grey scale and shading alone.
     settings : Settings
         Bins, samples and seed.
     threads : int, optional
         Threads to use.
-    learned : (g, g) array, optional
-        See `Level`.
+    learned : sequence of (g, g) array or None, optional
+        For each level, see `Level`.
 
     Raises
     ------
     InputError
         If a mask, or missing data, leaves too few samples.
     """
+    fixed, moving = looks[0]
+    points, intensity = _samples(pair, fixed, settings)
+    mask = None
+    if moving.mask is not None:
+        mask = in_mask(moving.mask, voxel_centres(pair.moving))
+        mask = mask.reshape(pair.moving.shape)
+    # Views share scans: each is brought to grey levels once.
+    fixed_grey = {scan: _fixed_grey(scan, points, intensity) for scan, _ in looks}
+    moving_grey = {
+        scan: _moving_grey(scan, pair.moving, mask, threads) for _, scan in looks
+    }
+    origin = fixed.anatomy.centre
+    from_origin = np.ascontiguousarray((points - origin).T, dtype=np.float32)
+    moving_ijk_from_mm = np.linalg.inv(pair.moving.mm_from_ijk).astype(np.float64)
+    return [
+        make_level(
+            size_mm=pair.size_mm,
+            points=from_origin,
+            origin=origin,
+            fixed_grey=fixed_grey[still],
+            moving_grey=moving_grey[moved],
+            moving_ijk_from_mm=moving_ijk_from_mm,
+            n_bins=min(settings.bins, round(len(points) ** (1 / 3))),
+            moving_background=moved.grey.background_level,
+            learned=joint,
+        )
+        for (still, moved), joint in zip(
+            looks, learned or [None] * len(looks), strict=True
+        )
+    ]
+
+
+def _samples(pair: Pair, fixed: Scan, settings: Settings) -> tuple[FloatArray, Volume]:
+    """Draw points, (n, 3) in RAS+ mm, and read the fixed image there."""
     inside = fixed.region.data.sum() * fixed.region.voxel_volume_mm3
     most = max(_FEWEST_SAMPLES, settings.samples >> pair.below)
     samples = int(np.clip(inside / pair.size_mm**3, _FEWEST_SAMPLES, most))
@@ -205,50 +253,41 @@ def level(
         points = points[in_mask(fixed.mask, points)]
     intensity = interpolate(pair.fixed, points)
     has_data = np.isfinite(intensity)
-    points, intensity = points[has_data], intensity[has_data]
+    if not has_data.all():
+        points, intensity = points[has_data], intensity[has_data]
     if len(points) < _FEWEST_LEFT:
         raise InputError(
             f"too little is left to compare: {len(points)} of {samples} samples lie "
             "in the mask and have data; draw the mask larger"
         )
-    if fixed.shading is not None:
-        shading = interpolate(fixed.shading, points)
-        intensity = _evened(intensity, fixed.grey.background, shading)
-    image = pair.moving
+    return points, intensity
+
+
+def _fixed_grey(scan: Scan, points: FloatArray, intensity: Volume) -> Volume:
+    """Bring intensities at points to grey levels."""
+    if scan.shading is not None:
+        shading = interpolate(scan.shading, points)
+        intensity = _evened(intensity, scan.grey.background, shading)
+    return scan.grey.apply(intensity)
+
+
+def _moving_grey(
+    scan: Scan, image: Image, mask: npt.NDArray[np.bool_] | None, threads: int
+) -> Volume:
+    """Bring an image to grey levels, NaN beyond a mask on its grid."""
     voxels = image.data
-    if moving.shading is not None:
-        field = _on_grid(moving.shading, image)
-        voxels = _evened(voxels, moving.grey.background, field)
-    moving_grey = moving.grey.apply(voxels, threads)
-    if moving.mask is not None:
-        outside = ~in_mask(moving.mask, voxel_centres(image))
-        moving_grey[outside.reshape(moving_grey.shape)] = np.nan
-    origin = fixed.anatomy.centre
-    background = moving.grey.apply(np.array([moving.grey.background], np.float32))
-    return make_level(
-        size_mm=pair.size_mm,
-        points=(points - origin).T.astype(np.float32),
-        origin=origin,
-        fixed_grey=fixed.grey.apply(intensity, threads),
-        moving_grey=moving_grey,
-        moving_ijk_from_mm=np.linalg.inv(image.mm_from_ijk).astype(np.float64),
-        n_bins=min(settings.bins, round(len(points) ** (1 / 3))),
-        moving_background=float(background[0]),
-        learned=learned,
-    )
+    if scan.shading is not None:
+        field = on_grid(scan.shading, image)
+        voxels = _evened(voxels, scan.grey.background, field)
+    grey = scan.grey.apply(voxels, threads)
+    if mask is not None:
+        grey[~mask] = np.nan
+    return grey
 
 
 def _evened(intensity: Volume, background: float, shading: Volume) -> Volume:
     """Divide the shading out of intensities."""
     return np.float32(background) + (intensity - np.float32(background)) / shading
-
-
-def _on_grid(image: Image, like: Image) -> Volume:
-    """Read an image linearly on the grid of another one, edges extended."""
-    ijk_from_ijk = np.linalg.inv(image.mm_from_ijk) @ like.mm_from_ijk
-    return ndimage.affine_transform(
-        image.data, ijk_from_ijk, output_shape=like.shape, order=1, mode="nearest"
-    )
 
 
 def make_level(

@@ -17,7 +17,7 @@ from .contrast import Contrast, contrast
 from .errors import InputError
 from .formats import ImageLike, as_image, as_mask
 from .prior import N_VIEWS, Prior
-from .pyramid import Level, finest_mm, level, pyramid
+from .pyramid import Level, finest_mm, level, levels, pyramid
 from .refine import Fit, evaluate, race, refine, refine_each
 from .registration import Registration
 from .scan import Scan, scan, smaller_first, views
@@ -120,7 +120,7 @@ def register(
     watch.start("prepare", 0.0)
     size_mm = finest_mm(fixed, moving)
     scans = shared(
-        lambda pair: scan(*pair, size_mm, max(1, threads // 2)),
+        lambda pair: scan(*pair, size_mm, threads),
         [(fixed, fixed_mask), (moving, moving_mask)],
         threads,
     )
@@ -134,14 +134,11 @@ def register(
 
     watch.start("pyramid", 0.1)
     pairs = pyramid(still, moved, threads)
-    looks = views(still, moved)
+    looks = views(still, moved, threads)
     learned = _learned(prior, swapped, settings)
     # The search goes from the roughest level to the one after it, where the race is.
     rough, coarse = (
-        [
-            level(pair, *look, settings, threads, joint)
-            for look, joint in zip(looks, learned, strict=True)
-        ]
+        levels(pair, looks, settings, threads, learned)
         for pair in (pairs[0], pairs[min(1, len(pairs) - 1)])
     )
 

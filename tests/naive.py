@@ -187,3 +187,35 @@ def grey_levels(data, ends, levels):
         if not np.isnan(data[ijk]):
             out[ijk] = np.interp(data[ijk], knots, levels)
     return out
+
+
+def interpolate(data, ijk):
+    """Read between the eight nearest voxels; off the grid, and near NaN, NaN."""
+    last = np.array(data.shape) - 1
+    out = np.full(len(ijk), np.nan)
+    for n, x in enumerate(ijk):
+        if (x >= -0.5).all() and (x <= last + 0.5).all():
+            apart = np.abs(np.indices(data.shape).T - np.clip(x, 0, last)).T
+            near = (apart < 1).all(axis=0)
+            out[n] = (data * np.prod(1 - apart, axis=0))[near].sum()
+    return out
+
+
+def surroundings(data, where, low, high, bins):
+    """Count each voxel beside the mean of its neighbours, shared by hat functions."""
+    counts = np.zeros((bins, bins))
+    centres = np.linspace(low, high, bins)
+    width = centres[1] - centres[0]
+    for ijk in np.argwhere(where & np.isfinite(data)):
+        near = [
+            data[tuple(other)]
+            for other in np.ndindex(*data.shape)
+            if np.abs(other - ijk).max() == 1 and np.isfinite(data[tuple(other)])
+        ]
+        if near:
+            values = np.clip([np.mean(near), data[tuple(ijk)]], low, high)
+            row, column = (
+                np.maximum(0, 1 - np.abs(v - centres) / width) for v in values
+            )
+            counts += np.outer(row, column)
+    return counts / counts.sum()

@@ -10,6 +10,7 @@ import os
 import sys
 from pathlib import Path
 
+import naive
 import nibabel as nib
 import numpy as np
 import pytest
@@ -18,12 +19,14 @@ from scipy import ndimage
 from mireg import contrast, formats, read_image
 from mireg.cli import main
 from mireg.contrast import (
+    JOINT_BINS,
     Histogram,
     cohort,
     cohort_text,
     compare,
     histogram,
     read_cohort,
+    surroundings,
 )
 from mireg.errors import InputError
 from mireg.image import Image
@@ -152,6 +155,28 @@ def test_a_change_of_scale_changes_nothing(scan):
     for scale in (0.125, 3.7, 1000):
         changed = figures(like(scan, scale * scan.data))
         assert np.allclose(changed, figures(scan), atol=0.01)
+
+
+@pytest.mark.parametrize("order", "CF")
+@pytest.mark.parametrize("shape", [(5, 6, 7), (1, 4, 3), (2, 1, 1)])
+def test_voxels_in_their_surroundings_equal_their_twin(shape, order, rng):
+    data = rng.normal(size=shape).astype(np.float32)
+    holes = rng.random(shape) < 0.3
+    holes.flat[:2] = False
+    data[holes] = np.nan
+    data = np.asarray(data, order=order)
+    where = rng.random(shape) < 0.7
+    where.flat[:2] = True
+    found = surroundings(data, where, -1.0, 1.5)
+    expected = naive.surroundings(data, where, -1.0, 1.5, JOINT_BINS)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_voxels_without_neighbours_have_a_joint_histogram():
+    data = np.full((5, 5, 5), np.nan, np.float32)
+    data[0, 0, 0], data[4, 4, 4] = 0, 1
+    joint = surroundings(data, np.isfinite(data), 0.0, 1.0)
+    assert joint[0, 0] == joint[0, -1] == 0.5
 
 
 def test_an_inversion_changes_nothing(scan):

@@ -6,11 +6,21 @@ import naive
 import numpy as np
 import pytest
 from checks import GRIDS
+from scipy import ndimage
 
 from mireg.errors import InputError
 from mireg.image import Image
 from mireg.phantom import brain_points, make_phantom
-from mireg.scan import downsample, flatten, in_mask, interpolate, scan, voxel_centres
+from mireg.scan import (
+    depths,
+    downsample,
+    flatten,
+    in_mask,
+    interpolate,
+    on_grid,
+    scan,
+    voxel_centres,
+)
 
 # --- block means --------------------------------------------------------------
 
@@ -55,6 +65,30 @@ def test_interpolation_keeps_a_ramp_and_ends_half_a_voxel_out(grid, rng):
     border = image.to_mm([[-0.45, 2, 2], [2, 6.45, 2], [-0.55, 2, 2], [2, 2, 7.55]])
     known = np.isfinite(interpolate(image, border))
     np.testing.assert_array_equal(known, [True, True, False, False])
+
+
+@pytest.mark.parametrize("order", "CF")
+@pytest.mark.parametrize("shape", [(4, 5, 6), (1, 3, 4), (3, 1, 1)])
+def test_interpolation_equals_its_twin(shape, order, rng):
+    data = rng.normal(size=shape).astype(np.float32)
+    data[rng.random(shape) < 0.1] = np.nan
+    image = Image(np.asarray(data, order=order), GRIDS["oblique"])
+    ijk = rng.uniform(-0.8, np.array(shape) - 0.2, (200, 3))
+    expected = naive.interpolate(data, ijk)
+    found = interpolate(image, image.to_mm(ijk))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("order", "CF")
+@pytest.mark.parametrize("shape", [(9, 8, 7), (8, 1, 5)])
+def test_on_a_parallel_grid_an_image_is_what_it_is_at_the_voxels(shape, order, rng):
+    like = Image(np.zeros(shape, order=order), GRIDS["sheared"])
+    small = downsample(like, (2, 3, 2))
+    small = Image(rng.normal(size=small.shape), small.mm_from_ijk)
+    ijk = small.to_ijk(voxel_centres(like))
+    ijk = np.clip(ijk, 0, np.array(small.shape) - 1)
+    expected = interpolate(small, small.to_mm(ijk)).reshape(shape)
+    np.testing.assert_allclose(on_grid(small, like), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("grid", sorted(GRIDS))
@@ -114,6 +148,16 @@ def test_centre_radius_and_volume_of_a_ball_are_those_of_geometry(grid):
     assert np.linalg.norm(anatomy.centre - centre) < 0.5
     assert anatomy.radius == pytest.approx(22 * np.sqrt(3 / 5), rel=0.05)
     assert anatomy.volume == pytest.approx(4 / 3 * np.pi * 22**3, rel=0.1)
+
+
+@pytest.mark.parametrize("shape", [(9, 8, 7), (3, 1, 6), (1, 1, 2)])
+def test_depths_are_those_of_scipy(shape, rng):
+    for share in (0.5, 0.95):
+        inside = rng.random(shape) < share
+        inside.flat[0] = False
+        expected = ndimage.distance_transform_edt(inside, sampling=[1, 2.5, 0.7])
+        found = depths(inside, np.array([1, 2.5, 0.7]))
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("grid", sorted(GRIDS))
