@@ -2,6 +2,9 @@
 
     python scripts/capture_range.py --kinds coil --kinds ct
     python scripts/capture_range.py CASES.json --only slab --starts 20
+    python scripts/capture_range.py --kinds coil --init header --farthest 60 --widest 60
+
+The last tells what refinement captures without a search.
 
 Each pair is registered from many starts: the header of its moving image is moved so
 that the middle of the anatomy is off by 0 to 150 mm, and turned by 0 to 180 degrees,
@@ -12,7 +15,8 @@ the reference plus 1 mm).
 
 The 90 % capture range is the distance of starts, as a mean over the anatomy, from
 which one in ten fails (van Herk, Handbook of Medical Imaging, 2000): here up to where
-in every bin of 10 mm at least 90 % succeed.
+in every bin of 10 mm at least 90 % succeed. Starts in the first row of cells, where the
+displacement is small, still are as far off as their turn takes the anatomy.
 
 Writes a JSON record, and beside it, if matplotlib is there, a picture: the share of
 starts that succeed in each cell.
@@ -24,10 +28,13 @@ import argparse
 import sys
 import zlib
 from collections.abc import Sequence
+from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
-from evaluate import (
+from measuring import (
+    JOBS,
     Case,
     FloatArray,
     Record,
@@ -36,28 +43,33 @@ from evaluate import (
     cases_from_file,
     check_cases,
     distances,
+    each,
     kind_cases,
     library,
     parser_of_cases,
     ready,
     run_pose,
+    say,
     selected,
     store,
 )
 
+from mireg.errors import InputError
 from mireg.transform import RigidTransform
 
-FARTHEST_MM, LARGEST_DEG = 150.0, 180.0
 BIN_MM = 10.0
 SHARE = 0.9
+_MIDDLE: Record = {"ha": "center", "va": "center", "fontsize": "small"}
 
 
 def start_in(
-    cell: tuple[int, int], cells: int, middle: FloatArray, rng: np.random.Generator
+    corners: FloatArray, middle: FloatArray, rng: np.random.Generator
 ) -> tuple[RigidTransform, float, float]:
-    """Draw a start in a cell of the grid: the pose, its displacement and angle."""
-    (away, turn) = (np.array(cell) + rng.uniform(size=2)) / cells
-    away, turn = away * FARTHEST_MM, turn * LARGEST_DEG
+    """Draw a start in a cell of the grid: the pose, its displacement and angle.
+
+    `corners` of the cell are two of these, in mm and degrees.
+    """
+    away, turn = rng.uniform(*corners)
     axis, direction = rng.standard_normal((2, 3))
     pose = RigidTransform(
         np.deg2rad(turn) * axis / np.linalg.norm(axis),
@@ -78,56 +90,64 @@ def capture_range_mm(start_mm: FloatArray, good: Sequence[bool]) -> float:
 
 
 def run_starts(
-    case: Case, register: Register, args: argparse.Namespace
-) -> tuple[Record, list[Record]]:
-    """Register a pair from all its starts; return what they sum up to, and them."""
+    part: tuple[Case, Sequence[tuple[int, int]]],
+    register: Register,
+    args: argparse.Namespace,
+) -> list[Record]:
+    """Register a pair from its starts in some cells."""
+    case, chosen = part
     pair, points, _ = ready(case)
     middle = points.mean(axis=0)
     aligned = np.linalg.inv(pair.moving_from_fixed)
+    reach = args.farthest, args.widest
     starts: list[Record] = []
-    cells = [(i, j) for i in range(args.cells) for j in range(args.cells)]
-    for cell in cells:
+    for cell in chosen:
         rng = np.random.default_rng([args.seed, zlib.crc32(case.id.encode()), *cell])
+        corners = np.array([cell, np.add(cell, 1)]) / args.cells * reach
         for _ in range(args.starts):
-            pose, away, turn = start_in(cell, args.cells, middle, rng)
+            pose, away, turn = start_in(corners, middle, rng)
             start: Record = {"cell": cell, "displacement_mm": away, "angle_deg": turn}
             start["start_mm"] = float(distances(np.eye(4), pose.matrix, points).mean())
             try:
                 run = run_pose(register, pair, pose.matrix @ aligned, points)
-            except Exception as error:
-                if not args.keep_going:
-                    raise
-                start |= {"error": f"{type(error).__name__}: {error}", "good": False}
+            except InputError as error:  # without a search, images may miss each other
+                start |= {"error": str(error), "good": False}
             else:
                 tre = run["tre_mean_mm"]
                 start |= {"tre_mm": tre, "good": tre <= case.limit_mm}
                 start["seconds"] = run["seconds"]
             starts.append(start)
-        if not args.quiet:
-            good = sum(start["good"] for start in starts)
-            done = f"{len(starts)}/{len(cells) * args.starts}"
-            print(f"{case.id}: {good} good of {done}", file=sys.stderr, flush=True)
-    share = np.zeros((args.cells, args.cells))
+        good = sum(start["good"] for start in starts[-args.starts :])
+        say(f"{case.id} cell {cell}: {good} good of {args.starts}", args.quiet)
+    return starts
+
+
+def sum_up(
+    case: Case, starts: Sequence[Record], cells: int, reach: tuple[float, float]
+) -> Record:
+    """Return the share of good starts in each cell, and the capture range."""
+    counts = np.zeros((2, cells, cells))
     for start in starts:
-        share[start["cell"]] += start["good"] / args.starts
+        counts[int(start["good"])][tuple(start["cell"])] += 1
     far = np.array([start["start_mm"] for start in starts])
-    record = {
+    return {
         "id": case.id,
         "limit_mm": case.limit_mm,
-        "success": float(share.mean()),
+        "farthest_mm": reach[0],
+        "widest_deg": reach[1],
+        "success": float(counts[1].sum() / counts.sum()),
         "capture_range_mm": capture_range_mm(far, [s["good"] for s in starts]),
-        "success_by_displacement_and_angle": share,
+        "success_by_displacement_and_angle": counts[1] / counts.sum(axis=0),
     }
-    return record, starts
 
 
 def table(record: Record) -> str:
     """Return the share of successes as text: rows displacement, columns angle."""
     share = record["success_by_displacement_and_angle"]
-    n = len(share)
-    ends = LARGEST_DEG * np.arange(1, n + 1) / n
-    lines = ["   up to" + "".join(f"{end:>7.0f}°" for end in ends)]
-    for end, row in zip(FARTHEST_MM * np.arange(1, n + 1) / n, share, strict=True):
+    ends = np.arange(1, len(share) + 1) / len(share)
+    degrees, mm = record["widest_deg"] * ends, record["farthest_mm"] * ends
+    lines = ["   up to" + "".join(f"{end:>7.0f}°" for end in degrees)]
+    for end, row in zip(mm, share, strict=True):
         lines.append(f"{end:>5.0f} mm" + "".join(f"{100 * s:>7.0f}%" for s in row))
     return "\n".join(lines)
 
@@ -149,18 +169,29 @@ def draw(records: Sequence[Record], path: Path) -> bool:
     for axis in axes.ravel()[len(records) :]:
         axis.axis("off")
     for axis, record in zip(axes.ravel(), records, strict=False):
+        share = np.asarray(record["success_by_displacement_and_angle"])
+        widest, farthest = record["widest_deg"], record["farthest_mm"]
         axis.imshow(
-            record["success_by_displacement_and_angle"],
-            extent=(0, LARGEST_DEG, 0, FARTHEST_MM),
+            share,
+            extent=(0, widest, 0, farthest),
             origin="lower",
             aspect="auto",
             vmin=0,
             vmax=1,
-            cmap="RdYlGn",
+            cmap="RdYlBu",
         )
-        axis.set_title(f"{record['id']}: {100 * record['success']:.0f} %")
-        axis.set_xlabel("angle, degrees")
-        axis.set_ylabel("displacement, mm")
+        for (row, column), one in np.ndenumerate(share):
+            at = (np.array([column, row]) + 0.5) / len(share)
+            axis.text(*at * (widest, farthest), f"{100 * one:.0f}", **_MIDDLE)
+        axis.set_title(
+            f"{record['id']}: {100 * record['success']:.0f} % come right,\n"
+            f"90 % from up to {record['capture_range_mm']:.0f} mm",
+            fontsize="medium",
+        )
+        axis.set_xticks(np.linspace(0, widest, 7))
+        axis.set_yticks(np.linspace(0, farthest, 7))
+        axis.set_xlabel("turned by, degrees")
+        axis.set_ylabel("displaced by, mm")
     figure.savefig(path, dpi=90)
     plt.close(figure)
     return True
@@ -171,11 +202,17 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = parser_of_cases(__doc__ or "", Path("capture_range.json"))
     add = parser.add_argument
     add("--starts", type=int, default=100, help="starts in a cell (%(default)s)")
+    add("--farthest", type=float, default=150, help="mm displaced (%(default)g)")
+    add("--widest", type=float, default=180, help="degrees turned (%(default)g)")
     add("--cells", type=int, default=6, help="cells along each side (%(default)s)")
+    add("--init", choices=("auto", "header", "centre"), default="auto", help="start at")
+    add("--jobs", **JOBS)
     args = parser.parse_args(argv)
     check_cases(parser, args)
     if min(args.starts, args.cells) < 1:
         parser.error("--starts and --cells must be at least 1")
+    if args.farthest <= 0 or not 0 < args.widest <= 180:
+        parser.error("--farthest must be above 0 mm, --widest from 0 to 180 degrees")
     return args
 
 
@@ -187,11 +224,20 @@ def main(argv: Sequence[str] | None = None, register: Register | None = None) ->
     if not cases:
         print(f"no case has {' or '.join(args.only)} in its name", file=sys.stderr)
         return 2
-    register = register or library(args.settings)
+    work = partial(
+        run_starts, register=register or library(args.settings, args.init), args=args
+    )
+    grid = list(product(range(args.cells), repeat=2))
+    # Each process makes its own pair, for all that it does of it.
+    parts = [
+        (case, grid[job :: args.jobs]) for case in cases for job in range(args.jobs)
+    ]
+    answers = each(work, parts, args.jobs)
     records: list[Record] = []
     starts: list[Record] = []
     for case in cases:
-        record, own = run_starts(case, register, args)
+        own = [start for _ in range(args.jobs) for start in next(answers)]
+        record = sum_up(case, own, args.cells, (args.farthest, args.widest))
         records.append(record)
         starts.append({"id": case.id, "starts": own})
         print(

@@ -46,11 +46,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import evaluate
+import measuring
 import nibabel as nib
 import numpy as np
 import peers
-from evaluate import FLAG, SEVERAL, Case, FloatArray, Pair, Record
+from measuring import FLAG, SEVERAL, Case, FloatArray, Pair, Record
 
 import mireg
 from mireg.image import Image
@@ -157,7 +157,7 @@ def judged(
     tre = {}
     if "error" not in run:
         found = np.asarray(run["moving_from_fixed"])
-        apart = evaluate.distances(found, truth, points)
+        apart = measuring.distances(found, truth, points)
         tre = {"tre_mean_mm": float(apart.mean()), "tre_max_mm": float(apart.max())}
     good = tre.get("tre_mean_mm", math.inf) <= limit_mm
     return {**run, **tre, "limit_mm": limit_mm, "good": good}
@@ -177,12 +177,12 @@ def run_case(
     ]
     if not any(names for _, names in wanted):
         return
-    pair, points, _ = evaluate.ready(case)
+    pair, points, _ = measuring.ready(case)
     with tempfile.TemporaryDirectory() as place:
         fixed, moving = Path(place, "fixed.nii.gz"), Path(place, "moving.nii.gz")
         write_scan(pair.fixed, fixed)
         for number, names in wanted:
-            pose = evaluate.pose_of(seed, case.id, number, pair.moving.centre_mm)
+            pose = measuring.pose_of(case, number, seed, pair)
             write_scan(moved(pair.moving, pose), moving)
             for name in names:
                 folder = Path(place, name)
@@ -441,11 +441,11 @@ def selected(args: argparse.Namespace) -> list[Case]:
     """Gather the cases that were asked for."""
     cases = []
     if args.cases is not None:
-        cases += evaluate.cases_from_file(args.cases, args.poses)
-    phantoms = evaluate.phantom_cases(args.phantoms, args.seed, args.turned)
+        cases += measuring.cases_from_file(args.cases, args.poses)
+    phantoms = measuring.phantom_cases(args.phantoms, args.seed, args.turned)
     cases += [replace(case, limit_mm=PHANTOM_LIMIT_MM) for case in phantoms]
-    cases += evaluate.kind_cases(args.kinds, args.seeds, args.seed)
-    return evaluate.selected(cases, args.only)
+    cases += measuring.kind_cases(args.kinds, args.seeds, args.seed)
+    return measuring.selected(cases, args.only)
 
 
 def left_out(names: Sequence[str]) -> dict[str, str]:
@@ -492,8 +492,8 @@ def main(argv: Sequence[str] | None = None, register: Register | None = None) ->
         for run in run_case(case, programs, register, args.seed, is_done):
             record["runs"].append(run)
             say(f"{run['case']} pose {run['pose']} {run['program']}: {told(run)}")
-            evaluate.store(args.output, record)
-    evaluate.store(args.output, record)
+            measuring.store(args.output, record)
+    measuring.store(args.output, record)
     print(report(record, args.peers[0]))
     return 0
 

@@ -37,7 +37,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from evaluate import (
+from measuring import (
     Case,
     FloatArray,
     Pair,
@@ -243,7 +243,7 @@ def study(
         known = prior if method.metric == "prior" else None
         found: list[float] = []
         for number in range(case.poses + 1):
-            pose = pose_of(args.seed, case.id, number, pair.moving.centre_mm)
+            pose = pose_of(case, number, args.seed, pair)
             run = run_pose(
                 partial(register, settings=settings, prior=known), pair, pose, points
             )

@@ -3,46 +3,37 @@
 from __future__ import annotations
 
 import json
-import runpy
-from pathlib import Path
+import sys
 from types import SimpleNamespace
 
+import capture_range
 import numpy as np
 import pytest
 
 from mireg.transform import RigidTransform
 
-SCRIPTS = Path(__file__).parent.parent / "scripts"
 
-
-@pytest.fixture
-def script(monkeypatch):
-    """Run the file, as a script finds its neighbours."""
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    path = SCRIPTS / "capture_range.py"
-    return SimpleNamespace(**runpy.run_path(str(path), run_name="capture_range"))
-
-
-def test_a_start_is_as_far_off_as_its_cell(script):
+def test_a_start_is_as_far_off_as_its_cell():
     rng = np.random.default_rng(0)
     middle = np.array([10.0, -40.0, 7.0])
-    for cell in ((0, 0), (2, 5), (5, 1)):
-        pose, away, turn = script.start_in(cell, 6, middle, rng)
-        assert 25 * cell[0] <= away <= 25 * (cell[0] + 1)
-        assert 30 * cell[1] <= turn <= 30 * (cell[1] + 1)
+    for near, few, far, many in ((0, 0, 25, 30), (50, 150, 75, 180), (2, 0, 3, 1)):
+        corners = np.array([[near, few], [far, many]])
+        pose, away, turn = capture_range.start_in(corners, middle, rng)
+        assert near <= away <= far
+        assert few <= turn <= many
         assert pose.angle_deg == pytest.approx(turn)
         assert np.linalg.norm(pose.apply(middle) - middle) == pytest.approx(away)
 
 
-def test_capture_range_ends_before_the_first_bad_bin(script):
+def test_capture_range_ends_before_the_first_bad_bin():
     far = np.array([1.0, 5, 12, 14, 18, 31, 35, 47])
     good = [True] * 8
-    assert script.capture_range_mm(far, good) == 47
-    assert script.capture_range_mm(far, [*good[:6], False, True]) == 30
-    assert script.capture_range_mm(far, [False, *good[1:]]) == 0
+    assert capture_range.capture_range_mm(far, good) == 47
+    assert capture_range.capture_range_mm(far, [*good[:6], False, True]) == 30
+    assert capture_range.capture_range_mm(far, [False, *good[1:]]) == 0
 
 
-def test_success_is_told_for_each_cell(script, tmp_path, capsys):
+def test_success_is_told_for_each_cell(tmp_path, capsys):
     truths = []
 
     def stay_near(fixed, moving):
@@ -59,12 +50,41 @@ def test_success_is_told_for_each_cell(script, tmp_path, capsys):
 
     out = tmp_path / "range.json"
     call = ["--kinds", "identical", "--cells", "2", "--starts", "3", "-o", str(out)]
-    assert script.main([*call, "--quiet"], stay_near) == 0
+    assert capture_range.main([*call, "--quiet"], stay_near) == 0
     (pair,) = json.loads(out.read_text())["pairs"]
     assert pair["success_by_displacement_and_angle"] == [[1, 0], [1, 0]]
     assert pair["success"] == 0.5
     assert len(truths) == 12
     assert "50 % within 2.0 mm" in capsys.readouterr().out
+    assert (tmp_path / "range.png").is_file()
     for call in ([], ["--kinds", "identical", "--starts", "0"]):
         with pytest.raises(SystemExit):
-            script.main(call, stay_near)
+            capture_range.main(call, stay_near)
+
+
+def test_cells_may_be_measured_in_any_order():
+    case = SimpleNamespace(id="one", limit_mm=2.0)
+    starts = [
+        {"cell": cell, "start_mm": far, "good": good}
+        for cell, far, good in (
+            ((1, 0), 30.0, False),
+            ((0, 0), 5.0, True),
+            ((1, 1), 90.0, True),
+            ((0, 1), 20.0, True),
+            ((1, 0), 34.0, True),
+            ((0, 0), 6.0, True),
+            ((0, 1), 22.0, True),
+            ((1, 1), 91.0, False),
+        )
+    ]
+    for order in (starts, starts[::-1]):
+        found = capture_range.sum_up(case, order, 2, (150, 180))
+        share = found["success_by_displacement_and_angle"]
+        np.testing.assert_array_equal(share, [[1, 1], [0.5, 0.5]])
+        assert found["success"] == 0.75
+        assert found["capture_range_mm"] == 30
+
+
+def test_without_matplotlib_there_is_no_picture(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert not capture_range.draw([], tmp_path / "none.png")

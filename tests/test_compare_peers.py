@@ -399,7 +399,7 @@ def test_a_program_that_is_installed_finds_an_easy_pose(name, tmp_path):
     register = compare_peers.fresh_process(threads=2, timeout_s=300)
     files = tmp_path / "fixed.nii.gz", tmp_path / "moving.nii.gz"
     run = register(name, *files, tmp_path)
-    points = compare_peers.evaluate.foreground_points(pair.fixed)
+    points = compare_peers.measuring.foreground_points(pair.fixed)
     run = compare_peers.judged(run, truth.matrix, points, 1.0)
     assert run["good"], run
     assert 0 < run["registration_seconds"] < run["seconds"]

@@ -23,7 +23,7 @@ def script(monkeypatch):
     import metric_study  # noqa: PLC0415
 
     yield metric_study
-    for name in ("metric_study", "evaluate"):
+    for name in ("metric_study", "measuring"):
         sys.modules.pop(name, None)
 
 

@@ -114,9 +114,8 @@ def test_its_scripts_and_their_options_exist():
     for line in lines:
         script, *words = line.removeprefix("python ").split()
         path = ROOT / "scripts" / script.removeprefix("scripts/")
-        text = "".join(
-            p.read_text(encoding="utf-8") for p in {path, path.with_name("evaluate.py")}
-        )
+        both = {path, path.with_name("measuring.py")}
+        text = "".join(p.read_text(encoding="utf-8") for p in both)
         for option in words:
             assert not option.startswith("--") or f'"{option}"' in text, line
 

@@ -7,20 +7,18 @@ The variable MIREG_SHARED_DATA names a folder with a `cases.json`, as
 from __future__ import annotations
 
 import os
-import runpy
 from pathlib import Path
-from types import SimpleNamespace
 
+import evaluate
+import measuring
 import pytest
 
 from mireg.register import register
 
-SCRIPT = Path(__file__).parent.parent / "scripts" / "evaluate.py"
 CASES = Path(os.environ.get("MIREG_SHARED_DATA", "not set")) / "cases.json"
 
-evaluate = SimpleNamespace(**runpy.run_path(str(SCRIPT), run_name="evaluate"))
 #: Each case in its own pose and in one random one.
-cases = evaluate.cases_from_file(CASES, 1) if CASES.is_file() else []
+cases = measuring.cases_from_file(CASES, 1) if CASES.is_file() else []
 
 
 @pytest.mark.slow

@@ -1,0 +1,142 @@
+"""What the scripts that register share: poses, grids and errors."""
+
+from __future__ import annotations
+
+import measuring
+import numpy as np
+import pytest
+
+from mireg.image import Image
+from mireg.transform import RigidTransform
+
+TRUTH = RigidTransform([0.1, -0.2, 0.3], [4.0, -3.0, 2.0]).matrix
+FIXED = np.diag([2.0, 2, 2, 1])
+MOVING = np.array([[2.5, 0, 0, 7], [0, 3, 0, -4], [0, 0, 3, 1], [0, 0, 0, 1.0]])
+
+
+def ball(shape=(16, 15, 14)):
+    """Return a bright ball of radius 4 voxels in the middle of a box."""
+    off = np.indices(shape) - (np.array(shape).reshape(3, 1, 1, 1) - 1) / 2
+    return ((off**2).sum(axis=0) < 16).astype(np.float32)
+
+
+def ball_at(middle):
+    """Return the ball on a grid of 2 mm with its middle there."""
+    mm_from_ijk = FIXED.copy()
+    mm_from_ijk[:3, 3] = middle - (np.array(ball().shape) - 1)
+    return Image(ball(), mm_from_ijk)
+
+
+def shifted(mm):
+    """Return the matrix that moves points to the right."""
+    matrix = np.eye(4)
+    matrix[0, 3] = mm
+    return matrix
+
+
+def test_distances_by_hand():
+    turn = RigidTransform([0, 0, np.pi / 2], [0, 0, 0]).matrix
+    points = np.array([[10.0, 0, 0], [0, 0, 7], [0, 3, 0]])
+    found = measuring.distances(turn, np.eye(4), points)
+    np.testing.assert_allclose(found, [10 * np.sqrt(2), 0, 3 * np.sqrt(2)], atol=1e-12)
+    answers = [shifted(0.0), shifted(-1.0), shifted(2.0)]
+    assert measuring.spread(answers, points) == 3
+    assert measuring.spread([np.eye(4)], points) == 0
+
+
+def test_poses_turn_about_the_middle_and_stay_near():
+    middle = np.array([30.0, -500.0, 80.0])
+    pair = measuring.Pair(ball_at(middle), ball_at(middle), np.eye(4))
+    case = measuring.Case("case", "set", lambda: pair, 1.0, 200)
+    poses = [measuring.pose_of(case, number, 0, pair) for number in range(200)]
+    np.testing.assert_array_equal(poses[0], np.eye(4))
+    at = np.array([pose[:3, :3] @ middle + pose[:3, 3] for pose in poses])
+    away = np.linalg.norm(at - middle, axis=1)
+    assert 90 < away.max() <= 100
+    # The mean of uniform rotations is zero.
+    assert np.abs(np.mean([pose[:3, :3] for pose in poses[1:]], axis=0)).max() < 0.2
+
+
+def test_poses_of_a_kind_are_as_far_off_the_truth_as_it_says():
+    case, aligned = (
+        measuring.kind_cases([name], 1, 0, poses=200)[0]
+        for name in ("slices", "aligned")
+    )
+    assert (case.poses, aligned.poses) == (200, 0)
+    image = ball_at(np.zeros(3))
+    pair = measuring.Pair(image, image, TRUTH)
+    truths = [
+        RigidTransform.from_matrix(measuring.pose_of(case, k, 0, pair) @ TRUTH)
+        for k in range(1, 201)
+    ]
+    angles = [truth.angle_deg for truth in truths]
+    offsets = [np.linalg.norm(truth.matrix[:3, 3]) for truth in truths]
+    assert 40 < max(angles) <= 45
+    assert 55 < max(offsets) <= 60
+
+
+def test_foreground_is_the_ball_whatever_the_padding():
+    data = 100 * ball() - 1000
+    data[0, 0, 0] = -3024
+    data[1, 1, 1] = np.nan
+    points = measuring.foreground_points(Image(data, FIXED))
+    assert len(points) == ball().sum()
+    middle = FIXED[0, 0] * (np.array(data.shape) - 1) / 2
+    assert np.linalg.norm(points - middle, axis=1).max() < 8
+
+
+def test_grids_that_coincide_are_seen():
+    image = Image(ball(), MOVING)
+    flipped = MOVING @ np.array(
+        [[-1, 0, 0, 20], [0, 0, 1, 3.5], [0, 1, 0, -2], [0, 0, 0, 1.0]]
+    )
+    pairs = {
+        "same": (MOVING, np.eye(4), True),
+        "flipped, permuted, shifted": (flipped, np.eye(4), True),
+        "same at the truth": (TRUTH @ MOVING, TRUTH, True),
+        "same in the headers only": (MOVING, TRUTH, False),
+        "another voxel size": (FIXED, np.eye(4), False),
+    }
+    for name, (affine, truth, expected) in pairs.items():
+        pair = measuring.Pair(image, Image(ball(), affine), truth)
+        assert measuring.share_grid(pair) is expected, name
+
+
+def test_regridding_moves_no_anatomy():
+    ijk = np.indices((18, 16, 14)).reshape(3, -1).T
+    old = Image(np.zeros((18, 16, 14)), MOVING)
+    # Cubic splines keep a smooth wave; its value at a point says where it lies.
+    waves = [2 * np.pi / 60, 2 * np.pi / 75, 2 * np.pi / 66]
+    data = np.cos(old.to_mm(ijk) * waves).sum(axis=1).reshape(old.shape)
+    data[9, 8, 7] = np.nan
+    new = measuring.regrid(Image(data, MOVING))
+    np.testing.assert_allclose(new.voxel_size_mm, old.voxel_size_mm)
+    points = new.to_mm(np.indices(new.shape).reshape(3, -1).T)
+    known = np.isfinite(new.data).ravel()
+    expected = np.cos(points * waves).sum(axis=1)
+    at = old.to_ijk(points)
+    inside = ((at >= 1e-9) & (at <= np.array(old.shape) - 1 - 1e-9)).all(axis=1)
+    hole = np.abs(at - [9, 8, 7]).max(axis=1)
+    np.testing.assert_array_equal(known[hole > 1], inside[hole > 1])
+    assert not known[hole < 0.9].any()
+    deep = known & (hole > 5)
+    deep &= ((at > 3) & (at < np.array(old.shape) - 4)).all(axis=1)
+    assert deep.sum() > 50
+    np.testing.assert_allclose(new.data.ravel()[deep], expected[deep], atol=5e-3)
+    assert not measuring.share_grid(measuring.Pair(old, new, np.eye(4)))
+    # It covers all of the old box.
+    beyond = new.to_ijk(old.corners_mm)
+    assert beyond.min() >= 0
+    assert (beyond <= np.array(new.shape) - 1).all()
+
+
+def test_a_grid_may_have_other_voxels():
+    old = ball_at(np.zeros(3))
+    new = measuring.regrid(old, scale=0.8)
+    np.testing.assert_allclose(new.voxel_size_mm, 1.6)
+    assert np.nansum(new.data) * 1.6**3 == pytest.approx(old.data.sum() * 8, rel=0.02)
+
+
+def test_the_coarser_voxel_is_the_larger_one():
+    pair = measuring.Pair(Image(ball(), FIXED), Image(ball(), MOVING), np.eye(4))
+    assert measuring.coarser_voxel_mm(pair) == pytest.approx((2.5 * 9) ** (1 / 3))
