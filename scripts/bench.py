@@ -1,25 +1,30 @@
-"""Say where the time goes: each kernel, each stage, start-up, and how cost grows.
+"""Say where the time and the memory go: kernels, stages, levels, start-up, scale.
 
-    python scripts/bench.py -o new.json
+    python scripts/bench.py
     python scripts/bench.py --fixed T1.nii.gz --moving BOLD.nii.gz --against old.json
     python scripts/bench.py --only scale --largest 512 --plot scale.png
 
 kernels   Nanoseconds per sample (per voxel for what goes through a volume) on one core,
-          on heads of two voxel sizes, the best of many calls. Beside it a bound: to
-          read as many bytes in a row as the kernel reads and writes (what is written
-          counts twice, as it is fetched first), and to gather the voxels that it reads,
-          at the same places in the same order, with next to no arithmetic. A kernel
-          at 100 % is as fast as memory; one far below is held up by its arithmetic.
-start     Seconds to import, for `mireg --help`, and to compile: first run with an empty
-          cache less the second.
+          on heads of two voxel sizes, the best of many calls. Beside it a bound, the
+          sum of three: to read as many bytes in a row as the kernel reads and writes
+          (what is written counts twice, as it is fetched first); to gather the voxels
+          that it reads, at the same places in the same order; and to add to a small
+          table at the bins that it adds to. A kernel at 100 % is as fast as memory;
+          one far below is held up by its arithmetic.
+start     Seconds and memory to import, for `mireg --help`, and to compile: first run
+          with an empty cache less the second.
+steps     Processor time of each function that `register` calls, level by level, on one
+          thread.
 pairs     Seconds of each stage for two files, and the most memory held, in a fresh
           process; medians. `register()` is compared with the time that nibabel needs to
           load the files as float32, in turns in one process: the median of the ratios.
-          `command` is all of `mireg register` from its start to its end.
-scale     `register()` against voxels, samples, bins and threads.
+          "beyond" is the memory besides the two volumes as float32. `command` is all
+          of `mireg register` from its start to its end.
+scale     `register()` against voxels, samples, bins and threads; and with --largest
+          512, a CT of 512 x 512 x 400 to an MR of 256^3.
 
-Tables in Markdown go to stdout, the record to a file. Times count only on a machine
-that does nothing else, and ratios more than seconds.
+Tables in Markdown go to stdout, the record to a file; what it held is compared. Times
+count only on a machine that does nothing else, and ratios more than seconds.
 """
 
 from __future__ import annotations
@@ -33,12 +38,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Any
+from unittest.mock import patch
 
 import nibabel as nib
 import numpy as np
@@ -55,27 +62,35 @@ from mireg.pyramid import Level, finest_mm, level, pyramid
 from mireg.records import to_json
 from mireg.register import register
 from mireg.resample import regrid, resample
-from mireg.scan import flat_volume, scan, smaller_first
-from mireg.search import counting_level, even_rotations, starting_poses
+from mireg.scan import Scan, downsample, flat_volume, scan, smaller_first
+from mireg.search import counting_level, even_rotations, pose_entropies, starting_poses
 from mireg.settings import Settings
+from mireg.similarity import joint_histogram, score_gradient
 from mireg.threads import available
 
 Array = np.ndarray[Any, Any]
 #: Of one part: what was measured, and for each column a number.
 Rows = dict[str, dict[str, float]]
 
-PARTS = ("kernels", "start", "pairs", "scale")
+PARTS = ("kernels", "start", "steps", "pairs", "scale")
 NOTABLE = 1.1
 #: Columns of which more is better.
 MORE_IS_BETTER = ("GB/s", "% of bound")
+#: Columns that describe, and are not compared.
+GIVEN = ("x", "volumes MB")
 DRAM_BYTES = 2**28
-PLANES = 32
+PLANES = 16
 EDGES = (64, 96, 128, 192, 256, 384, 512)
 SAMPLES = (25_000, 50_000, 100_000, 200_000, 400_000)
 BINS = (16, 32, 64, 128)
 #: Voxels along an edge where not they but samples, bins or threads vary.
 EDGE = 128
 STAGES = ("prepare", "pyramid", "search", "refine")
+#: What `register` calls, and what takes time in it.
+STEPS = (
+    *("scan", "contrast", "pyramid", "views", "level"),
+    *("candidates", "race", "refine_each", "refine", "evaluate"),
+)
 
 # --- kernels -------------------------------------------------------------------------
 
@@ -111,17 +126,60 @@ def pick(memory, first):  # type: ignore[no-untyped-def]
     return total
 
 
-def best_seconds(call: Callable[[], object], seconds: float) -> float:
-    """Shortest time of a call, of as many as fit; the first, which compiles, is not."""
-    call()
-    best, end = math.inf, time.perf_counter() + seconds
-    while True:
-        start = time.perf_counter()
-        call()
-        now = time.perf_counter()
-        best = min(best, now - start)
-        if now >= end:
-            return best
+@njit(cache=True, nogil=True)
+def increment(table, first):  # type: ignore[no-untyped-def]
+    """Add one to a bin of a table at many places."""
+    for a in range(first.shape[0]):
+        table[np.uint64(first[a])] += 1
+
+
+@njit(cache=True, nogil=True)
+def increment_four(table, first):  # type: ignore[no-untyped-def]
+    """Add one to four bins in a row of a table at many places."""
+    for a in range(first.shape[0]):
+        b = np.uint64(first[a])
+        table[b] += 1
+        table[b + np.uint64(1)] += 1
+        table[b + np.uint64(2)] += 1
+        table[b + np.uint64(3)] += 1
+
+
+class Clock:
+    """Nanoseconds of calls on one core, each the best of as many as fit."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.rows: Rows = {}
+
+    def __call__(self, call: Callable[[], object], n: int) -> float:
+        """Time a call, by what each of its n samples takes."""
+        call()  # compiles
+        best, end = math.inf, time.perf_counter() + self.seconds
+        while best == math.inf or time.perf_counter() < end:
+            start = time.thread_time_ns()
+            call()
+            best = min(best, time.thread_time_ns() - start)
+        return max(best, 1) / n
+
+    def add(
+        self,
+        name: str,
+        call: Callable[[], object],
+        n: int,
+        n_bytes: float = 0,
+        bound: float = 0,
+    ) -> None:
+        """Add a row: a call, and its bound, to which that of reading is added."""
+        ns = self(call, n)
+        if n_bytes:
+            memory = np.ones(max(1, int(n * n_bytes / 4)), np.float32)
+            bound += self(lambda: stream(memory), n)
+        self.rows[name] = {"ns": ns, "bound ns": bound, "% of bound": 100 * bound / ns}
+
+    def add_read(self, name: str, memory: Array) -> None:
+        """Add a row: memory from one end to the other."""
+        ns = self(lambda: stream(memory), memory.size)
+        self.rows[name] = {"ns": ns, "GB/s": memory.itemsize / ns}
 
 
 def places(volume: tuple[Array, Array, Array], ijk: Array) -> Array:
@@ -131,60 +189,48 @@ def places(volume: tuple[Array, Array, Array], ijk: Array) -> Array:
     return (strides @ low).astype(np.uint32)
 
 
-def finest_level(pair: PhantomPair, settings: Settings) -> tuple[Level, Array]:
-    """Bring a pair to its finest level as `register` does, and give its true pose."""
+def finest_level(pair: PhantomPair) -> tuple[Level, Array, Scan]:
+    """Bring a pair to its finest level as `register` does; its true pose; one scan."""
     size = finest_mm(pair.fixed, pair.moving)
     scans = [scan(image, finest_mm=size) for image in (pair.fixed, pair.moving)]
     *looks, swapped = smaller_first(*scans)
     pose = pair.moving_from_fixed
     truth = (pose.inverse() if swapped else pose).matrix
-    return level(pyramid(*looks)[-1], *looks, settings), truth
+    return level(pyramid(*looks)[-1], *looks, Settings()), truth, scans[1]
 
 
 def kernel_rows(pair: PhantomPair, seconds: float) -> Rows:
     """Time each kernel on one pair, on one core."""
-    rows: Rows = {}
+    clock = Clock(seconds)
     rng = np.random.default_rng(0)
-
-    def nanoseconds(call: Callable[[], object], n: int) -> float:
-        return best_seconds(call, seconds) / n * 1e9
-
-    def add(
-        name: str,
-        call: Callable[[], object],
-        n: int,
-        n_bytes: float,
-        gathered: float = 0.0,
-    ) -> None:
-        """Time one kernel; `n_bytes` and `gathered`, ns, are for each of n samples."""
-        ns = nanoseconds(call, n)
-        bound = gathered
-        if n_bytes:
-            memory = np.ones(max(1, int(n * n_bytes / 4)), np.float32)
-            bound += nanoseconds(lambda: stream(memory), n)
-        rows[name] = {"ns": ns, "bound ns": bound, "% of bound": 100 * bound / ns}
-
-    at, truth = finest_level(pair, Settings())
+    at, truth, moving = finest_level(pair)
     n, bins = at.points.shape[1], at.n_bins
     matrix = at.moving_ijk_from_points(truth)
     memory, shape, strides = volume = at.moving
-    ijk = matrix[:, :3] @ at.points + matrix[:, 3:]
-    first = places(volume, ijk)
+    first = places(volume, matrix[:, :3] @ at.points + matrix[:, 3:])
     anywhere = places(volume, rng.random((3, n)) * shape[:, None])
-    eight = nanoseconds(lambda: gather(memory, first, *strides), n)
-    rows["gather of 8, as sampled"] = {"ns": eight}
-    random = nanoseconds(lambda: gather(memory, anywhere, *strides), n)
-    rows["gather of 8, at random"] = {"ns": random}
-    gb_s = memory.nbytes / best_seconds(lambda: stream(memory), seconds) / 1e9
-    rows["read of the volume"] = {"ns": 4 / gb_s, "GB/s": gb_s}
-
-    seen, histogram = np.zeros((8, n), np.float32), np.zeros((bins, bins))
-    counted = (at.points, at.fixed_bin, *volume, matrix, 0, n, seen, histogram)
-    add("joint_histogram", lambda: kernels.joint_histogram(*counted), n, 53, eight)
-    slopes = rng.standard_normal((bins, bins)).astype(np.float32)
-    by_matrix = np.zeros((3, 4))
-    scored = (at.points, at.fixed_bin, seen, slopes, 0, n, by_matrix)
-    add("score_gradient", lambda: kernels.score_gradient(*scored), n, 33)
+    seen, table = np.zeros((8, n), np.float32), np.zeros((bins, bins))
+    joint_histogram(at, truth, 1, seen)
+    row_and_column = (at.fixed_bin * bins + seen[0].clip(1) - 1).astype(np.uint32)
+    clock.add_read("read of the volume", memory)
+    eight = clock(lambda: gather(memory, first, *strides), n)
+    four = clock(lambda: increment_four(table.ravel(), row_and_column), n)
+    clock.rows |= {
+        "gather of 8, as sampled": {"ns": eight},
+        "gather of 8, at random": {
+            "ns": clock(lambda: gather(memory, anywhere, *strides), n)
+        },
+        "increment of 4 bins, as sampled": {"ns": four},
+    }
+    slopes = rng.standard_normal((bins, bins))
+    clock.add(
+        "joint_histogram",
+        lambda: joint_histogram(at, truth, 1, seen),
+        n,
+        53,
+        eight + four,
+    )
+    clock.add("score_gradient", lambda: score_gradient(at, seen, slopes, 1), n, 33)
 
     # As in the first round of the search, and as in its last.
     for grey, samples in ((8, 200), (16, 3000)):
@@ -194,45 +240,34 @@ def kernel_rows(pair: PhantomPair, seconds: float) -> Rows:
         )
         matrices = few.moving_ijk_from_mm @ poses
         matrices[:, :3, 3] += matrices[:, :3, :3] @ few.origin
-        matrices = np.ascontiguousarray(matrices[:, :3])
-        seen_at = matrices[:, :, :3] @ few.points + matrices[:, :, 3:]
-        voxels = places(few.moving, np.moveaxis(seen_at, 1, 0).reshape(3, -1))
-        one = nanoseconds(lambda m=few.moving[0], v=voxels: pick(m, v), len(voxels))
-        counts = np.arange(few.points.shape[1] + 1.0)
-        arguments = (
-            *(few.points, few.fixed_bin, *few.moving, few.first_counts, matrices),
-            *(counts * np.log(np.maximum(counts, 1)), np.empty((len(poses), 4))),
-        )
-        add(
+        ijk = matrices[:, :3, :3] @ few.points + matrices[:, :3, 3:]
+        voxels = places(few.moving, np.moveaxis(ijk, 1, 0).reshape(3, -1))
+        levels = few.moving[0][voxels].astype(np.uint32)
+        counts = np.zeros(grey * (grey + 1), np.int32)
+        fixed = rng.integers(0, grey, len(levels), np.uint32) * np.uint32(grey + 1)
+        bound = clock(lambda m=few.moving[0], v=voxels: pick(m, v), len(voxels))
+        bound += clock(lambda c=counts, b=fixed + levels: increment(c, b), len(voxels))
+        clock.add(
             f"pose_entropies, {samples} samples",
-            lambda a=arguments: kernels.pose_entropies(*a),
+            lambda f=few, p=poses: pose_entropies(f, p, 1),
             len(voxels),
-            0,
-            one,
+            bound=bound,
         )
 
-    time_volumes(pair, add, nanoseconds)
-    return rows
+    time_volumes(pair, moving, clock)
+    return clock.rows
 
 
-def time_volumes(
-    pair: PhantomPair,
-    add: Callable[..., None],
-    nanoseconds: Callable[[Callable[[], object], int], float],
-) -> None:
+def time_volumes(pair: PhantomPair, moving: Scan, clock: Clock) -> None:
     """Time the kernels that go through a volume."""
-    memory, shape, strides = volume = flat_volume(pair.moving.data)
-    cube, n = memory.reshape(shape[np.argsort(-strides)]), memory.size
-    limits, factors = np.array([0, 1e4], np.float32), np.full(3, 2)
-    small = np.empty(-(-np.array(cube.shape) // 2), np.float32)
-    add("downsample", lambda: kernels.downsample(cube, factors, limits, 0, small), n, 5)
-    grey, levels = np.empty_like(memory), np.linspace(0, 1, 257)
-    ends = float(memory.min()), float(memory.max())
-    add("grey_levels", lambda: kernels.grey_levels(memory, *ends, levels, grey), n, 12)
+    image, grey, n = moving.image, moving.grey, moving.image.data.size
+    limits = grey.low, grey.high
+    clock.add("downsample", lambda: downsample(image, (2, 2, 2), limits), n, 5)
+    clock.add("grey_levels", lambda: grey.apply(image.data), n, 12)
 
     nx, ny, nz = pair.fixed.shape
     ijk_from_ijk = (
-        np.linalg.inv(pair.moving.mm_from_ijk)
+        np.linalg.inv(image.mm_from_ijk)
         @ pair.moving_from_fixed.matrix
         @ pair.fixed.mm_from_ijk
     )
@@ -240,29 +275,27 @@ def time_volumes(
     middle = max(0, (nz - PLANES) // 2)
     out = np.empty((min(nz, PLANES), ny, nx), np.float32)
     k, j, i = np.indices(out.shape, np.float32).reshape(3, -1)
-    looked = ijk_from_ijk[:3] @ [i, j, k + middle, np.ones_like(i)]
-    first = places(volume, looked)
-    del i, j, k, looked
-    one = nanoseconds(lambda: pick(memory, first), out.size)
-    eight = nanoseconds(lambda: gather(memory, first, *strides), out.size)
-    for name, before, gathered in (
-        ("nearest", (), one),
-        ("linear", (), eight),
-        ("cubic", (), 64 / 8 * eight),
-        ("lanczos", (3,), 216 / 8 * eight),
+    memory, _, strides = volume = flat_volume(image.data)
+    first = places(volume, ijk_from_ijk[:3] @ [i, j, k + middle, np.ones_like(i)])
+    one = clock(lambda: pick(memory, first), out.size)
+    eight = clock(lambda: gather(memory, first, *strides), out.size)
+    for loop, gathered in (
+        (kernels.resample_nearest, one),
+        (kernels.resample_linear, eight),
+        (kernels.resample_label, eight),
+        (kernels.resample_cubic, 64 / 8 * eight),
+        (partial(kernels.resample_lanczos, 3), 216 / 8 * eight),
     ):
-        loop = getattr(kernels, f"resample_{name}")
-        arguments = (*before, *volume, ijk_from_ijk, middle, out)
-        call = lambda loop=loop, a=arguments: loop(*a)  # noqa: E731
-        add(f"resample_{name}", call, out.size, 8, gathered)
+        name = getattr(loop, "func", loop).__name__
+        call = partial(loop, *volume, ijk_from_ijk, middle, out)
+        clock.add(name, call, out.size, 8, gathered)
 
 
 def all_kernels(sizes_mm: Sequence[float], seconds: float) -> Rows:
     """Time the kernels on heads of some voxel sizes."""
-    large = partial(stream, np.ones(DRAM_BYTES // 4, np.float32))
-    gb_s = DRAM_BYTES / best_seconds(large, seconds) / 1e9
-    rows: Rows = {"read of 256 MB": {"ns": 4 / gb_s, "GB/s": gb_s}}
-    del large
+    clock = Clock(seconds)
+    clock.add_read("read of 256 MB", np.ones(DRAM_BYTES // 4, np.float32))
+    rows = clock.rows
     for size in sizes_mm:
         pair = phantom_pair(fixed_voxel_size_mm=size, moving_voxel_size_mm=size)
         for name, row in kernel_rows(pair, seconds).items():
@@ -271,6 +304,19 @@ def all_kernels(sizes_mm: Sequence[float], seconds: float) -> Rows:
 
 
 # --- fresh processes -----------------------------------------------------------------
+
+#: At its end, a process tells its processor time, s, and the most it held, KiB.
+TELL = """
+import atexit, os, resource, time
+@atexit.register
+def tell():
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    if os.path.exists("/proc/self/status"):
+        lines = open("/proc/self/status").read().splitlines()
+        peak = next(line.split()[1] for line in lines if line.startswith("VmHWM"))
+    print(time.process_time(), peak)
+"""
+RUN_MIREG = "import runpy; runpy.run_module('mireg', run_name='__main__')"
 
 
 def spawn(words: Sequence[object], **environment: str) -> tuple[float, str]:
@@ -286,26 +332,33 @@ def spawn(words: Sequence[object], **environment: str) -> tuple[float, str]:
     return time.perf_counter() - start, done.stdout
 
 
+def started(code: str, *words: object, **environment: str) -> dict[str, float]:
+    """Run code in a process of its own; give its seconds and the most memory held."""
+    seconds, text = spawn(["-c", TELL + code, *words], **environment)
+    busy, peak = map(float, text.split()[-2:])
+    return {"s": seconds, "processor s": busy, "peak MB": peak * 1024 / 1e6}
+
+
 def start_rows(folder: Path, repeats: int) -> Rows:
     """Time what comes before the first registration."""
-    runs = {
-        "python -c pass": ["-c", "pass"],
-        "import mireg": ["-c", "import mireg"],
-        "import mireg.register": ["-c", "import mireg.register"],
-        "mireg --help": ["-m", "mireg", "--help"],
-    }
-    rows = {
-        name: {"s": median(spawn(words)[0] for _ in range(repeats))}
-        for name, words in runs.items()
-    }
+    runs: dict[str, Sequence[object]] = {"python -c pass": ["pass"]}
+    for name in ("numpy", "nibabel", "numba", "scipy.optimize", "mireg.register"):
+        runs[f"import {name}"] = [f"import {name}"]
+    runs["mireg --help"] = [RUN_MIREG, "--help"]
+    rows = {}
+    for name, words in runs.items():
+        tried = [started(*map(str, words)) for _ in range(repeats)]
+        rows[name] = {key: median(one[key] for one in tried) for key in tried[0]}
     small = phantom_pair(fixed_voxel_size_mm=8, moving_voxel_size_mm=8)
     files = written("small", small.fixed, small.moving, folder)
-    words = ["-m", "mireg", "register", *files, "-o", folder / "out", "-q", "--force"]
+    words = ["register", *files, "-o", folder / "out", "-q", "--force"]
     with tempfile.TemporaryDirectory() as cache:
-        first, second = (spawn(words, NUMBA_CACHE_DIR=cache)[0] for _ in range(2))
-    rows["mireg register of 8 mm, first run"] = {"s": first}
-    rows["mireg register of 8 mm, second run"] = {"s": second}
-    rows["compile"] = {"s": first - second}
+        first, second = (
+            started(RUN_MIREG, *words, NUMBA_CACHE_DIR=cache) for _ in range(2)
+        )
+    rows["mireg register of 8 mm, first run"] = first
+    rows["mireg register of 8 mm, second run"] = second
+    rows["compile"] = {key: first[key] - second[key] for key in first}
     return rows
 
 
@@ -332,27 +385,63 @@ def registered(
     numbers = Settings(**settings)
     register(*images, settings=numbers)  # compiles
     peak = peak_mb(command=False)
+    volumes = sum(image.data.nbytes for image in images) / 1e6
     load_by_nibabel(fixed, moving)  # the files are in the disk's cache from here on
     runs = []
     for _ in range(repeats):
-        begin = time.perf_counter()
+        begin, busy = time.perf_counter(), time.process_time()
         found = register(*images, settings=numbers)
-        between = time.perf_counter()
+        between, busy = time.perf_counter(), time.process_time() - busy
         load_by_nibabel(fixed, moving)
         end = time.perf_counter()
         whole, nibabel = between - begin, end - between
         stages = {f"{name} s": found.seconds[name] for name in STAGES}
         ratio = {"register / nibabel": whole / nibabel}
-        runs.append({**stages, "register s": whole, "nibabel s": nibabel, **ratio})
+        times = {"register s": whole, "processor s": busy, "nibabel s": nibabel}
+        runs.append({**stages, **times, **ratio})
     medians = {key: median(run[key] for run in runs) for key in runs[0]}
-    return {"load s": load, **medians, "peak MB": peak}
+    memory = {"peak MB": peak, "volumes MB": volumes, "beyond MB": peak - volumes}
+    return {"load s": load, **medians, **memory}
 
 
-def registered_afresh(
-    fixed: Path, moving: Path, repeats: int, **settings: Any
-) -> dict[str, float]:
-    """Call `registered` in a fresh process."""
-    work = json.dumps([str(fixed), str(moving), settings, repeats])
+def stepped(fixed: Path, moving: Path, repeats: int) -> Rows:
+    """Time the functions that `register` calls, on one thread; those of one level."""
+    page = sys.modules["mireg.register"]
+    spent: dict[str, list[float]] = defaultdict(list)
+
+    def timed(name: str) -> Callable[..., Any]:
+        inner = getattr(page, name)
+
+        def call(first: Any, *others: Any, **options: Any) -> Any:
+            start = time.process_time()
+            answer = inner(first, *others, **options)
+            at = first[0] if isinstance(first, list) else first
+            size = getattr(at, "size_mm", None)
+            key = name if size is None else f"{name}, {size:.3g} mm"
+            spent[key].append(1000 * (time.process_time() - start))
+            return answer
+
+        return call
+
+    images, settings = (read_image(fixed), read_image(moving)), Settings(threads=1)
+    register(*images, settings=settings)  # compiles
+    with patch.multiple(page, **{name: timed(name) for name in STEPS}):
+        for _ in range(repeats):
+            register(*images, settings=settings)
+    total = sum(map(sum, spent.values()))
+    return {
+        key: {
+            "calls": len(times) / repeats,
+            "processor ms": sum(times) / repeats,
+            "%": 100 * sum(times) / total,
+        }
+        for key, times in spent.items()
+    }
+
+
+def in_worker(name: str, *numbers: Any) -> Any:
+    """Call `registered` or `stepped` in a fresh process."""
+    work = json.dumps([name, *numbers], default=str)
     return json.loads(spawn([__file__, "--worker", work])[1])
 
 
@@ -370,6 +459,15 @@ def command(
     return {key: median(run[key] for run in runs) for key in runs[0]}
 
 
+def step_rows(files: dict[str, tuple[Path, Path]], repeats: int) -> Rows:
+    """Time each step for pairs of files."""
+    return {
+        f"{name}: {step}": row
+        for name, paths in files.items()
+        for step, row in in_worker("stepped", *paths, repeats).items()
+    }
+
+
 def pair_rows(
     files: dict[str, tuple[Path, Path]],
     threads: Sequence[int],
@@ -379,7 +477,7 @@ def pair_rows(
     """Time each stage for pairs of files."""
     return {
         f"{name}, {count} thread{'s'[: count > 1]}": {
-            **registered_afresh(*paths, repeats, threads=count),
+            **in_worker("registered", *paths, {"threads": count}, repeats),
             **command(*paths, count, repeats, folder),
         }
         for name, paths in files.items()
@@ -403,57 +501,77 @@ def pairs_of_files(
     }
 
 
+def boxed(image: Image, shape: tuple[int, int, int], path: Path) -> Path:
+    """Write an image on a grid of this shape; its longest axis fills the longest."""
+    size = max(image.shape) * image.voxel_size_mm.max() / max(shape)
+    grid = regrid(image, size).mm_from_ijk
+    like = Image(np.broadcast_to(np.float32(0), shape), grid)
+    lowest = float(np.nanmin(image.data))
+    write_scan(resample(image, like, np.eye(4), fill=lowest), path)
+    return path
+
+
 def scale_rows(
     edges: Sequence[int], threads: Sequence[int], repeats: int, folder: Path
 ) -> Rows:
-    """Time `register` against one number at a time."""
+    """Time `register` against one number at a time, and on a large pair."""
     pair = phantom_pair(fixed_voxel_size_mm=2, moving_voxel_size_mm=2)
+    files = folder / "boxed_fixed.nii", folder / "boxed_moving.nii"
     most = threads[-1]
 
-    def cube(edge: int) -> tuple[Path, Path]:
-        """Bring both scans to so many voxels along their longest edge."""
-        paths = folder / "cube_fixed.nii", folder / "cube_moving.nii"
-        for image, path in zip((pair.fixed, pair.moving), paths, strict=True):
-            size = max(image.shape) * image.voxel_size_mm.max() / edge
-            grid = regrid(image, size)
-            box = np.broadcast_to(np.float32(0), (edge, edge, edge))
-            like = Image(box, grid.mm_from_ijk)
-            write_scan(resample(image, like, np.eye(4)), path)
-        return paths
+    def boxes(*shapes: tuple[int, int, int]) -> list[Path]:
+        return [
+            boxed(image, shape, path)
+            for image, shape, path in zip(pair[:2], shapes, files, strict=True)
+        ]
+
+    def row(x: float, **numbers: int) -> dict[str, float]:
+        settings = {"threads": most, **numbers}
+        return {"x": x, **in_worker("registered", *files, settings, repeats)}
 
     rows: Rows = {}
     for edge in edges:
-        row = registered_afresh(*cube(edge), repeats, threads=most)
-        rows[f"voxels {edge}^3"] = {"x": edge**3, **row}
-    paths = cube(min(EDGE, max(edges)))
+        boxes((edge,) * 3, (edge,) * 3)
+        rows[f"voxels {edge}^3"] = row(edge**3)
+    edge = min(EDGE, max(edges))
+    boxes((edge,) * 3, (edge,) * 3)
     varied = {"samples": SAMPLES, "bins": BINS, "threads": threads}
     for name, values in varied.items():
         for value in values:
-            numbers = {"threads": most, name: value}
-            row = registered_afresh(*paths, repeats, **numbers)
-            rows[f"{name} {value}"] = {"x": value, **row}
+            rows[f"{name} {value}"] = row(value, **{name: value})
+    if max(edges) >= 512:
+        pair = phantom_pair("CT", "T1", fixed_voxel_size_mm=2, moving_voxel_size_mm=2)
+        boxes((512, 512, 400), (256, 256, 256))
+        rows["CT of 512 x 512 x 400 to MR of 256^3"] = row(0)
     return rows
 
 
 def plot(rows: Rows, path: Path) -> None:
-    """Draw seconds and memory against what was varied; straight is linear."""
+    """Draw seconds and memory against what was varied; along grey lines is linear."""
     import matplotlib.pyplot as plt  # noqa: PLC0415, optional
 
-    names = ("voxels", "samples", "bins", "threads")
-    seconds = ("register s", *(f"{name} s" for name in STAGES))
-    figure, axes = plt.subplots(2, 4, figsize=(14, 6), sharex="col", sharey="row")
-    for name, (above, below) in zip(names, axes.T, strict=True):
+    seconds = ("load s", "register s", *(f"{name} s" for name in STAGES))
+    kinds = {"s": seconds, "MB": ("peak MB", "volumes MB", "beyond MB")}
+    figure, axes = plt.subplots(2, 4, figsize=(15, 8), sharex="col", sharey="row")
+    for name, column in zip(
+        ("voxels", "samples", "bins", "threads"), axes.T, strict=True
+    ):
         found = [row for key, row in rows.items() if key.startswith(name)]
-        for axis, keys in ((above, seconds), (below, ("peak MB",))):
+        x = np.array([row["x"] for row in found])
+        for axis, keys in zip(column, kinds.values(), strict=True):
+            axis.set(xscale="log", yscale="log")
             for key in keys:
-                axis.plot(
-                    [row["x"] for row in found], [row[key] for row in found], "o-"
-                )
-            axis.ticklabel_format(axis="x", style="sci", scilimits=(0, 4))
-        below.set_xlabel(name)
-    axes[0, 0].set(ylabel="s", ylim=(0, None))
-    axes[0, 0].legend(seconds, fontsize="small")
-    axes[1, 0].set(ylabel="peak MB", ylim=(0, None))
+                axis.plot(x, [row[key] for row in found], "o-", ms=4)
+            for slope in np.geomspace(1e-5, 1e5, 21) / np.median(x):
+                axis.plot(x, slope * x, color="0.85", lw=0.8, zorder=0)
+        labels = [key.removeprefix(name) for key in rows if key.startswith(name)]
+        column[1].set_xticks(x, labels, fontsize="small")
+        column[1].minorticks_off()
+        column[1].set_xlabel(name)
+    for axis, (unit, keys) in zip(axes[:, 0], kinds.items(), strict=True):
+        shown = np.array([[row[key] for key in keys] for row in rows.values()])
+        axis.set(ylabel=unit, ylim=(shown.min() / 1.5, shown.max() * 1.5))
+        axis.legend([key.rpartition(" ")[0] for key in keys], fontsize="small")
     figure.tight_layout()
     figure.savefig(path, dpi=120)
     plt.close(figure)
@@ -491,7 +609,7 @@ def compare(
         for key, row in rows.items():
             before = old.get(part, {}).get(key, {})
             for column, value in row.items():
-                if column == "x" or not before.get(column):
+                if column in GIVEN or not before.get(column):
                     continue
                 ratio = value / before[column]
                 mark = ""
@@ -502,17 +620,20 @@ def compare(
 
 
 def compared(old: dict[str, Any], new: dict[str, Any]) -> str:
-    """Write a comparison with an older record as Markdown."""
+    """Write a comparison with an older record as Markdown: what has changed."""
     lines = [
         f"Not alike: {key} was {old['about'].get(key)}, is {value}.\n"
         for key, value in new["about"].items()
         if old["about"].get(key) != value
     ]
-    lines += ["| measure | new / old | |", "| --- | ---: | --- |"]
-    lines += [
-        f"| {name} | {ratio:.2f} | {mark} |"
-        for name, ratio, mark in compare(old["parts"], new["parts"])
+    measures = list(compare(old["parts"], new["parts"]))
+    changed = [
+        f"| {name} | {ratio:.2f} | {mark} |" for name, ratio, mark in measures if mark
     ]
+    if changed:
+        lines += ["| measure | new / old | |", "| --- | ---: | --- |", *changed, ""]
+    within = len(measures) - len(changed)
+    lines.append(f"{within} of {len(measures)} measures are as before, to 10 %.")
     return "\n".join(lines)
 
 
@@ -540,15 +661,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="MM",
         help="of the heads that kernels work on; pairs take the last (4 1)",
     )
-    add(
-        "--largest",
-        type=int,
-        default=256,
-        help="edge of the largest cube (256; making 512 takes 3 GB)",
-    )
+    largest = "edge of the largest cube (%(default)s; making 512 takes 3 GB)"
+    add("--largest", type=int, default=256, help=largest)
     add("--plot", type=Path, help="picture of scale, with matplotlib")
-    add("--against", type=Path, help="an older record")
-    add("-o", "--output", type=Path, default=Path("bench.json"))
+    add("--against", type=Path, help="an older record (the one at --output)")
+    output = "where the record goes (%(default)s)"
+    add("-o", "--output", type=Path, default=Path("bench.json"), help=output)
     add("--worker", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if (args.fixed is None) != (args.moving is None):
@@ -558,7 +676,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--repeats, --threads and --voxels-mm must be above 0")
     if args.largest < EDGES[0]:
         parser.error(f"--largest must be at least {EDGES[0]}")
-    args.only = set(args.only or ("kernels", "start", "pairs"))
+    args.only = set(args.only or PARTS[:-1])
     args.only |= {"scale"} if args.scale or args.plot else set()
     if args.plot and find_spec("matplotlib") is None:
         parser.error("--plot needs matplotlib")
@@ -569,9 +687,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure what was asked for."""
     args = parse(argv)
     if args.worker:
-        print(json.dumps(registered(*json.loads(args.worker))))
+        name, *numbers = json.loads(args.worker)
+        print(
+            json.dumps({"registered": registered, "stepped": stepped}[name](*numbers))
+        )
         return 0
-    old = json.loads(args.against.read_text(encoding="utf-8")) if args.against else None
+    before, old = args.against or args.output, None
+    if args.against or before.exists():
+        old = json.loads(before.read_text(encoding="utf-8"))
     about = {
         "mireg_version": mireg.__version__,
         "python": platform.python_version(),
@@ -582,24 +705,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parts: dict[str, Rows] = {}
     record = {"about": about, "load": os.getloadavg()[0], "parts": parts}
     with tempfile.TemporaryDirectory() as name:
-        folder, given = Path(name), None
+        folder, given, repeats = Path(name), None, args.repeats
         if args.fixed is not None:
             given = args.fixed, args.moving
+        edges = [edge for edge in EDGES if edge <= args.largest]
+        files = {}
+        if args.only & {"steps", "pairs"}:
+            files = pairs_of_files(given, args.voxels_mm[-1], folder)
         work: dict[str, Callable[[], Rows]] = {
             "kernels": lambda: all_kernels(args.voxels_mm, args.seconds),
-            "start": lambda: start_rows(folder, args.repeats),
-            "pairs": lambda: pair_rows(
-                pairs_of_files(given, args.voxels_mm[-1], folder),
-                args.threads,
-                args.repeats,
-                folder,
-            ),
-            "scale": lambda: scale_rows(
-                [edge for edge in EDGES if edge <= args.largest],
-                args.threads,
-                args.repeats,
-                folder,
-            ),
+            "start": lambda: start_rows(folder, repeats),
+            "steps": lambda: step_rows(files, repeats),
+            "pairs": lambda: pair_rows(files, args.threads, repeats, folder),
+            "scale": lambda: scale_rows(edges, args.threads, repeats, folder),
         }
         for part in PARTS:
             if part in args.only:

@@ -46,6 +46,7 @@ def test_a_comparison_says_where_the_machines_differ():
     text = bench.compared(old, new)
     assert "numpy was 1, is 2" in text
     assert "processors" not in text
+    assert text.endswith("0 of 0 measures are as before, to 10 %.")
 
 
 def test_the_gather_reads_the_eight_neighbours_of_a_voxel():
@@ -57,6 +58,15 @@ def test_the_gather_reads_the_eight_neighbours_of_a_voxel():
     assert bench.gather(volume[0], first, *volume[2]) == sum(c.sum() for c in corners)
     assert bench.pick(volume[0], first) == sum(c[0, 0, 0] for c in corners)
     assert bench.stream(volume[0]) == data.sum()
+
+
+def test_the_increments_count_what_comes():
+    first = np.array([3, 1, 3, 0], np.uint32)
+    one, four = np.zeros(7), np.zeros(7)
+    bench.increment(one, first)
+    bench.increment_four(four, first)
+    assert one.tolist() == [1, 1, 0, 2, 0, 0, 0]
+    assert four.tolist() == [1, 2, 2, 4, 3, 2, 2]
 
 
 def test_kernels_are_timed_beside_a_bound_and_compared_with_the_last_run(
@@ -78,6 +88,8 @@ def test_kernels_are_timed_beside_a_bound_and_compared_with_the_last_run(
     ]
     assert line.startswith("| kernels: joint_histogram, 12 mm: ns |")
     assert line.endswith("| worse |")
+    assert bench.main([*words, "-o", str(new)]) == 0
+    assert "measures are as before" in capsys.readouterr().out
 
 
 def test_a_registration_takes_longer_than_its_stages(files):
@@ -88,6 +100,24 @@ def test_a_registration_takes_longer_than_its_stages(files):
     assert sum(stages) <= row["register s"]
     assert row["register / nibabel"] == row["register s"] / row["nibabel s"]
     assert 50 < row["peak MB"] < 10_000
+    assert row["volumes MB"] + row["beyond MB"] == pytest.approx(row["peak MB"])
+
+
+@pytest.mark.slow
+def test_the_steps_of_each_level_are_told_apart(files):
+    rows = bench.stepped(*files, 1)
+    assert list(rows)[:3] == ["scan", "contrast", "pyramid"]
+    sizes = [name.partition(", ")[2] for name in rows if name.startswith("level")]
+    assert sizes
+    assert "" not in sizes
+    assert sum(row["%"] for row in rows.values()) == pytest.approx(100)
+    assert bench.register.__globals__["scan"] is bench.scan
+
+
+def test_a_process_tells_what_it_held():
+    small, large = (bench.started(f"x = bytearray({n})") for n in (1, 10**8))
+    assert 95 < large["peak MB"] - small["peak MB"] < 105
+    assert 0 < small["processor s"] <= small["s"]
 
 
 @pytest.mark.parametrize(
