@@ -713,43 +713,67 @@ def resample_nearest(memory, shape, strides, matrix, first, out):
                 out[k, j, i] = memory[a] if a >= 0 else np.nan
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _inside(slope, start, n, count):
+    """First of `count` steps that is inside an axis of n voxels, and one past the last.
+
+    The limits are as loose as rounding: positions are clipped afterwards.
+    """
+    low, high = -0.500001 - start, n - 0.499999 - start
+    if slope == 0.0:
+        return (0, count) if low <= 0.0 <= high else (0, 0)
+    if slope < 0.0:
+        low, high = high, low
+    low, high = max(low / slope, 0.0), min(high / slope, count - 1.0)
+    if not low <= high:
+        return 0, 0
+    return int(np.ceil(low)), int(high) + 1
+
+
 @njit(cache=True, nogil=True)
 def resample_linear(memory, shape, strides, matrix, first, out):
     """Fill out (planes, ny, nx), plane `first` on; see `resample.resample`."""
-    m = matrix
+    m00, m10, m20 = matrix[0, 0], matrix[1, 0], matrix[2, 0]
+    sx, sy, sz = strides[0], strides[1], strides[2]
+    nx, ny, nz = shape[0] - 1.0, shape[1] - 1.0, shape[2] - 1.0
+    count = out.shape[2]
     for k in range(out.shape[0]):
+        z = k + first
         for j in range(out.shape[1]):
-            for i in range(out.shape[2]):
-                z = k + first
-                out[k, j, i] = np.nan
-                x0, x1, fx = _axis_linear(
-                    m[0, 0] * i + m[0, 1] * j + m[0, 2] * z + m[0, 3], shape[0]
-                )
-                if x0 < 0:
-                    continue
-                y0, y1, fy = _axis_linear(
-                    m[1, 0] * i + m[1, 1] * j + m[1, 2] * z + m[1, 3], shape[1]
-                )
-                if y0 < 0:
-                    continue
-                z0, z1, fz = _axis_linear(
-                    m[2, 0] * i + m[2, 1] * j + m[2, 2] * z + m[2, 3], shape[2]
-                )
-                if z0 < 0:
-                    continue
-                value = 0.0
-                for a in range(2):
-                    row = (x1 if a else x0) * strides[0]
-                    wx = fx if a else 1.0 - fx
-                    y0z0 = memory[row + y0 * strides[1] + z0 * strides[2]]
-                    y0z1 = memory[row + y0 * strides[1] + z1 * strides[2]]
-                    y1z0 = memory[row + y1 * strides[1] + z0 * strides[2]]
-                    y1z1 = memory[row + y1 * strides[1] + z1 * strides[2]]
-                    value += wx * (
-                        (1.0 - fy) * ((1.0 - fz) * y0z0 + fz * y0z1)
-                        + fy * ((1.0 - fz) * y1z0 + fz * y1z1)
-                    )
-                out[k, j, i] = value
+            x0 = matrix[0, 1] * j + matrix[0, 2] * z + matrix[0, 3]
+            y0 = matrix[1, 1] * j + matrix[1, 2] * z + matrix[1, 3]
+            z0 = matrix[2, 1] * j + matrix[2, 2] * z + matrix[2, 3]
+            ax, bx = _inside(m00, x0, shape[0], count)
+            ay, by = _inside(m10, y0, shape[1], count)
+            az, bz = _inside(m20, z0, shape[2], count)
+            row = out[k, j]
+            row[:] = np.nan
+            for i in range(max(ax, ay, az), min(bx, by, bz)):
+                x = min(max(m00 * i + x0, 0.0), nx)
+                y = min(max(m10 * i + y0, 0.0), ny)
+                w = min(max(m20 * i + z0, 0.0), nz)
+                p, q, r = int(x + 1e-6), int(y + 1e-6), int(w + 1e-6)
+                fx, fy, fz = x - p, y - q, w - r
+                # On a voxel centre, the next voxel has no say: it may be missing.
+                fx = fx if fx > 1e-6 else 0.0
+                fy = fy if fy > 1e-6 else 0.0
+                fz = fz if fz > 1e-6 else 0.0
+                # Unsigned: no test for counting from the end.
+                dx = np.uint64(sx if fx > 0.0 else 0)
+                dy = np.uint64(sy if fy > 0.0 else 0)
+                dz = np.uint64(sz if fz > 0.0 else 0)
+                a = np.uint64(p * sx + q * sy + r * sz)
+                b, c = a + dy, a + dz
+                d = b + dz
+                v00, v10 = np.float64(memory[a]), np.float64(memory[b])
+                v01, v11 = np.float64(memory[c]), np.float64(memory[d])
+                v00 += fx * (memory[a + dx] - v00)
+                v10 += fx * (memory[b + dx] - v10)
+                v01 += fx * (memory[c + dx] - v01)
+                v11 += fx * (memory[d + dx] - v11)
+                v00 += fy * (v10 - v00)
+                v01 += fy * (v11 - v01)
+                row[i] = v00 + fz * (v01 - v00)
 
 
 @njit(cache=True, nogil=True)

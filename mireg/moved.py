@@ -176,7 +176,7 @@ def writer(
     if output.header_only:
         affine = np.linalg.inv(moving_from_fixed) @ opened.affine
         return lambda file, path: formats.dump_in_place(
-            file, path, opened, affine, space=space
+            file, path, opened, affine, space=space, threads=threads
         )
     stored = output.stored(opened)
     count = formats.n_volumes(opened)
@@ -192,7 +192,13 @@ def writer(
             threads,
         )
     return lambda file, path: formats.dump_image(
-        file, path, what, template=opened, stored=stored, space=space
+        file,
+        path,
+        what,
+        template=opened,
+        stored=stored,
+        space=space,
+        threads=threads,
     )
 
 

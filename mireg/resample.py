@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import permutations
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage, optimize
+from scipy import ndimage
 
 from . import kernels
 from .errors import InputError
@@ -157,11 +158,15 @@ def resample(
         out = _averaged(
             read, like.shape, box, moving_ijk_from_fixed_ijk, coarser, threads
         )
+        _fill(lambda _, planes: _replace_missing(planes, fill), out, threads)
     else:
         out = np.empty(like.shape[::-1], np.float32)
-        _fill(partial(read, moving_ijk_from_fixed_ijk), out, threads)
-    if not np.isnan(fill):
-        out[np.isnan(out)] = fill
+
+        def write(first: int, planes: Volume) -> None:
+            read(moving_ijk_from_fixed_ijk, first, planes)
+            _replace_missing(planes, fill)
+
+        _fill(write, out, threads)
     return Image(out.T, like.mm_from_ijk)
 
 
@@ -231,8 +236,9 @@ def voxel_size_along(
     )
     turned /= np.linalg.norm(turned, axis=0)
     own = moving.mm_from_ijk[:3, :3] / moving.voxel_size_mm
-    _, axes = optimize.linear_sum_assignment(-np.abs(turned.T @ own))
-    return moving.voxel_size_mm[axes]
+    along = np.abs(turned.T @ own)
+    axes = max(permutations(range(3)), key=lambda axes: along[range(3), axes].sum())
+    return moving.voxel_size_mm[list(axes)]
 
 
 def fill_value(image: Image) -> float:
@@ -326,6 +332,12 @@ def _fill(
         range(0, len(out), _PLANES),
         threads or available(),
     )
+
+
+def _replace_missing(volume: Volume, fill: float) -> None:
+    """Write `fill` where there is no answer."""
+    if not np.isnan(fill):
+        np.copyto(volume, np.float32(fill), where=np.isnan(volume))
 
 
 # --- against aliasing -------------------------------------------------------
