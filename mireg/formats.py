@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from io import BytesIO
 from itertools import chain, islice
 from pathlib import Path
 from shlex import quote
@@ -804,7 +805,7 @@ def dump_image(
     header.set_slope_inter(stored.slope, stored.inter)
     _place(header, first.mm_from_ijk, first.shape, space)
     with _compressed(file, path, threads) as stream:
-        header.write_to(stream)
+        stream.write(_header_bytes(header))
         written = 0
         for volume in chain([first], rest):
             if volume.shape != first.shape or written == count:
@@ -876,7 +877,7 @@ def dump_in_place(
             stacklevel=2,
         )
     with _compressed(file, path, threads) as stream:
-        header.write_to(stream)
+        stream.write(_header_bytes(header))
         for t in range(raw.shape[3]):
             stream.write(raw[..., t].astype(dtype).tobytes(order="F"))
 
@@ -895,6 +896,13 @@ def _compressed(file: BinaryIO, path: PathLike, threads: int | None) -> Iterator
         opened = igzip_threaded.open(file, "wb", 1, threads=count)
     with opened as stream:
         yield stream
+
+
+def _header_bytes(header: Any) -> bytes:
+    """Give a header and its extensions, which ask where in the file they are."""
+    content = BytesIO()
+    header.write_to(content)
+    return content.getvalue()
 
 
 def _kept_header(template: Any) -> Any:
