@@ -12,6 +12,10 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from . import cache_folder
+
+cache_folder.provide()
+
 
 @njit(cache=True, nogil=True, inline="always")
 def _fade(x, last):
