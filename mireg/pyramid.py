@@ -51,7 +51,7 @@ class Level:
     Attributes
     ----------
     size_mm : float
-        Side of a voxel at this level.
+        Side of a voxel at this level; at the finest, of one of the coarser image.
     points : (3, n) ndarray, float32
         Samples of the fixed image: RAS+ mm, relative to `origin`; one row an axis.
     origin : (3,) ndarray
@@ -148,7 +148,7 @@ def pyramid(fixed: Scan, moving: Scan, threads: int = 1) -> list[Pair]:
     -------
     list of Pair
         The first shows the anatomy in a thousand voxels or more; the last has the
-        geometric mean voxel size of the coarser image, and is not smoothed.
+        images as they were scanned, neither shrunk further nor smoothed.
     """
     finest = finest_mm(fixed.image, moving.image)
     coarsest = min(
@@ -159,13 +159,13 @@ def pyramid(fixed: Scan, moving: Scan, threads: int = 1) -> list[Pair]:
     limits = [(s.grey.low, s.grey.high) for s in (fixed, moving)]
     pairs: list[Pair] = []
     for size in reversed(sizes_mm(finest, coarsest)):
-        images = shared(
-            lambda n: shrink(images[n], size, limits[n], max(1, threads // 2)),  # noqa: B023 - used at once
-            (0, 1),
-            threads,
-        )
         smooth = images
         if pairs:
+            images = shared(
+                lambda n: shrink(images[n], size, limits[n], max(1, threads // 2)),  # noqa: B023 - used at once
+                (0, 1),
+                threads,
+            )
             smooth = shared(partial(_smooth, size_mm=size), images, threads)
         pairs.append(Pair(size, smooth[0], smooth[1], len(pairs)))
     return pairs[::-1]

@@ -25,6 +25,10 @@ _COARSE_VOXELS = 40
 #: Voxels looked at to learn the grey levels of an image; more change nothing.
 _MOST_VOXELS = 300_000
 
+#: Voxels are shrunk to this share of those of the coarser image, or less: blocks as
+#: large as its voxels would blur what it shows once more.
+_DETAIL = 0.7
+
 #: Width (sigma) of the blur that finds the shading, in radii of the anatomy.
 _SHADING = 0.1
 
@@ -123,8 +127,8 @@ def scan(
     mask : Image, optional
         Above 0.5 where to compare, on any grid, in the same world space.
     finest_mm : float, optional
-        Size of the voxels that are needed; finer ones are shrunk at once, so that
-        each is read only once.
+        Size of the voxels of the coarser image; much finer ones are shrunk at once,
+        so that each is read only once.
     threads : int, optional
         Threads to use.
 
@@ -135,7 +139,7 @@ def scan(
         little of it.
     """
     grey = grey_scale(thinned(image))
-    image = shrink(image, finest_mm, (grey.low, grey.high), threads)
+    image = shrink(image, _DETAIL * finest_mm, (grey.low, grey.high), threads)
     coarse_mm = (image.voxel_volume_mm3 * image.data.size) ** (1 / 3) / _COARSE_VOXELS
     coarse = shrink(image, coarse_mm, (grey.low, grey.high), threads)
     foreground = grey.is_foreground(coarse.data)

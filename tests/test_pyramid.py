@@ -71,6 +71,14 @@ def test_the_finest_level_is_the_image_itself():
     np.testing.assert_array_equal(finest.fixed.mm_from_ijk, image.mm_from_ijk)
 
 
+def test_the_finest_level_blurs_no_image_to_the_voxels_of_the_other():
+    image, _ = scene("straight")
+    size = image.voxel_size_mm.max()
+    for coarser, most in ((1.6 * size, 1.0), (3.0 * size, 2.0), (9.0 * size, 6.0)):
+        seen = scan(image, finest_mm=coarser).image
+        assert (seen.voxel_size_mm <= most * size + 1e-9).all()
+
+
 def test_missing_voxels_stay_missing_and_spread_to_no_others():
     image, _ = scene("straight")
     data = image.data.copy()
