@@ -166,11 +166,27 @@ def from_nibabel(
     >>> from_nibabel(nib.Nifti1Image(ramp, np.eye(4))).data[1, 2, 3]
     np.float32(23.0)
     """
+    image = _useful(opened, volume, name)
+    warn(image)
+    return image
+
+
+def read_quietly(path: PathLike, volume: VolumeChoice | None = None) -> Image:
+    """Read one scan as `read_image` does, but leave it to `warn` to warn.
+
+    For threads: the order of the warnings is then up to who waits for them.
+    """
+    return _useful(open_nibabel(path), volume)
+
+
+def _useful(
+    opened: Any, volume: VolumeChoice | None = None, name: str | None = None
+) -> Image:
+    """Take one scan from a nibabel image; refuse one that cannot be registered."""
     image = take_volume(opened, volume, name)
     why = useless(image)
     if why is not None:
         raise InputError(f"{name or _name(opened)}: {why}")
-    _warn(image)
     return image
 
 
@@ -228,7 +244,7 @@ def as_mask(given: ImageLike | None, name: str | None = None) -> Image | None:
     mask = take_volume(opened, None, name)
     if not (mask.data > 0.5).any():
         raise InputError(f"{name}: the mask is empty, no voxel is above 0.5")
-    _warn(mask)
+    warn(mask)
     return mask
 
 
@@ -495,8 +511,8 @@ def _scaled(
     return data
 
 
-def _warn(image: Image) -> None:
-    """Say what was odd about it."""
+def warn(image: Image) -> None:
+    """Say what was odd about a file that was read."""
     assert image.source is not None
     for note in image.source.notes:
         warnings.warn(note, MiregWarning, stacklevel=4)

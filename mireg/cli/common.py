@@ -21,7 +21,9 @@ import click
 from ..errors import InputError, MiregWarning
 
 if TYPE_CHECKING:
-    from ..image import VolumeChoice
+    from concurrent.futures import Future
+
+    from ..image import Image, VolumeChoice
     from ..moved import Grid, Output
     from ..prior import Prior
 
@@ -203,6 +205,17 @@ def read_prior(path: str | None, strength: float | None) -> Prior | None:
     return Prior.read(path)
 
 
+def read_ahead(*scans: tuple[Path, VolumeChoice | None]) -> list[Future[Image]]:
+    """Start to read scans, while what will work on them is still imported."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from .. import formats
+
+    _hush_nibabel()
+    pool = ThreadPoolExecutor(len(scans))
+    return [pool.submit(formats.read_quietly, *scan) for scan in scans]
+
+
 # --- before the work --------------------------------------------------------
 
 
@@ -278,8 +291,7 @@ def say_note(note: str, *, err: bool = True) -> None:
 @contextmanager
 def notes_told(*, quiet: bool) -> Iterator[list[str]]:
     """Collect what is odd about the inputs, and tell it."""
-    # nibabel mends headers aloud; what matters is told in our own words.
-    logging.getLogger("nibabel.global").setLevel(logging.CRITICAL + 1)
+    _hush_nibabel()
     notes: list[str] = []
     show_others = warnings.showwarning
 
@@ -295,6 +307,11 @@ def notes_told(*, quiet: bool) -> Iterator[list[str]]:
         warnings.simplefilter("always", MiregWarning)
         warnings.showwarning = take
         yield notes
+
+
+def _hush_nibabel() -> None:
+    """Let nibabel mend headers in silence: what matters is told in our own words."""
+    logging.getLogger("nibabel.global").setLevel(logging.CRITICAL + 1)
 
 
 @contextmanager

@@ -30,6 +30,7 @@ from .common import (
     output_options,
     prior_options,
     progress_bar,
+    read_ahead,
     read_output,
     read_prior,
     read_volume_choice,
@@ -39,7 +40,9 @@ from .common import (
 )
 
 if TYPE_CHECKING:
-    from ..image import VolumeChoice
+    from concurrent.futures import Future
+
+    from ..image import Image
     from ..moved import Output
     from ..registration import Registration
     from ..settings import MetricName
@@ -144,6 +147,8 @@ def register(
     Example:
       mireg register t1.nii.gz bold.nii.gz -o bold_to_t1
     """
+    volumes = options.pop("fixed_volume"), options.pop("moving_volume")
+    reading = read_ahead((Path(fixed), volumes[0]), (Path(moving), volumes[1]))
     how = read_output(options, all_volumes=all_volumes)
     names = None
     if output is None:
@@ -151,7 +156,13 @@ def register(
         names = bids.output_names(fixed, moving, whole_series=series)
         output = f"{stem(Path(moving))}_to_{stem(Path(fixed))}"
     register_files(
-        Path(fixed), Path(moving), output, bids_names=names, how=how, **options
+        Path(fixed),
+        Path(moving),
+        output,
+        reading=reading,
+        bids_names=names,
+        how=how,
+        **options,
     )
 
 
@@ -160,6 +171,7 @@ def register_files(
     moving: Path,
     prefix: str,
     *,
+    reading: Sequence[Future[Image]] | None = None,
     bids_names: bids.Outputs | None = None,
     metric: MetricName | None = None,
     prior: str | None = None,
@@ -167,8 +179,6 @@ def register_files(
     init: str = "auto",
     fixed_mask: str | None = None,
     moving_mask: str | None = None,
-    fixed_volume: VolumeChoice | None = None,
-    moving_volume: VolumeChoice | None = None,
     transform_formats: Sequence[str] = ("itk",),
     how: Output | None = None,
     inverse: bool = False,
@@ -180,6 +190,7 @@ def register_files(
 ) -> Registration:
     """Register two files, write the three others, and tell what was found."""
     inputs = [Path(p) for p in (fixed, moving, fixed_mask, moving_mask, prior) if p]
+    reading = reading or read_ahead((fixed, None), (moving, None))
     import numpy as np
 
     from .. import formats, results
@@ -199,10 +210,10 @@ def register_files(
         settings = replace(settings, prior_strength=prior_strength)
     began = time.perf_counter()
     with notes_told(quiet=quiet) as notes:
-        moving_file = formats.open_nibabel(moving)
-        how.check(moving_file)
-        fixed_image = formats.read_image(fixed, fixed_volume)
-        moving_image = formats.from_nibabel(moving_file, moving_volume)
+        fixed_image, moving_image = (scan.result() for scan in reading)
+        how.check(results.opened(moving_image))
+        formats.warn(fixed_image)
+        formats.warn(moving_image)
         masks = [formats.as_mask(mask) for mask in (fixed_mask, moving_mask)]
         # What a format lacks is said now rather than after the work.
         files.transform_bytes(np.eye(4), fixed_image, moving_image)
