@@ -21,8 +21,9 @@ First every program is tried on an easy phantom, 10 degrees and 12 mm off: shoul
 not end within 1 mm there, suspect `peers.py`. This also fills the caches, of the disk
 and of compiled kernels.
 
-Tables in Markdown go to stdout, the full record to a file. A run that was interrupted
-goes on with --keep; so does one to which more programs, poses or cases are added.
+Tables in Markdown go to stdout, the full record to a file after each registration. A
+run that was interrupted, or ended by --minutes, goes on with --keep; so does one to
+which more programs, poses or cases are added.
 
 Times count only on a machine that does nothing else, and ratios more than seconds.
 """
@@ -391,6 +392,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--peers", **some, help=f"programs to run, the first is ours (all: {names})")
     add("--threads", type=int, default=2, help="for each program (%(default)s)")
     add("--timeout", type=float, default=900, help="seconds each (%(default)g)")
+    minutes = "begin no registration after so long (no limit)"
+    add("--minutes", type=float, default=math.inf, help=minutes)
     add("--keep", **FLAG, help="keep what the output file holds; run what is missing")
     add("--redo", **some, default=[], help="with --keep: run these again")
     add("--quiet", **FLAG, help="no progress on stderr")
@@ -457,6 +460,7 @@ def left_out(names: Sequence[str]) -> dict[str, str]:
 def main(argv: Sequence[str] | None = None, register: Register | None = None) -> int:
     """Run the command; a test may give its own `register`."""
     args = parse(argv)
+    end_at = time.monotonic() + 60 * args.minutes
 
     def say(text: str) -> None:
         if not args.quiet:
@@ -493,6 +497,11 @@ def main(argv: Sequence[str] | None = None, register: Register | None = None) ->
             record["runs"].append(run)
             say(f"{run['case']} pose {run['pose']} {run['program']}: {told(run)}")
             measuring.store(args.output, record)
+            if time.monotonic() > end_at:
+                break
+        if time.monotonic() > end_at:
+            say(f"{args.minutes:g} minutes are over: --keep goes on from here")
+            break
     measuring.store(args.output, record)
     print(report(record, args.peers[0]))
     return 0

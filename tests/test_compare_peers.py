@@ -310,6 +310,15 @@ def test_a_run_goes_on_where_it_stopped(case_file):
         compare(case_file, *more, "--seed", "5")
 
 
+def test_a_run_whose_time_is_over_ends_and_can_go_on(case_file, capsys):
+    words = ("--poses", "1", "--peers", "mireg", "cmtk")
+    first, _ = compare(case_file, *words, "--minutes", "0")
+    assert [run["program"] for run in first["runs"]] == ["mireg"]
+    assert "0 minutes are over" in capsys.readouterr().err
+    second, _ = compare(case_file, *words, "--keep", "--quiet")
+    assert [run["program"] for run in second["runs"]] == ["mireg", "cmtk"] * 2
+
+
 def test_a_program_that_is_not_installed_is_left_out_with_the_reason(
     case_file, monkeypatch, capsys
 ):
