@@ -18,7 +18,7 @@ from .errors import InputError
 from .formats import ImageLike, as_image, as_mask
 from .prior import N_VIEWS, Prior
 from .pyramid import Level, finest_mm, level, levels, pyramid
-from .refine import Fit, evaluate, race, refine, refine_each
+from .refine import Fit, evaluate, race, refine, refine_each, stay_or_go
 from .registration import Registration
 from .scan import Scan, scan, smaller_first, views
 from .search import candidates, distinct
@@ -175,6 +175,7 @@ def register(
             "start: give a better one, or let init be auto, which searches everywhere"
         )
     header = evaluate(finest, np.eye(4), metric, threads)
+    fit = stay_or_go(finest, header, fit, still.anatomy)
     watch.start("", 1.0)
 
     found = np.linalg.inv(fit.moving_from_fixed) if swapped else fit.moving_from_fixed
