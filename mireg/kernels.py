@@ -5,6 +5,9 @@ Each loop is called by a function of the same name elsewhere, which checks its
 arguments and documents it, and has a slow twin in ``tests/naive.py``. Arrays and
 numbers come in, ``out`` comes last. Loops release the interpreter lock and run on
 one thread; `mireg.threads` gives each thread its share.
+
+What is no loop over numbers compiles slowly: assigning an array to a slice of another
+one costs seconds, because numba compiles the text of the error for unequal shapes.
 """
 
 from __future__ import annotations
@@ -351,7 +354,8 @@ def pose_entropies(
             y = min(max(m10 * p + m11 * q + m12 * r + m13, low), ny)
             z = min(max(m20 * p + m21 * q + m22 * r + m23, low), nz)
             voxel[s] = np.uint32(np.int32(x) * sx + np.int32(y) * sy + np.int32(z) * sz)
-        joint[:] = first
+        for a in range(rows * columns):
+            joint[a] = first[a]
         for s in range(n):
             joint[np.uint32(row_of[s] + memory[voxel[s]])] += 1
         moving[:] = 0
@@ -420,7 +424,9 @@ def grey_levels(memory, low, high, levels, out):
     zero, last = np.float32(0), np.float32(levels.shape[0] - 1)
     scale = last / (high - low)
     most = np.int32(levels.shape[0] - 2)
-    rises = np.diff(levels)
+    rises = np.empty(most + 1, np.float32)
+    for i in range(most + 1):
+        rises[i] = levels[i + 1] - levels[i]
     first = np.empty(256, np.int32)
     beyond = np.empty(256, np.float32)
     for at in range(0, memory.shape[0], 256):
@@ -502,7 +508,8 @@ def depths(inside, steps, out):
             for k in range(nz - 1, -1, -1):
                 away = away + 1 if inside[i, j, k] else 0.0
                 row[i, j, k] = (min(row[i, j, k], away) * steps[2]) ** 2
-    plane = np.full(inside.shape, np.inf)  # along y and z
+    plane = np.empty(inside.shape)  # along y and z
+    plane[:] = np.inf
     for i in range(nx):
         for j in range(ny):
             for other in range(ny):
@@ -516,7 +523,9 @@ def depths(inside, steps, out):
             for j in range(ny):
                 for k in range(nz):
                     out[i, j, k] = min(out[i, j, k], plane[other, j, k] + square)
-    out[:] = np.sqrt(out)
+        for j in range(ny):
+            for k in range(nz):
+                out[i, j, k] = np.sqrt(out[i, j, k])
 
 
 @njit(cache=True, nogil=True)
@@ -717,7 +726,7 @@ def resample_nearest(memory, shape, strides, matrix, first, out):
                 out[k, j, i] = memory[a] if a >= 0 else np.nan
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(cache=True, nogil=True)
 def _inside(slope, start, n, count):
     """First of `count` steps that is inside an axis of n voxels, and one past the last.
 
