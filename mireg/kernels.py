@@ -450,7 +450,8 @@ def downsample(volume, factors, limits, start, out):
     volume (nx, ny, nz) lies in memory in the order of its axes.
     """
     low, high = limits[0], limits[1]
-    nz = volume.shape[2]
+    nz, step = volume.shape[2], factors[2]
+    full = factors[0] * factors[1] * factors[2]
     total = np.empty(nz, np.float32)
     for i in range(out.shape[0]):
         x0 = (i + start) * factors[0]
@@ -467,25 +468,79 @@ def downsample(volume, factors, limits, start, out):
                         v = row[z]
                         v = low if v < low else v
                         total[z] += high if v > high else v
-            for k in range(out.shape[2]):
-                z0 = k * factors[2]
-                z1 = min(z0 + factors[2], nz)
+            means = out[i, j]
+            wide = (x1 - x0) * (y1 - y0)
+            for k in range(nz // step):
                 block = np.float32(0)
-                for z in range(z0, z1):
+                for z in range(k * step, k * step + step):
                     block += total[z]
-                size = (x1 - x0) * (y1 - y0) * (z1 - z0)
+                means[k] = block
+            if nz % step:
+                means[-1] = total[nz // step * step :].sum()
+            known = True
+            for k in range(means.size):
+                known &= means[k] == means[k]
+            if known and 2 * wide * step >= full and nz % step == 0:
+                size = np.float32(wide * step)
+                for k in range(means.size):
+                    means[k] /= size
+                continue
+            for k in range(means.size):
+                z0, z1 = k * step, min(k * step + step, nz)
+                block, size = means[k], wide * (z1 - z0)
                 if not block == block:  # NaN somewhere in it
-                    block = np.float32(0)
-                    size = 0
-                    for x in range(x0, x1):
-                        for y in range(y0, y1):
-                            for z in range(z0, z1):
-                                v = volume[x, y, z]
-                                if v == v:
-                                    block += min(max(v, low), high)
-                                    size += 1
-                full = factors[0] * factors[1] * factors[2]
-                out[i, j, k] = block / size if 2 * size >= full else np.nan
+                    block, size = _known_sum(volume[x0:x1, y0:y1, z0:z1], low, high)
+                means[k] = block / np.float32(size) if 2 * size >= full else np.nan
+
+
+@njit(cache=True, nogil=True)
+def _known_sum(block, low, high):
+    """Sum of the numbers in a block, clipped, and how many there are."""
+    total, size = np.float32(0), 0
+    for i in range(block.shape[0]):
+        for j in range(block.shape[1]):
+            for k in range(block.shape[2]):
+                v = block[i, j, k]
+                if v == v:
+                    total += min(max(v, low), high)
+                    size += 1
+    return total, size
+
+
+@njit(cache=True, nogil=True)
+def blur(volume, x_weights, y_weights, z_weights, start, out):
+    """Fill out (n, ny, nz), plane `start` on, with weighted means of neighbours.
+
+    One odd number of float32 weights an axis of volume (nx, ny, nz), whose outermost
+    voxels are repeated beyond; see `pyramid.blur`.
+    """
+    nx, ny, nz = volume.shape
+    rx, ry, rz = x_weights.size // 2, y_weights.size // 2, z_weights.size // 2
+    plane = np.empty((ny, nz), np.float32)
+    line = np.empty(nz + 2 * rz, np.float32)
+    inner = line[rz : rz + nz]
+    for i in range(out.shape[0]):
+        plane[:] = 0
+        for a in range(x_weights.size):
+            w, x = x_weights[a], min(max(i + start + a - rx, 0), nx - 1)
+            for j in range(ny):
+                row, total = volume[x, j], plane[j]
+                for k in range(nz):
+                    total[k] += w * row[k]
+        for j in range(ny):
+            inner[:] = 0
+            for b in range(y_weights.size):
+                w, row = y_weights[b], plane[min(max(j + b - ry, 0), ny - 1)]
+                for k in range(nz):
+                    inner[k] += w * row[k]
+            line[:rz] = line[rz]
+            line[rz + nz :] = line[rz + nz - 1]
+            total = out[i, j]
+            total[:] = 0
+            for c in range(z_weights.size):
+                w, row = z_weights[c], line[c : c + nz]
+                for k in range(nz):
+                    total[k] += w * row[k]
 
 
 @njit(cache=True, nogil=True)
@@ -577,35 +632,59 @@ def interpolate(memory, shape, strides, matrix, points, out):
 
 
 @njit(cache=True, nogil=True)
-def on_grid(volume, x, y, z, out):
-    """Fill out (mx, my, mz) linearly from the voxels at x (mx,), y and z.
+def even(volume, background, shading, x, y, z, start, out):
+    """Fill out (n, my, mz), plane `start` on; see `scan.evened`.
 
-    Places between the outermost voxels of volume; see `scan.on_grid`.
+    volume is (mx, my, mz); x (mx,), y and z are its places among the voxels of shading.
     """
-    nx, ny, nz = volume.shape
+    nx, ny, nz = shading.shape
     line = np.empty(nz, np.float32)
     below = np.minimum(z.astype(np.int64), max(nz - 2, 0)).astype(np.uint64)
     beyond = (z - below).astype(np.float32)
     step = np.uint64(min(1, nz - 1))
-    for i in range(x.shape[0]):
-        x0 = min(int(x[i]), max(nx - 2, 0))
-        x1, fx = min(x0 + 1, nx - 1), np.float32(x[i] - x0)
+    for i in range(out.shape[0]):
+        x0 = min(int(x[i + start]), max(nx - 2, 0))
+        x1, fx = min(x0 + 1, nx - 1), np.float32(x[i + start] - x0)
         for j in range(y.shape[0]):
             y0 = min(int(y[j]), max(ny - 2, 0))
             y1, fy = min(y0 + 1, ny - 1), np.float32(y[j] - y0)
-            v00, v01, v10, v11 = (
-                volume[x0, y0],
-                volume[x0, y1],
-                volume[x1, y0],
-                volume[x1, y1],
-            )
+            v00, v01 = shading[x0, y0], shading[x0, y1]
+            v10, v11 = shading[x1, y0], shading[x1, y1]
             for k in range(nz):
                 v0 = v00[k] + fy * (v01[k] - v00[k])
                 v1 = v10[k] + fy * (v11[k] - v10[k])
                 line[k] = v0 + fx * (v1 - v0)
+            row, target = volume[i + start, j], out[i, j]
             for k in range(z.shape[0]):
                 b = below[k]
-                out[i, j, k] = line[b] + beyond[k] * (line[b + step] - line[b])
+                field = line[b] + beyond[k] * (line[b + step] - line[b])
+                target[k] = background + (row[k] - background) / field
+
+
+@njit(cache=True, nogil=True)
+def places(voxels, ends, first, steps, matrix, out):
+    """Fill out (n, 3) with samples, those before ends (m,) in voxels (m, 3).
+
+    See `pyramid._places`.
+    """
+    a = 0
+    for n in range(voxels.shape[0]):
+        i, j, k = voxels[n, 0] - 0.5, voxels[n, 1] - 0.5, voxels[n, 2] - 0.5
+        while a < ends[n]:
+            x, y, z = (
+                first[0] + a * steps[0],
+                first[1] + a * steps[1],
+                first[2] + a * steps[2],
+            )
+            x, y, z = i + x - np.floor(x), j + y - np.floor(y), k + z - np.floor(z)
+            for d in range(3):
+                out[a, d] = (
+                    matrix[d, 0] * x
+                    + matrix[d, 1] * y
+                    + matrix[d, 2] * z
+                    + matrix[d, 3]
+                )
+            a += 1
 
 
 @njit(cache=True, nogil=True)

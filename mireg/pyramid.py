@@ -9,16 +9,17 @@ from functools import cached_property, partial
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
+from . import kernels
 from .errors import InputError
 from .image import Image
 from .scan import (
     Scan,
+    evened,
     flat_volume,
     in_mask,
     interpolate,
-    on_grid,
+    memory_order,
     shrink,
     voxel_centres,
 )
@@ -162,11 +163,13 @@ def pyramid(fixed: Scan, moving: Scan, threads: int = 1) -> list[Pair]:
         smooth = images
         if pairs:
             images = shared(
-                lambda n: shrink(images[n], size, limits[n], max(1, threads // 2)),  # noqa: B023 - used at once
+                lambda n: shrink(images[n], size, limits[n], threads),  # noqa: B023 - used at once
                 (0, 1),
                 threads,
             )
-            smooth = shared(partial(_smooth, size_mm=size), images, threads)
+            smooth = shared(
+                partial(_smooth, size_mm=size, threads=threads), images, threads
+            )
         pairs.append(Pair(size, smooth[0], smooth[1], len(pairs)))
     return pairs[::-1]
 
@@ -212,16 +215,19 @@ def levels(
         If a mask, or missing data, leaves too few samples.
     """
     fixed, moving = looks[0]
-    points, intensity = _samples(pair, fixed, settings)
-    mask = None
-    if moving.mask is not None:
-        mask = in_mask(moving.mask, voxel_centres(pair.moving))
-        mask = mask.reshape(pair.moving.shape)
+    points, intensity = _samples(pair, fixed, settings, threads)
     # Views share scans: each is brought to grey levels once.
-    fixed_grey = {scan: _fixed_grey(scan, points, intensity) for scan, _ in looks}
-    moving_grey = {
-        scan: _moving_grey(scan, pair.moving, mask, threads) for _, scan in looks
+    fixed_grey = {
+        scan: _fixed_grey(scan, points, intensity) for scan in {one for one, _ in looks}
     }
+    moving_grey = {
+        scan: _moving_grey(scan, pair.moving, threads)
+        for scan in {one for _, one in looks}
+    }
+    if moving.mask is not None:
+        outside = ~in_mask(moving.mask, voxel_centres(pair.moving))
+        for grey in moving_grey.values():
+            grey[outside.reshape(grey.shape)] = np.nan
     origin = fixed.anatomy.centre
     from_origin = np.ascontiguousarray((points - origin).T, dtype=np.float32)
     moving_ijk_from_mm = np.linalg.inv(pair.moving.mm_from_ijk).astype(np.float64)
@@ -243,7 +249,9 @@ def levels(
     ]
 
 
-def _samples(pair: Pair, fixed: Scan, settings: Settings) -> tuple[FloatArray, Volume]:
+def _samples(
+    pair: Pair, fixed: Scan, settings: Settings, threads: int
+) -> tuple[FloatArray, Volume]:
     """Draw points, (n, 3) in RAS+ mm, and read the fixed image there."""
     inside = fixed.region.data.sum() * fixed.region.voxel_volume_mm3
     most = max(_FEWEST_SAMPLES, settings.samples >> pair.below)
@@ -251,7 +259,7 @@ def _samples(pair: Pair, fixed: Scan, settings: Settings) -> tuple[FloatArray, V
     points = _places(fixed.region, samples, settings.seed)
     if fixed.mask is not None:
         points = points[in_mask(fixed.mask, points)]
-    intensity = interpolate(pair.fixed, points)
+    intensity = interpolate(pair.fixed, points, threads)
     has_data = np.isfinite(intensity)
     if not has_data.all():
         points, intensity = points[has_data], intensity[has_data]
@@ -266,28 +274,18 @@ def _samples(pair: Pair, fixed: Scan, settings: Settings) -> tuple[FloatArray, V
 def _fixed_grey(scan: Scan, points: FloatArray, intensity: Volume) -> Volume:
     """Bring intensities at points to grey levels."""
     if scan.shading is not None:
+        background = np.float32(scan.grey.background)
         shading = interpolate(scan.shading, points)
-        intensity = _evened(intensity, scan.grey.background, shading)
+        intensity = background + (intensity - background) / shading
     return scan.grey.apply(intensity)
 
 
-def _moving_grey(
-    scan: Scan, image: Image, mask: npt.NDArray[np.bool_] | None, threads: int
-) -> Volume:
-    """Bring an image to grey levels, NaN beyond a mask on its grid."""
+def _moving_grey(scan: Scan, image: Image, threads: int) -> Volume:
+    """Bring an image to grey levels."""
     voxels = image.data
     if scan.shading is not None:
-        field = on_grid(scan.shading, image)
-        voxels = _evened(voxels, scan.grey.background, field)
-    grey = scan.grey.apply(voxels, threads)
-    if mask is not None:
-        grey[~mask] = np.nan
-    return grey
-
-
-def _evened(intensity: Volume, background: float, shading: Volume) -> Volume:
-    """Divide the shading out of intensities."""
-    return np.float32(background) + (intensity - np.float32(background)) / shading
+        voxels = evened(image, scan.grey.background, scan.shading, threads)
+    return scan.grey.apply(voxels, threads)
 
 
 def make_level(
@@ -318,17 +316,49 @@ def make_level(
     )
 
 
-def _smooth(image: Image, size_mm: float) -> Image:
+def _smooth(image: Image, size_mm: float, threads: int) -> Image:
     """Blur by half of a level's voxel, over the voxels that hold data."""
-    sigma = 0.6 * np.minimum(1.0, size_mm / image.voxel_size_mm)
-    blur = partial(ndimage.gaussian_filter, sigma=sigma, mode="nearest", truncate=3)
+    sigma: FloatArray = 0.6 * np.clip(size_mm / image.voxel_size_mm, None, 1.0)
     missing = np.isnan(image.data)
     if not missing.any():
-        return Image(blur(image.data), image.mm_from_ijk)
-    share = blur(np.float32(~missing))
+        return Image(blur(image.data, sigma, threads), image.mm_from_ijk)
+    share = blur((~missing).astype(np.float32), sigma, threads)
+    known = np.where(missing, np.float32(0), image.data)
     with np.errstate(invalid="ignore", divide="ignore"):
-        data = blur(np.where(missing, np.float32(0), image.data)) / share
+        data = blur(known, sigma, threads) / share
     return Image(np.where(missing, np.float32(np.nan), data), image.mm_from_ijk)
+
+
+def blur(volume: Volume, sigma: FloatArray, threads: int = 1) -> Volume:
+    """Blur by a Gaussian, cut off at 3 sigma; beyond the edges the voxels there.
+
+    Parameters
+    ----------
+    volume : (nx, ny, nz) array
+        What to blur; no NaN.
+    sigma : (3,) array
+        Width along each axis, in voxels.
+    threads : int, optional
+        Threads to use.
+    """
+    axes = memory_order(volume)
+    source = np.ascontiguousarray(volume.transpose(axes))
+    x, y, z = (_window(width) for width in sigma[axes])
+    out = np.empty_like(source)
+    step = max(1, len(out) // 16)
+
+    def fill(start: int) -> None:
+        kernels.blur(source, x, y, z, start, out[start : start + step])
+
+    shared(fill, range(0, len(out), step), threads)
+    return out.transpose(np.argsort(axes))
+
+
+def _window(sigma: float) -> Volume:
+    """Return the weights of a Gaussian at whole numbers, cut off at 3 sigma."""
+    reach = int(3 * sigma + 0.5)
+    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / max(sigma, 1e-6)) ** 2)
+    return (weights / weights.sum()).astype(np.float32)
 
 
 def _places(region: Image, samples: int, seed: int) -> FloatArray:
@@ -338,8 +368,8 @@ def _places(region: Image, samples: int, seed: int) -> FloatArray:
     poses that put grid on grid (Tsao, IEEE TMI 2003).
     """
     voxels = np.argwhere(region.data > 0)
-    each = np.diff(np.linspace(0, samples, len(voxels) + 1).astype(int))
-    corners = np.repeat(voxels, each, axis=0) - 0.5
+    ends = np.linspace(0, samples, len(voxels) + 1).astype(int)[1:]
     first = np.random.default_rng(seed).random(3)
-    inside = (first + np.arange(samples)[:, None] * _STEPS) % 1.0
-    return region.to_mm(corners + inside)
+    out = np.empty((samples, 3))
+    kernels.places(voxels, ends, first, _STEPS, region.mm_from_ijk, out)
+    return out

@@ -198,13 +198,12 @@ def flatten(scan: Scan) -> Scan:
     # Far from the foreground the shading fades to one.
     shading = (blur(contrast / mean) + 0.02) / (blur(np.float32(foreground)) + 0.02)
     shading = np.maximum(shading, 0.1)
-    field_image = Image(shading, coarse.mm_from_ijk)
+    field = Image(shading, coarse.mm_from_ijk)
     thin = thinned(scan.image)
-    contrast = np.clip(thin.data, grey.low, grey.high) - grey.background
-    even = grey.background + contrast / on_grid(field_image, thin)
-    return replace(
-        scan, shading=field_image, grey=grey_scale(Image(even, thin.mm_from_ijk))
-    )
+    clipped = Image(np.clip(thin.data, grey.low, grey.high), thin.mm_from_ijk)
+    even = evened(clipped, grey.background, field)
+    grey = grey_scale(Image(even, thin.mm_from_ijk))
+    return replace(scan, shading=field, grey=grey)
 
 
 def smaller_first(fixed: Scan, moving: Scan) -> tuple[Scan, Scan, bool]:
@@ -296,38 +295,65 @@ def voxel_centres(image: Image) -> FloatArray:
     return image.to_mm(np.indices(image.shape).reshape(3, -1).T)
 
 
-def interpolate(image: Image, points: FloatArray) -> npt.NDArray[np.float32]:
+def interpolate(
+    image: Image, points: FloatArray, threads: int = 1
+) -> npt.NDArray[np.float32]:
     """Read an image at points, shape (n, 3) in RAS+ mm, linearly.
 
     The outermost voxels reach half a voxel further; beyond, and where a neighbour
     has no data, the answer is NaN.
     """
     out = np.empty(len(points), np.float32)
-    ijk_from_mm = np.linalg.inv(image.mm_from_ijk)
-    kernels.interpolate(*flat_volume(image.data), ijk_from_mm, points, out)
+    volume, ijk_from_mm = flat_volume(image.data), np.linalg.inv(image.mm_from_ijk)
+    step = 1 << 14
+
+    def fill(start: int) -> None:
+        some = slice(start, start + step)
+        kernels.interpolate(*volume, ijk_from_mm, points[some], out[some])
+
+    shared(fill, range(0, len(points), step), threads)
     return out
 
 
-def on_grid(image: Image, like: Image) -> npt.NDArray[np.float32]:
-    """Read an image linearly at the voxels of another one, edges extended.
+def evened(
+    image: Image, background: float, shading: Image, threads: int = 1
+) -> npt.NDArray[np.float32]:
+    """Divide the contrast of an image to its background by a shading.
 
-    The axes of both must be parallel, as those of an image and a shrunk one are.
+    Parameters
+    ----------
+    image : Image
+        The image.
+    background : float
+        Intensity that stays as it is.
+    shading : Image
+        What to divide by, read linearly, edges extended. Its axes must be parallel to
+        those of the image, as those of an image shrunk are.
+    threads : int, optional
+        Threads to use.
     """
-    ijk_from_ijk = np.linalg.inv(image.mm_from_ijk) @ like.mm_from_ijk
-    out = np.empty_like(like.data)
-    axes = memory_order(out)
+    ijk_from_ijk = np.linalg.inv(shading.mm_from_ijk) @ image.mm_from_ijk
+    axes = memory_order(image.data)
     x, y, z = (
         np.clip(
-            ijk_from_ijk[axis, axis] * np.arange(like.shape[axis])
+            np.arange(image.shape[axis]) * ijk_from_ijk[axis, axis]
             + ijk_from_ijk[axis, 3],
             0,
-            image.shape[axis] - 1,
+            shading.shape[axis] - 1,
         )
         for axis in axes
     )
     volume = np.ascontiguousarray(image.data.transpose(axes))
-    kernels.on_grid(volume, x, y, z, out.transpose(axes))
-    return out
+    field = np.ascontiguousarray(shading.data.transpose(axes))
+    out = np.empty_like(volume)
+    step = max(1, len(out) // 32)
+
+    def fill(n: int) -> None:
+        share = out[n : n + step]
+        kernels.even(volume, np.float32(background), field, x, y, z, n, share)
+
+    shared(fill, range(0, len(out), step), threads)
+    return out.transpose(np.argsort(axes))
 
 
 def shrink(

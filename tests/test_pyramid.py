@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from checks import GRIDS
+from scipy import ndimage
 
 from mireg.image import Image
-from mireg.pyramid import level, make_level, pyramid, shrink
+from mireg.pyramid import blur, level, make_level, pyramid, shrink
 from mireg.scan import flatten, interpolate, scan, voxel_centres
 from mireg.settings import Settings
 
@@ -43,6 +44,17 @@ def test_shrinking_leaves_the_centre_of_mass_where_it_is(grid, size):
     small = shrink(image, size, (-np.inf, np.inf))
     np.testing.assert_allclose(small.voxel_size_mm, size, rtol=0.5)
     assert np.linalg.norm(centre_of_mass(small) - centre_of_mass(image)) < 0.05
+
+
+@pytest.mark.parametrize("order", "CF")
+@pytest.mark.parametrize("shape", [(20, 18, 17), (3, 1, 40)])
+def test_a_blur_is_that_of_scipy(shape, order, rng):
+    volume = np.asarray(rng.random(shape), dtype=np.float32, order=order)
+    sigma = np.array([0.6, 0.1, 1.3])
+    expected = ndimage.gaussian_filter(volume, sigma, mode="nearest", truncate=3)
+    for threads in (1, 2, 4):
+        found = blur(volume, sigma, threads)
+        np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("grid", sorted(GRIDS))

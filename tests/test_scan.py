@@ -14,10 +14,10 @@ from mireg.phantom import brain_points, make_phantom
 from mireg.scan import (
     depths,
     downsample,
+    evened,
     flatten,
     in_mask,
     interpolate,
-    on_grid,
     scan,
     voxel_centres,
 )
@@ -81,14 +81,17 @@ def test_interpolation_equals_its_twin(shape, order, rng):
 
 @pytest.mark.parametrize("order", "CF")
 @pytest.mark.parametrize("shape", [(9, 8, 7), (8, 1, 5)])
-def test_on_a_parallel_grid_an_image_is_what_it_is_at_the_voxels(shape, order, rng):
-    like = Image(np.zeros(shape, order=order), GRIDS["sheared"])
-    small = downsample(like, (2, 3, 2))
-    small = Image(rng.normal(size=small.shape), small.mm_from_ijk)
-    ijk = small.to_ijk(voxel_centres(like))
-    ijk = np.clip(ijk, 0, np.array(small.shape) - 1)
-    expected = interpolate(small, small.to_mm(ijk)).reshape(shape)
-    np.testing.assert_allclose(on_grid(small, like), expected, atol=1e-5)
+def test_evening_divides_by_the_shading_at_each_voxel(shape, order, rng):
+    data = np.asarray(rng.normal(size=shape), order=order)
+    image = Image(data, GRIDS["sheared"])
+    shading = downsample(image, (2, 3, 2))
+    shading = Image(rng.uniform(1, 2, shading.shape), shading.mm_from_ijk)
+    ijk = shading.to_ijk(voxel_centres(image))
+    ijk = np.clip(ijk, 0, np.array(shading.shape) - 1)  # its edges go on
+    there = interpolate(shading, shading.to_mm(ijk)).reshape(shape)
+    for threads in (1, 2, 4):
+        found = evened(image, 0.5, shading, threads)
+        np.testing.assert_allclose(found, 0.5 + (data - 0.5) / there, atol=1e-5)
 
 
 @pytest.mark.parametrize("grid", sorted(GRIDS))
