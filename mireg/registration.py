@@ -19,7 +19,6 @@ from . import __version__, formats, results
 from .contrast import Contrast
 from .image import Image
 from .moved import Grid, Output, resampled
-from .picture import three_planes
 from .records import json_number
 from .resample import Interpolation
 from .settings import Settings
@@ -191,6 +190,9 @@ class Registration:
 
     def _repr_html_(self) -> str:
         """Show both images in three planes and what was found, in a notebook."""
+        # Slow to import, and only needed here.
+        from .picture import three_planes  # noqa: PLC0415
+
         picture = base64.b64encode(
             three_planes(
                 self.fixed, self.moving, self.moving_from_fixed, self.transform.centre

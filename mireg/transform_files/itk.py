@@ -15,7 +15,6 @@ from functools import reduce
 from typing import BinaryIO, cast
 
 import numpy as np
-import scipy.io
 from scipy.spatial.transform import Rotation
 
 from ..errors import InputError
@@ -67,6 +66,8 @@ def write_itk_text(moving_from_fixed: FloatArray, _images: Images) -> bytes:
 
 def read_itk_matlab(file: BinaryIO, _images: Images) -> FloatArray:
     """Read ITK's MATLAB 4 file: parameters under the name of their kind, then fixed."""
+    import scipy.io  # noqa: PLC0415  # slow to import, and only needed here
+
     stream = io.BytesIO(content(file))
     try:
         # MATLAB 4 has numbers and text only; later versions are refused.
@@ -89,6 +90,8 @@ def read_itk_matlab(file: BinaryIO, _images: Images) -> FloatArray:
 
 def write_itk_matlab(moving_from_fixed: FloatArray, _images: Images) -> bytes:
     """Write ITK's MATLAB 4 file."""
+    import scipy.io  # noqa: PLC0415
+
     stream = io.BytesIO()
     columns = {
         AFFINE: itk_numbers(moving_from_fixed)[:, None],
