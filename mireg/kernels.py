@@ -476,7 +476,10 @@ def downsample(volume, factors, limits, start, out):
                     block += total[z]
                 means[k] = block
             if nz % step:
-                means[-1] = total[nz // step * step :].sum()
+                block = np.float32(0)
+                for z in range(nz // step * step, nz):
+                    block += total[z]
+                means[means.size - 1] = block
             known = True
             for k in range(means.size):
                 known &= means[k] == means[k]
@@ -533,8 +536,8 @@ def blur(volume, x_weights, y_weights, z_weights, start, out):
                 w, row = y_weights[b], plane[min(max(j + b - ry, 0), ny - 1)]
                 for k in range(nz):
                     inner[k] += w * row[k]
-            line[:rz] = line[rz]
-            line[rz + nz :] = line[rz + nz - 1]
+            for c in range(rz):
+                line[c], line[rz + nz + c] = inner[0], inner[nz - 1]
             total = out[i, j]
             total[:] = 0
             for c in range(z_weights.size):
@@ -639,9 +642,12 @@ def even(volume, background, shading, x, y, z, start, out):
     """
     nx, ny, nz = shading.shape
     line = np.empty(nz, np.float32)
-    below = np.minimum(z.astype(np.int64), max(nz - 2, 0)).astype(np.uint64)
-    beyond = (z - below).astype(np.float32)
-    step = np.uint64(min(1, nz - 1))
+    below = np.empty(z.size, np.uint32)
+    beyond = np.empty(z.size, np.float32)
+    for k in range(z.size):
+        below[k] = min(int(z[k]), max(nz - 2, 0))
+        beyond[k] = z[k] - below[k]
+    step = np.uint32(min(1, nz - 1))
     for i in range(out.shape[0]):
         x0 = min(int(x[i + start]), max(nx - 2, 0))
         x1, fx = min(x0 + 1, nx - 1), np.float32(x[i + start] - x0)
