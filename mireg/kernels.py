@@ -320,64 +320,94 @@ def _surprise(counts, total, slopes):
     return entropy
 
 
-@njit(cache=True, nogil=True)
+# No number here is NaN: minimum and maximum become one instruction each.
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz", "nnan"})
 def pose_entropies(
-    points, fixed_bin, memory, shape, strides, first_counts, matrices, x_log_x, out
+    points,
+    fixed_bins,
+    memory,
+    shape,
+    strides,
+    first_counts,
+    moving_ijk_from_mm,
+    origin,
+    poses,
+    x_log_x,
+    out,
 ):
-    """Fill out (n_poses, 4) for many poses; see `search.pose_entropies`.
+    """Fill out (n_views, n_poses, 4) for many poses; see `search.pose_entropies`.
 
-    points is (3, n). The last column of first_counts marks "no data"; the volume's
-    outermost voxels hold it, so that samples outside can be moved onto them.
+    points is (3, n), relative to origin; fixed_bins is (n_views, n). The last column
+    of first_counts marks "no data"; the volume's outermost voxels hold it, so that
+    samples outside can be moved onto them.
     """
-    n = points.shape[1]
-    rows, columns = first_counts.shape
-    first = first_counts.ravel()
-    row_of = np.empty(n, np.uint32)
-    for s in range(n):
-        row_of[s] = fixed_bin[s] * columns
+    n_views, n = fixed_bins.shape
+    rows, columns = first_counts.shape[1], first_counts.shape[2]
+    first = first_counts.reshape(n_views, rows * columns)
+    row_of = np.empty((n_views, n), np.uint32)
+    for view in range(n_views):
+        for s in range(n):
+            row_of[view, s] = fixed_bins[view, s] * columns
     joint = np.empty(rows * columns, np.int32)
     moving = np.empty(columns, np.int32)
-    voxel = np.empty(n, np.uint32)  # unsigned: no test for counting from the end
+    cell = np.empty(n, np.uint32)  # unsigned: no test for counting from the end
     sx, sy, sz = np.int32(strides[0]), np.int32(strides[1]), np.int32(strides[2])
     low = np.float32(0.0)
     nx, ny = np.float32(shape[0] - 1), np.float32(shape[1] - 1)
     nz = np.float32(shape[2] - 1)
-    for pose in range(matrices.shape[0]):
-        m = matrices[pose].astype(np.float32)
-        m00, m01, m02, m03 = m[0, 0], m[0, 1], m[0, 2], m[0, 3] + np.float32(0.5)
-        m10, m11, m12, m13 = m[1, 0], m[1, 1], m[1, 2], m[1, 3] + np.float32(0.5)
-        m20, m21, m22, m23 = m[2, 0], m[2, 1], m[2, 2], m[2, 3] + np.float32(0.5)
+    m = np.empty((3, 4), np.float32)
+    for pose in range(poses.shape[0]):
+        for i in range(3):
+            a, b, c = (
+                moving_ijk_from_mm[i, 0],
+                moving_ijk_from_mm[i, 1],
+                moving_ijk_from_mm[i, 2],
+            )
+            place = moving_ijk_from_mm[i, 3]
+            for j in range(4):
+                along = a * poses[pose, 0, j] + b * poses[pose, 1, j]
+                along += c * poses[pose, 2, j]
+                place += along * origin[j] if j < 3 else along
+                m[i, j] = along if j < 3 else place + 0.5
+        m00, m01, m02, m03 = m[0, 0], m[0, 1], m[0, 2], m[0, 3]
+        m10, m11, m12, m13 = m[1, 0], m[1, 1], m[1, 2], m[1, 3]
+        m20, m21, m22, m23 = m[2, 0], m[2, 1], m[2, 2], m[2, 3]
         # Arithmetic apart from memory access: the compiler makes vectors of it.
         for s in range(n):
             p, q, r = points[0, s], points[1, s], points[2, s]
             x = min(max(m00 * p + m01 * q + m02 * r + m03, low), nx)
             y = min(max(m10 * p + m11 * q + m12 * r + m13, low), ny)
             z = min(max(m20 * p + m21 * q + m22 * r + m23, low), nz)
-            voxel[s] = np.uint32(np.int32(x) * sx + np.int32(y) * sy + np.int32(z) * sz)
-        for a in range(rows * columns):
-            joint[a] = first[a]
+            cell[s] = np.uint32(np.int32(x) * sx + np.int32(y) * sy + np.int32(z) * sz)
         for s in range(n):
-            joint[np.uint32(row_of[s] + memory[voxel[s]])] += 1
-        moving[:] = 0
-        total = 0
-        h_fixed, h_moving, h_joint = 0.0, 0.0, 0.0
-        for i in range(rows):
-            row = 0
+            cell[s] = memory[cell[s]]
+        for view in range(n_views):
+            for a in range(rows * columns):
+                joint[a] = first[view, a]
+            row = row_of[view]
+            for s in range(n):
+                joint[row[s] + cell[s]] += 1
+            for j in range(columns):
+                moving[j] = 0
+            total = 0
+            h_fixed, h_moving, h_joint = 0.0, 0.0, 0.0
+            for i in range(rows):
+                in_row = 0
+                for j in range(columns - 1):
+                    count = joint[i * columns + j]
+                    in_row += count
+                    moving[j] += count
+                    h_joint -= x_log_x[count]
+                total += in_row
+                h_fixed -= x_log_x[in_row]
             for j in range(columns - 1):
-                count = joint[i * columns + j]
-                row += count
-                moving[j] += count
-                h_joint -= x_log_x[count]
-            total += row
-            h_fixed -= x_log_x[row]
-        for j in range(columns - 1):
-            h_moving -= x_log_x[moving[j]]
-        scale = 1.0 / max(total, 1)
-        log_total = x_log_x[total] * scale
-        out[pose, 0] = total
-        out[pose, 1] = h_fixed * scale + log_total
-        out[pose, 2] = h_moving * scale + log_total
-        out[pose, 3] = h_joint * scale + log_total
+                h_moving -= x_log_x[moving[j]]
+            scale = 1.0 / max(total, 1)
+            log_total = x_log_x[total] * scale
+            out[view, pose, 0] = total
+            out[view, pose, 1] = h_fixed * scale + log_total
+            out[view, pose, 2] = h_moving * scale + log_total
+            out[view, pose, 3] = h_joint * scale + log_total
 
 
 @njit(cache=True, nogil=True)

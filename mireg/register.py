@@ -249,18 +249,16 @@ def _starts(
             f"init is {init!r}; choose auto, header, centre, or give a transform"
         )
     middles = (still.image.centre_mm, moved.image.centre_mm)
-    found = [
-        candidates(
-            *levels,
-            still.anatomy,
-            moved.anatomy,
-            [middles, (still.anatomy.centre, still.anatomy.centre)],
-            orientations=settings.orientations,
-            keep=settings.candidates,
-            threads=threads,
-        )
-        for levels in zip(rough, coarse, strict=True)
-    ]
+    found = candidates(
+        rough,
+        coarse,
+        still.anatomy,
+        moved.anatomy,
+        [middles, (still.anatomy.centre, still.anatomy.centre)],
+        orientations=settings.orientations,
+        keep=settings.candidates,
+        threads=threads,
+    )
     return [distinct([header, centre, *poses], still.anatomy) for poses in found]
 
 

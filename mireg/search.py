@@ -17,15 +17,51 @@ from .threads import shared
 
 FloatArray = npt.NDArray[np.float64]
 
-#: Rounds of the search: grey levels, samples, and how many poses survive.
-_ROUNDS = ((8, 200, 20_000), (12, 600, 4000), (16, 2000, 1000))
 
-#: How many poses climb in each round of trial steps, which get shorter: first at the
-#: rough level, then at the fine one.
-_CLIMBING = ((1000, 500), (300, 150, 80, 60, 60))
+@dataclass(frozen=True)
+class Effort:
+    """How much a search tries.
 
-#: Grey levels and samples while climbing.
-_CLIMB = (16, 3000)
+    Attributes
+    ----------
+    orientations : float
+        Share of `Settings.orientations` that is tried.
+    rounds : tuple of tuples
+        Grey levels, samples, and how many poses survive each round of counting.
+    climbing : pair of tuples
+        How many poses climb in each round of trial steps: first at the rough level,
+        then at the fine one.
+    samples : int
+        Samples while climbing.
+    """
+
+    orientations: float
+    rounds: tuple[tuple[int, int, int], ...]
+    climbing: tuple[tuple[int, ...], tuple[int, ...]]
+    samples: int
+
+
+#: Most pairs are sure after the first search; the others are searched thoroughly.
+_EFFORTS = (
+    Effort(
+        0.5,
+        ((8, 128, 5000), (12, 500, 1000), (16, 1500, 300)),
+        ((300, 150), (80, 50, 40, 30, 30)),
+        2000,
+    ),
+    Effort(
+        1.0,
+        ((8, 200, 20_000), (12, 600, 4000), (16, 2000, 1000)),
+        ((1000, 500), (300, 150, 80, 60, 60)),
+        3000,
+    ),
+)
+
+#: Grey levels while climbing.
+_CLIMBING_BINS = 16
+
+#: A search is sure if no other place explains as much as this share of the best.
+_SURE = 0.9
 
 #: About the most places in the lattice; those of a whole head are far fewer.
 _MOST_PLACES = 700
@@ -79,18 +115,20 @@ def even_rotations(n: int) -> FloatArray:
 class CountingLevel:
     """A level in whole grey levels, for counting histograms of many poses fast.
 
+    Of several views that differ only in how they see the fixed image.
+
     Attributes
     ----------
     points : (3, n) ndarray, float32
         RAS+ mm, relative to `origin`; one row an axis.
     origin : (3,) ndarray
         RAS+ mm.
-    fixed_bin : (n,) ndarray, uint8
-        Grey level of each sample.
+    fixed_bins : (n_views, n) ndarray, uint8
+        Grey level of each sample in each view.
     moving : tuple
         Whole grey levels as flat memory, shape and strides; the level `bins`, one
         past the last, marks voxels without data.
-    first_counts : (bins, bins + 1) ndarray, int32
+    first_counts : (n_views, bins, bins + 1) ndarray, int32
         What every joint histogram starts from: 0, or what was learned.
     moving_ijk_from_mm : (4, 4) ndarray
         From RAS+ mm to voxels.
@@ -98,14 +136,15 @@ class CountingLevel:
 
     points: npt.NDArray[np.float32]
     origin: FloatArray
-    fixed_bin: npt.NDArray[np.uint8]
+    fixed_bins: npt.NDArray[np.uint8]
     moving: tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.NDArray[np.int64]]
     first_counts: npt.NDArray[np.int32]
     moving_ijk_from_mm: FloatArray
 
 
-def counting_level(level: Level, bins: int, samples: int) -> CountingLevel:
-    """Prepare a level for `pose_entropies`."""
+def counting_level(views: Sequence[Level], bins: int, samples: int) -> CountingLevel:
+    """Prepare a level, in views that share the moving image, for `pose_entropies`."""
+    level = views[0]
     n = level.points.shape[1]
     few = (np.arange(min(samples, n)) * (n / min(samples, n))).astype(int)
     missing = np.isnan(level.moving_grey)
@@ -114,16 +153,18 @@ def counting_level(level: Level, bins: int, samples: int) -> CountingLevel:
     moving_bin[missing] = bins
     padded = np.full(np.array(moving_bin.shape) + 2, bins, np.uint8)
     padded[1:-1, 1:-1, 1:-1] = moving_bin
-    first_counts = np.zeros((bins, bins + 1), np.int32)
-    if level.learned is not None:
-        rebin = even_bins(len(level.learned), bins)
-        first_counts[:, :-1] = np.rint(rebin @ level.learned @ rebin.T * len(few))
+    fixed_grey = np.array([view.fixed_grey[few] for view in views])
+    first_counts = np.zeros((len(views), bins, bins + 1), np.int32)
+    for counts, view in zip(first_counts, views, strict=True):
+        if view.learned is not None:
+            rebin = even_bins(len(view.learned), bins)
+            counts[:, :-1] = np.rint(rebin @ view.learned @ rebin.T * len(few))
     padded_from_ijk = np.eye(4)
     padded_from_ijk[:3, 3] = 1
     return CountingLevel(
         points=np.ascontiguousarray(level.points[:, few]),
         origin=level.origin,
-        fixed_bin=np.minimum(level.fixed_grey[few] * bins, bins - 1).astype(np.uint8),
+        fixed_bins=np.minimum(fixed_grey * bins, bins - 1).astype(np.uint8),
         moving=flat_volume(padded),
         first_counts=first_counts,
         moving_ijk_from_mm=padded_from_ijk @ level.moving_ijk_from_mm,
@@ -146,30 +187,30 @@ def pose_entropies(
 
     Returns
     -------
-    (n, 4) ndarray
+    (n_views, n, 4) ndarray
         Samples inside the moving image and what was counted before them, then the
         entropies (nats) of the fixed image, the moving image and both together.
     """
-    matrices = level.moving_ijk_from_mm @ moving_from_fixed
-    matrices[:, :3, 3] += matrices[:, :3, :3] @ level.origin
-    matrices = np.ascontiguousarray(matrices[:, :3])
-    out = np.empty((len(matrices), 4))
-    n = np.arange(level.points.shape[1] + level.first_counts.sum() + 1.0)
+    views, samples = level.fixed_bins.shape
+    out = np.empty((views, len(moving_from_fixed), 4))
+    n = np.arange(samples + level.first_counts.sum(axis=(1, 2)).max() + 1.0)
     x_log_x = n * np.log(np.maximum(n, 1))
 
     def fill(start: int) -> None:
         share = slice(start, start + _SHARE)
         kernels.pose_entropies(
             level.points,
-            level.fixed_bin,
+            level.fixed_bins,
             *level.moving,
             level.first_counts,
-            matrices[share],
+            level.moving_ijk_from_mm,
+            level.origin,
+            moving_from_fixed[share],
             x_log_x,
-            out[share],
+            out[:, share],
         )
 
-    shared(fill, range(0, len(matrices), _SHARE), threads)
+    shared(fill, range(0, len(moving_from_fixed), _SHARE), threads)
     return out
 
 
@@ -181,7 +222,7 @@ def similarity_of(entropies: FloatArray, samples: int) -> FloatArray:
     the log-likelihood ratio between dependent and independent intensities. What was
     learned adds the same to every pose.
     """
-    inside, h_fixed, h_moving, h_joint = entropies.T
+    inside, h_fixed, h_moving, h_joint = np.moveaxis(entropies, -1, 0)
     return (h_fixed + h_moving - h_joint) * inside / samples
 
 
@@ -189,16 +230,16 @@ def starting_poses(
     rotations: FloatArray, fixed_place: FloatArray, moving_place: FloatArray
 ) -> FloatArray:
     """Poses (n, 4, 4) with every rotation, bringing one place onto another."""
-    poses = np.zeros((len(rotations), 4, 4))
-    poses[:, 3, 3] = 1
+    poses = np.empty((len(rotations), 4, 4))
+    poses[:, 3] = 0, 0, 0, 1
     poses[:, :3, :3] = rotations
     poses[:, :3, 3] = moving_place - rotations @ fixed_place
     return poses
 
 
 def candidates(
-    rough: Level,
-    fine: Level,
+    rough: Sequence[Level],
+    fine: Sequence[Level],
     fixed: Anatomy,
     moving: Anatomy,
     extra_starts: list[tuple[FloatArray, FloatArray]],
@@ -206,7 +247,7 @@ def candidates(
     orientations: int,
     keep: int,
     threads: int = 1,
-) -> list[FloatArray]:
+) -> list[list[FloatArray]]:
     """Search every orientation and many translations for promising poses.
 
     The middle of the fixed anatomy is brought to each place of a lattice over the
@@ -214,11 +255,14 @@ def candidates(
     orientation. Poses are ranked by counting with few samples, the best of them again
     with more; the best of those climb by trial steps that shrink, first at the rough
     level, where the maxima are wide, then at the fine one, where they are clear.
+    Where the views do not agree, or another pose does nearly as well, all is done
+    again with more effort.
 
     Parameters
     ----------
-    rough, fine : Level
-        The two coarsest levels of the pair.
+    rough, fine : sequence of Level
+        The two coarsest levels of the pair, each in views that differ only in how
+        they see the fixed image.
     fixed, moving : Anatomy
         Where the foregrounds are.
     extra_starts : list of pairs of (3,) arrays
@@ -232,33 +276,62 @@ def candidates(
 
     Returns
     -------
-    list of (4, 4) ndarray
-        Poses `moving_from_fixed`, the most promising first.
+    list of lists of (4, 4) ndarray
+        Poses `moving_from_fixed` found in each view, the most promising first.
     """
+    for effort in _EFFORTS:
+        found = _search(
+            effort,
+            list(zip(rough, fine, strict=True)),
+            fixed,
+            moving,
+            extra_starts,
+            max(1, round(effort.orientations * orientations)),
+            threads,
+        )
+        if is_sure(found, fixed):
+            return [
+                distinct(poses[scores > _SURE * scores[0]], fixed, keep)
+                for poses, scores in found
+            ]
+    return [distinct(poses, fixed, keep) for poses, _ in found]
+
+
+def _search(
+    effort: Effort,
+    views: Sequence[tuple[Level, Level]],
+    fixed: Anatomy,
+    moving: Anatomy,
+    extra_starts: Sequence[tuple[FloatArray, FloatArray]],
+    orientations: int,
+    threads: int,
+) -> list[tuple[FloatArray, FloatArray]]:
+    """Search with some effort: poses and scores in each view, the best first."""
     rotations = even_rotations(orientations)
     angle = (8 * np.pi**2 / orientations) ** (1 / 3)
     # What lies deep in the fixed anatomy lies no less than half as deep in the moving.
     spacing = max(angle * fixed.radius, (moving.volume / _MOST_PLACES) ** (1 / 3))
     places = moving.lattice(spacing, fixed.depth / 2)
     starts = [*((fixed.centre, place) for place in places), *extra_starts]
-    bins, samples, survivors = _ROUNDS[0]
-    pool = _best_starts(
-        counting_level(rough, bins, samples), rotations, starts, survivors, threads
+    bins, samples, survivors = effort.rounds[0]
+    rough = counting_level([levels[0] for levels in views], bins, samples)
+    pools = _best_starts(rough, rotations, starts, survivors, threads)
+    return [
+        _climb(effort, levels, pool, fixed, angle / 2, threads)
+        for levels, pool in zip(views, pools, strict=True)
+    ]
+
+
+def is_sure(found: Sequence[tuple[FloatArray, FloatArray]], anatomy: Anatomy) -> bool:
+    """Tell whether the views agree on a pose, and one sees none nearly as good.
+
+    Views of one pair err in different ways.
+    """
+    best = [poses[0] for poses, _ in found]
+    rivals = [poses[scores > _SURE * scores[0]] for poses, scores in found]
+    return len(distinct(best, anatomy)) == 1 and any(
+        len(distinct(poses, anatomy)) == 1 for poses in rivals
     )
-    for bins, samples, survivors in _ROUNDS[1:]:
-        scores = _scores(counting_level(rough, bins, samples), pool, threads)
-        pool = pool[_order(scores)[:survivors]]
-    angle /= 2
-    for level, climbing in zip((rough, fine), _CLIMBING, strict=True):
-        counting = counting_level(level, *_CLIMB)
-        scores = _scores(counting, pool, threads)
-        for n in climbing:
-            best = _order(scores)[:n]
-            pool, scores = _step(
-                counting, pool[best], scores[best], fixed, angle, threads
-            )
-            angle *= 0.7
-    return distinct(pool[_order(scores)], fixed, keep)
 
 
 def _best_starts(
@@ -267,31 +340,62 @@ def _best_starts(
     starts: Sequence[tuple[FloatArray, FloatArray]],
     survivors: int,
     threads: int,
-) -> FloatArray:
-    """Try every rotation at every start; keep the best, in their order."""
+) -> list[FloatArray]:
+    """Try every rotation at every start; keep the best in each view."""
 
     def scores_at(start: tuple[FloatArray, FloatArray]) -> FloatArray:
-        return _scores(level, starting_poses(rotations, *start), 1)
+        return _scores(level, starting_poses(rotations, *start))
 
-    scores = np.concatenate(shared(scores_at, starts, threads))
-    best = np.sort(_order(scores)[:survivors])
-    place, rotation = np.divmod(best, len(rotations))
-    return np.concatenate(
-        [
-            starting_poses(rotations[rotation[place == at]], *starts[at])
-            for at in np.unique(place)
-        ]
-    )
+    scores = np.concatenate(shared(scores_at, starts, threads), axis=1)
+    pools = []
+    for of_view in scores:
+        place, rotation = np.divmod(np.sort(_best(of_view, survivors)), len(rotations))
+        pools.append(
+            np.concatenate(
+                [
+                    starting_poses(rotations[rotation[place == at]], *starts[at])
+                    for at in np.unique(place)
+                ]
+            )
+        )
+    return pools
 
 
-def _order(scores: FloatArray) -> npt.NDArray[np.intp]:
-    """Best first; of equals, the one that came first."""
-    return np.argsort(-scores, kind="stable")
+def _best(scores: FloatArray, n: int) -> npt.NDArray[np.intp]:
+    """Where the n best are, best first; of equals, the one that came first."""
+    n = min(n, len(scores))
+    enough = np.flatnonzero(scores >= np.partition(scores, -n)[-n])
+    return enough[np.argsort(-scores[enough], kind="stable")[:n]]
 
 
-def _scores(level: CountingLevel, poses: FloatArray, threads: int) -> FloatArray:
-    """Rank many poses of one pair."""
+def _scores(level: CountingLevel, poses: FloatArray, threads: int = 1) -> FloatArray:
+    """Rank many poses in each view."""
     return similarity_of(pose_entropies(level, poses, threads), level.points.shape[1])
+
+
+def _climb(
+    effort: Effort,
+    levels: Sequence[Level],
+    poses: FloatArray,
+    anatomy: Anatomy,
+    angle: float,
+    threads: int,
+) -> tuple[FloatArray, FloatArray]:
+    """Improve ever fewer poses by trial steps that shrink: poses and scores."""
+    for bins, samples, survivors in effort.rounds[1:]:
+        scores = _scores(counting_level(levels[:1], bins, samples), poses, threads)[0]
+        poses = poses[_best(scores, survivors)]
+    for level, climbing in zip(levels, effort.climbing, strict=True):
+        counting = counting_level([level], _CLIMBING_BINS, effort.samples)
+        scores = _scores(counting, poses, threads)[0]
+        for n in climbing:
+            best = _best(scores, n)
+            poses, scores = _step(
+                counting, poses[best], scores[best], anatomy, angle, threads
+            )
+            angle *= 0.7
+    order = _best(scores, len(scores))
+    return poses[order], scores[order]
 
 
 def _step(

@@ -234,7 +234,7 @@ def kernel_rows(pair: PhantomPair, seconds: float) -> Rows:
 
     # As in the first round of the search, and as in its last.
     for grey, samples in ((8, 200), (16, 3000)):
-        few = counting_level(at, grey, samples)
+        few = counting_level([at], grey, samples)
         poses = starting_poses(
             even_rotations(256), at.origin, truth[:3] @ [*at.origin, 1]
         )

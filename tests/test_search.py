@@ -12,12 +12,13 @@ from scipy.spatial.transform import Rotation
 
 from mireg.phantom import phantom_pair, random_pose
 from mireg.pyramid import Level, level, make_level, pyramid
-from mireg.scan import Anatomy, scan
+from mireg.scan import Anatomy, scan, views
 from mireg.search import (
     candidates,
     counting_level,
     distinct,
     even_rotations,
+    is_sure,
     pose_entropies,
     similarity_of,
     starting_poses,
@@ -125,7 +126,8 @@ def test_counts_and_entropies_equal_their_twin(shape, order, rng):
         + [RigidTransform([0, 0, 0], [500, 0, 0]).matrix]
     )
     at = away_from_ties(blocky_level(rng, shape, order), poses)
-    found = pose_entropies(counting_level(at, N_BINS, at.points.shape[1]), poses)
+    samples = at.points.shape[1]
+    (found,) = pose_entropies(counting_level([at], N_BINS, samples), poses)
     matrices = []
     for pose in poses:
         matrix = np.eye(4)
@@ -146,8 +148,10 @@ def test_counts_and_entropies_equal_their_twin(shape, order, rng):
 
     # Now the same with 300 pairs of grey levels that were learned before.
     counts = rng.multinomial(300, rng.dirichlet(np.ones(N_BINS**2)))
-    learned = counts.reshape(N_BINS, N_BINS) / at.points.shape[1]
-    informed = counting_level(replace(at, learned=learned), N_BINS, at.points.shape[1])
+    learned = counts.reshape(N_BINS, N_BINS) / samples
+    both = [at, replace(at, learned=learned)]
+    blind, informed = pose_entropies(counting_level(both, N_BINS, samples), poses)
+    np.testing.assert_array_equal(blind, found)
     expected = naive.pose_entropies(
         at.points.T,
         np.floor(at.fixed_grey * N_BINS),
@@ -158,12 +162,12 @@ def test_counts_and_entropies_equal_their_twin(shape, order, rng):
         .astype(int)
         .tolist(),
     )
-    np.testing.assert_allclose(pose_entropies(informed, poses), expected, atol=1e-9)
+    np.testing.assert_allclose(informed, expected, atol=1e-9)
 
 
 def test_one_answer_on_any_number_of_threads(rng):
     poses = np.array([random_pose(rng, max_offset_mm=4).matrix for _ in range(1500)])
-    counting = counting_level(blocky_level(rng, (9, 8, 10)), N_BINS, 300)
+    counting = counting_level([blocky_level(rng, (9, 8, 10))], N_BINS, 300)
     one = pose_entropies(counting, poses, 1)
     for threads in (2, 4):
         np.testing.assert_array_equal(pose_entropies(counting, poses, threads), one)
@@ -220,25 +224,44 @@ def test_among_the_first_candidates_is_the_right_basin(contrast):
         "T1", contrast, seed=4, fixed_voxel_size_mm=6, moving_voxel_size_mm=6
     )
     fixed, moving = scan(pair.fixed), scan(pair.moving)
-    levels = [
-        level(pair, fixed, moving, Settings()) for pair in pyramid(fixed, moving)[:2]
-    ]
+    rough, fine = (
+        [level(at, *look, Settings()) for look in views(fixed, moving)[:2]]
+        for at in pyramid(fixed, moving)[:2]
+    )
 
     def found(threads):
         return candidates(
-            levels[0],
-            levels[-1],
+            rough,
+            fine,
             fixed.anatomy,
             moving.anatomy,
             [],
-            orientations=1000,
+            orientations=2000,
             keep=6,
             threads=threads,
         )
 
     poses = found(1)
-    assert 1 <= len(poses) <= 6
+    assert all(1 <= len(of_view) <= 6 for of_view in poses)
     truth = pair.moving_from_fixed.matrix
-    off = [fixed.anatomy.distance(pose, truth) for pose in poses[:3]]
+    off = [
+        fixed.anatomy.distance(pose, truth) for of_view in poses for pose in of_view[:3]
+    ]
     assert min(off) < 15
-    np.testing.assert_array_equal(found(2), poses)
+    for of_view, again in zip(poses, found(2), strict=True):
+        np.testing.assert_array_equal(again, of_view)
+
+
+# --- being sure -----------------------------------------------------------------
+
+
+def test_a_search_is_sure_where_views_agree_and_there_is_no_rival(rng):
+    anatomy = Anatomy(np.zeros(3), 70.0, 1e6, np.zeros((1, 3)), np.ones(1))
+    right, wrong = random_pose(rng).matrix, random_pose(rng).matrix
+    clear = np.array([right, wrong]), np.array([1.0, 0.8])
+    close = np.array([right, wrong]), np.array([1.0, 0.99])
+    other = np.array([wrong, right]), np.array([1.0, 0.5])
+    assert is_sure([clear, clear], anatomy)
+    assert is_sure([close, clear], anatomy)
+    assert not is_sure([close, close], anatomy)
+    assert not is_sure([clear, other], anatomy)
