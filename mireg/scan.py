@@ -73,12 +73,20 @@ class Anatomy:
         cells = cells[(cells != 0).any(axis=1)]
         return self.centre + spacing * np.concatenate([np.zeros((1, 3)), cells])
 
+    def places(self, poses: FloatArray) -> FloatArray:
+        """Twelve numbers (n, 12) for each of (n, 4, 4) poses, all in mm.
+
+        The distance between those of two poses is the root mean square distance
+        between where the poses put the anatomy.
+        """
+        centres = poses[:, :3, :3] @ self.centre + poses[:, :3, 3]
+        turns = poses[:, :3, :3].reshape(-1, 9) * (self.radius / np.sqrt(3))
+        return np.concatenate([centres, turns], axis=1)
+
     def distance(self, pose: FloatArray, other: FloatArray) -> float:
         """Root mean square distance, mm, between where two poses put the anatomy."""
-        difference = pose - other
-        shift = difference[:3, :3] @ self.centre + difference[:3, 3]
-        turn = np.square(difference[:3, :3]).sum() * self.radius**2 / 3
-        return float(np.sqrt(shift @ shift + turn))
+        here, there = self.places(np.array([pose, other]))
+        return float(np.linalg.norm(here - there))
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -394,8 +394,10 @@ def _climb(
                 counting, poses[best], scores[best], anatomy, angle, threads
             )
             angle *= 0.7
-    order = _best(scores, len(scores))
-    return poses[order], scores[order]
+        order = _best(scores, len(scores))
+        order = order[_distinct(poses[order], anatomy, 0.05)]
+        poses, scores = poses[order], scores[order]
+    return poses, scores
 
 
 def _step(
@@ -428,13 +430,26 @@ def _step(
 
 
 def distinct(
-    poses: Iterable[FloatArray], anatomy: Anatomy, keep: int | None = None
+    poses: Sequence[FloatArray] | FloatArray,
+    anatomy: Anatomy,
+    keep: int | None = None,
+    apart: float = 0.2,
 ) -> list[FloatArray]:
-    """First `keep` poses of which no two put the anatomy in nearly one place."""
-    chosen: list[FloatArray] = []
-    for pose in poses:
-        if all(anatomy.distance(pose, other) > anatomy.radius / 5 for other in chosen):
-            chosen.append(pose)
-        if len(chosen) == keep:
-            break
-    return chosen
+    """First `keep` poses of which no two put the anatomy in nearly one place.
+
+    Places are near where they are less than `apart` of the anatomy's radius away.
+    """
+    return [poses[n] for n in _distinct(np.asarray(poses), anatomy, apart)[:keep]]
+
+
+def _distinct(
+    poses: FloatArray, anatomy: Anatomy, apart: float
+) -> npt.NDArray[np.intp]:
+    """Where the poses are that are not near one that came before."""
+    places = anatomy.places(poses)
+    new = np.ones(len(poses), bool)
+    for n, place in enumerate(places):
+        if new[n]:
+            off = np.square(places[n + 1 :] - place).sum(axis=1)
+            new[n + 1 :] &= off > (apart * anatomy.radius) ** 2
+    return np.flatnonzero(new)
