@@ -408,25 +408,35 @@ def _step(
     angle: float,
     threads: int,
 ) -> tuple[FloatArray, FloatArray]:
-    """Move each pose to the best of its twelve neighbours, if that is better.
+    """Move each pose to the best of its neighbours, if that is better.
 
-    Neighbours are turned by an angle, or shifted by as much as that moves the anatomy.
+    Twelve neighbours are turned by an angle, or shifted by as much as that moves the
+    anatomy; a thirteenth goes along each axis as far as a parabola through the scores
+    has its top, but no further than the others.
     """
-    centre, length = anatomy.centre, angle * anatomy.radius
-    steps = np.concatenate([np.eye(3), -np.eye(3)])
-    motions = np.tile(np.eye(4), (12, 1, 1))
-    motions[:6, :3, :3] = Rotation.from_rotvec(angle * steps).as_matrix()
-    motions[:6, :3, 3] = centre - motions[:6, :3, :3] @ centre
-    motions[6:, :3, 3] = length * steps
-    tried = (poses[:, None] @ motions).reshape(-1, 4, 4)
-    tried_scores = _scores(level, tried, threads).reshape(len(poses), 12)
+    units = np.concatenate([np.eye(6), -np.eye(6)])
+    tried = poses[:, None] @ _motions(units, anatomy, angle)
+    tried_scores = _scores(level, tried.reshape(-1, 4, 4), threads)[0].reshape(-1, 12)
+    up, down = tried_scores[:, :6], tried_scores[:, 6:]
+    slope, bend = (up - down) / 2, 2 * scores[:, None] - up - down
+    with np.errstate(divide="ignore", invalid="ignore"):
+        top = np.where(bend > np.abs(slope), slope / bend, np.sign(slope))
+    ahead = poses @ _motions(top, anatomy, angle)
+    tried = np.concatenate([tried, ahead[:, None], poses[:, None]], axis=1)
+    ahead_scores = _scores(level, ahead, threads)[0]
+    tried_scores = np.column_stack([tried_scores, ahead_scores, scores])
     best = tried_scores.argmax(axis=1)
     rows = np.arange(len(poses))
-    better = tried_scores[rows, best] > scores
-    poses = np.where(
-        better[:, None, None], tried.reshape(-1, 12, 4, 4)[rows, best], poses
-    )
-    return poses, np.where(better, tried_scores[rows, best], scores)
+    return tried[rows, best], tried_scores[rows, best]
+
+
+def _motions(steps: FloatArray, anatomy: Anatomy, angle: float) -> FloatArray:
+    """Motions (n, 4, 4) about the middle of the anatomy: turns, then shifts (n, 6)."""
+    motions = np.tile(np.eye(4), (len(steps), 1, 1))
+    motions[:, :3, :3] = Rotation.from_rotvec(angle * steps[:, :3]).as_matrix()
+    motions[:, :3, 3] = anatomy.centre - motions[:, :3, :3] @ anatomy.centre
+    motions[:, :3, 3] += angle * anatomy.radius * steps[:, 3:]
+    return motions
 
 
 def distinct(
