@@ -182,7 +182,10 @@ def draw(records: Sequence[Record], path: Path) -> bool:
         )
         for (row, column), one in np.ndenumerate(share):
             at = (np.array([column, row]) + 0.5) / len(share)
-            axis.text(*at * (widest, farthest), f"{100 * one:.0f}", **_MIDDLE)
+            ink = "black" if 0.2 < one < 0.8 else "white"
+            axis.text(
+                *at * (widest, farthest), f"{100 * one:.0f}", color=ink, **_MIDDLE
+            )
         axis.set_title(
             f"{record['id']}: {100 * record['success']:.0f} % come right,\n"
             f"90 % from up to {record['capture_range_mm']:.0f} mm",
