@@ -35,6 +35,12 @@ def _fade(x, last):
 
 
 @njit(cache=True, nogil=True, inline="always")
+def _voxel(word):
+    """Grey level in the lowest bits of a word, or NaN; see `packed`."""
+    return np.nan if word & 0x8000 else np.float64(np.int64(word & 0x7FFF))
+
+
+@njit(cache=True, nogil=True, inline="always")
 def _border_sample(memory, shape, strides, x, y, z):
     """Value, its three slopes, weight and its three slopes, near the border."""
     nx, ny, nz = shape[0] - 1, shape[1] - 1, shape[2] - 1
@@ -48,12 +54,11 @@ def _border_sample(memory, shape, strides, x, y, z):
     dz = (k1 - k0) * strides[2]
     b = a + dx
     fx, fy, fz = x - i, y - j, z - k
-    g00 = memory[a + dz] - memory[a]
-    g01 = memory[a + dy + dz] - memory[a + dy]
-    g10 = memory[b + dz] - memory[b]
-    g11 = memory[b + dy + dz] - memory[b + dy]
-    v00, v01 = memory[a] + fz * g00, memory[a + dy] + fz * g01
-    v10, v11 = memory[b] + fz * g10, memory[b + dy] + fz * g11
+    v00, v01 = _voxel(memory[a]), _voxel(memory[a + dy])
+    v10, v11 = _voxel(memory[b]), _voxel(memory[b + dy])
+    g00, g01 = _voxel(memory[a + dz]) - v00, _voxel(memory[a + dy + dz]) - v01
+    g10, g11 = _voxel(memory[b + dz]) - v10, _voxel(memory[b + dy + dz]) - v11
+    v00, v01, v10, v11 = v00 + fz * g00, v01 + fz * g01, v10 + fz * g10, v11 + fz * g11
     h0, h1 = v01 - v00, v11 - v10
     v0, v1 = v00 + fy * h0, v10 + fy * h1
     g0, g1 = g00 + fy * (g01 - g00), g10 + fy * (g11 - g10)
@@ -67,11 +72,26 @@ def _border_sample(memory, shape, strides, x, y, z):
 
 
 @njit(cache=True, nogil=True)
+def packed(memory, step, out):
+    """Fill out (n,), a word for each voxel of memory (n,); see `pyramid.packed`."""
+    n = memory.shape[0]
+    for a in range(n):
+        x = memory[a]
+        known = x == x
+        grey = np.int32(min(max(x, 0.0), 1.0) * 32767.0 + 0.5) if known else 0x8000
+        out[a] = np.uint32(grey)
+    for a in range(n):  # upwards: those to come hold nothing but themselves
+        out[a] |= (out[min(a + step, n - 1)] & np.uint32(0xFFFF)) << np.uint32(16)
+
+
+# contract: a product and a sum at once; NaN keeps its meaning.
+@njit(cache=True, nogil=True, fastmath={"contract"})
 def joint_histogram(
     points, fixed_bin, memory, shape, strides, matrix, start, stop, seen, out
 ):
     """Add samples start to stop to out; see `similarity.joint_histogram`.
 
+    memory is as `packed` fills it: four words hold the eight voxels about a sample.
     Fills those of seen (8, n): the value of the moving image at each sample in bins
     of out, its slopes along the axes, the sample's weight, and its slopes. The weight
     is 0 where the sample was left out; its slopes are filled only where it is neither
@@ -84,90 +104,83 @@ def joint_histogram(
     m00, m01, m02, m03 = matrix[0, 0], matrix[0, 1], matrix[0, 2], matrix[0, 3]
     m10, m11, m12, m13 = matrix[1, 0], matrix[1, 1], matrix[1, 2], matrix[1, 3]
     m20, m21, m22, m23 = matrix[2, 0], matrix[2, 1], matrix[2, 2], matrix[2, 3]
-    nx, ny, nz = shape[0] - 1.0, shape[1] - 1.0, shape[2] - 1.0
+    nx, ny, nz = shape[0] - 1.5, shape[1] - 1.5, shape[2] - 1.5
     sx, sy, sz = np.int32(strides[0]), np.int32(strides[1]), np.int32(strides[2])
     # Unsigned indices spare the test for counting from the end. A lone slice has no
     # next one; nothing is deep in it.
     ux = np.uint64(strides[0] if shape[0] > 1 else 0)
     uy = np.uint64(strides[1] if shape[1] > 1 else 0)
-    uz = np.uint64(strides[2] if shape[2] > 1 else 0)
     u1, u2, u3 = np.uint64(1), np.uint64(2), np.uint64(3)
+    grey, half, missing = np.uint32(0x7FFF), np.uint32(16), np.uint32(0x80008000)
     bins = np.int32(out.shape[1])
-    span = bins - 3.001  # the spline reaches one bin down and two up
+    span = (bins - 3.001) / 32767.0  # the spline reaches one bin down and two up
     flat = out.reshape(-1)
     first = np.empty(256, np.int32)  # voxel below each sample
-    near = np.empty(256, np.int32)  # 1: in the outermost voxels, 0: deeper or outside
-    rows = np.empty(12 * 256)
-    values = rows[4 * 256 :]
+    cell = np.empty(256, np.int32)  # of the histogram, the first of four
+    words = np.empty(4 * 256, np.uint32)
+    shallow = np.empty(256, np.uint32)  # 0: a voxel and more from the border
+    rows = np.empty(9 * 256)
     for at in range(start, stop, 256):
         n = min(256, stop - at)
         p, q, r = points[0, at : at + n], points[1, at : at + n], points[2, at : at + n]
-        borders = 0
+        borders = np.uint32(0)
         for a in range(n):
             u, v, w = np.float64(p[a]), np.float64(q[a]), np.float64(r[a])
             x = m00 * u + m01 * v + m02 * w + m03
             y = m10 * u + m11 * v + m12 * w + m13
             z = m20 * u + m21 * v + m22 * w + m23
             deep = (x >= 0.5) & (y >= 0.5) & (z >= 0.5)
-            deep &= (x <= nx - 0.5) & (y <= ny - 0.5) & (z <= nz - 0.5)
-            inside = (x > -0.5) & (y > -0.5) & (z > -0.5)
-            inside &= (x < nx + 0.5) & (y < ny + 0.5) & (z < nz + 0.5)
+            deep &= (x <= nx) & (y <= ny) & (z <= nz)
             i, j, k = np.int32(x), np.int32(y), np.int32(z)
             first[a] = i * sx + j * sy + k * sz if deep else np.int32(0)
             rows[a], rows[256 + a], rows[512 + a] = x - i, y - j, z - k
-            rows[768 + a] = 1.0 if deep else 0.0
-            near[a] = np.int32(inside) - np.int32(deep)
-            borders += near[a]
+            shallow[a] = np.uint32(0) if deep else missing
+            borders |= shallow[a]
         for a in range(n):
             b = np.uint64(first[a])
             c = b + ux
-            values[a], values[256 + a] = memory[b], memory[b + uz]
-            values[512 + a], values[768 + a] = memory[b + uy], memory[b + uy + uz]
-            values[1024 + a], values[1280 + a] = memory[c], memory[c + uz]
-            values[1536 + a], values[1792 + a] = memory[c + uy], memory[c + uy + uz]
+            words[a], words[256 + a] = memory[b], memory[b + uy]
+            words[512 + a], words[768 + a] = memory[c], memory[c + uy]
         # Along z first, then y, then x: each slope comes from the same differences.
         for a in range(n):
             fx, fy, fz = rows[a], rows[256 + a], rows[512 + a]
-            v000, v001, v010, v011 = (
-                rows[1024 + a],
-                rows[1280 + a],
-                rows[1536 + a],
-                rows[1792 + a],
-            )
-            v100, v101, v110, v111 = (
-                rows[2048 + a],
-                rows[2304 + a],
-                rows[2560 + a],
-                rows[2816 + a],
-            )
+            w00, w01 = words[a], words[256 + a]
+            w10, w11 = words[512 + a], words[768 + a]
+            v000 = np.float64(np.int32(w00 & grey))
+            v001 = np.float64(np.int32((w00 >> half) & grey))
+            v010 = np.float64(np.int32(w01 & grey))
+            v011 = np.float64(np.int32((w01 >> half) & grey))
+            v100 = np.float64(np.int32(w10 & grey))
+            v101 = np.float64(np.int32((w10 >> half) & grey))
+            v110 = np.float64(np.int32(w11 & grey))
+            v111 = np.float64(np.int32((w11 >> half) & grey))
             g00, g01, g10, g11 = v001 - v000, v011 - v010, v101 - v100, v111 - v110
             v00, v01 = v000 + fz * g00, v010 + fz * g01
             v10, v11 = v100 + fz * g10, v110 + fz * g11
             h0, h1 = v01 - v00, v11 - v10
             v0, v1 = v00 + fy * h0, v10 + fy * h1
             g0, g1 = g00 + fy * (g01 - g00), g10 + fy * (g11 - g10)
-            value = 1.0 + span * (v0 + fx * (v1 - v0))
-            # A missing neighbour is NaN, and makes all NaN.
-            known = (value == value) & (rows[768 + a] > 0.0)
+            known = ((w00 | w01 | w10 | w11 | shallow[a]) & missing) == np.uint32(0)
+            scale = span if known else 0.0
+            rows[a] = 1.0 + scale * (v0 + fx * (v1 - v0))
+            rows[256 + a] = scale * (v1 - v0)
+            rows[512 + a] = scale * (h0 + fx * (h1 - h0))
+            rows[768 + a] = scale * (g0 + fx * (g1 - g0))
             rows[1024 + a] = 1.0 if known else 0.0
-            rows[a] = value if known else 1.0
-            rows[256 + a] = span * (v1 - v0) if known else 0.0
-            rows[512 + a] = span * (h0 + fx * (h1 - h0)) if known else 0.0
-            rows[768 + a] = span * (g0 + fx * (g1 - g0)) if known else 0.0
         if borders:
             # Near the border samples fade out, so that no score jumps there.
             for a in range(n):
-                if near[a] == 0:
+                if shallow[a] == 0:
                     continue
                 u, v, w = np.float64(p[a]), np.float64(q[a]), np.float64(r[a])
-                sample, weight = _border_sample(
-                    memory,
-                    shape,
-                    strides,
-                    m00 * u + m01 * v + m02 * w + m03,
-                    m10 * u + m11 * v + m12 * w + m13,
-                    m20 * u + m21 * v + m22 * w + m23,
-                )
+                x = m00 * u + m01 * v + m02 * w + m03
+                y = m10 * u + m11 * v + m12 * w + m13
+                z = m20 * u + m21 * v + m22 * w + m23
+                inside = (x > -0.5) & (y > -0.5) & (z > -0.5)
+                inside &= (x < nx + 1.0) & (y < ny + 1.0) & (z < nz + 1.0)
+                if not inside:
+                    continue
+                sample, weight = _border_sample(memory, shape, strides, x, y, z)
                 if sample[0] == sample[0]:
                     rows[a], rows[256 + a] = 1.0 + span * sample[0], span * sample[1]
                     rows[512 + a], rows[768 + a] = span * sample[2], span * sample[3]
@@ -190,7 +203,9 @@ def joint_histogram(
             rows[2048 + a] = w * (t * t * t)
         row_of = fixed_bin[at : at + n]
         for a in range(n):
-            b = np.uint64(np.int32(row_of[a]) * bins + np.int32(rows[a]) - np.int32(1))
+            cell[a] = np.int32(row_of[a]) * bins + np.int32(rows[a]) - np.int32(1)
+        for a in range(n):
+            b = np.uint64(cell[a])
             flat[b] += rows[1280 + a]
             flat[b + u1] += rows[1536 + a]
             flat[b + u2] += rows[1792 + a]

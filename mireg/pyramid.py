@@ -28,6 +28,7 @@ from .threads import shared
 
 FloatArray = npt.NDArray[np.float64]
 Volume = npt.NDArray[np.float32]
+Packed = tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64], npt.NDArray[np.int64]]
 
 #: The coarsest level has at least this many voxels in the anatomy's root mean square
 #: radius, and in the anatomy.
@@ -59,10 +60,10 @@ class Level:
         RAS+ mm.
     fixed_grey : (n,) ndarray, float32
         Grey level of the fixed image at each sample, 0 to 1.
-    moving_grey : (mx, my, mz) ndarray, float32
-        The moving image as grey levels 0 to 1; NaN where there is no data.
+    moving : (ndarray, ndarray, ndarray)
+        The moving image as grey levels, as `packed` makes it.
     moving_ijk_from_mm : (4, 4) ndarray
-        From RAS+ mm to voxels of `moving_grey`.
+        From RAS+ mm to voxels of `moving`.
     n_bins : int
         Bins of the joint histogram along each axis.
     moving_background : float
@@ -76,11 +77,10 @@ class Level:
     points: Volume
     origin: FloatArray
     fixed_grey: Volume
-    moving_grey: Volume
+    moving: Packed
     moving_ijk_from_mm: FloatArray
     n_bins: int
     fixed_bin: npt.NDArray[np.uint8]
-    moving: tuple[Volume, npt.NDArray[np.int64], npt.NDArray[np.int64]]
     moving_background: float = 0.0
     learned: FloatArray | None = None
 
@@ -89,6 +89,15 @@ class Level:
         matrix = self.moving_ijk_from_mm @ moving_from_fixed
         matrix[:3, 3] += matrix[:3, :3] @ self.origin
         return np.ascontiguousarray(matrix[:3])
+
+    @cached_property
+    def moving_grey(self) -> Volume:
+        """The moving image as grey levels 0 to 1, float32; NaN where no data are."""
+        words, shape, strides = self.moving
+        grey = (words & 0x7FFF).astype(np.float32) / np.float32(0x7FFF)
+        grey[words & 0x8000 > 0] = np.nan
+        steps = strides * grey.itemsize
+        return np.lib.stride_tricks.as_strided(grey, shape, steps, writeable=False)
 
     @cached_property
     def middle(self) -> FloatArray:
@@ -306,14 +315,35 @@ def make_level(
         points=np.ascontiguousarray(points),
         origin=origin,
         fixed_grey=fixed_grey,
-        moving_grey=moving_grey,
+        moving=packed(moving_grey),
         moving_ijk_from_mm=moving_ijk_from_mm,
         n_bins=n_bins,
         fixed_bin=fixed_bin,
-        moving=flat_volume(moving_grey),
         moving_background=moving_background,
         learned=learned,
     )
+
+
+def packed(grey: Volume) -> Packed:
+    """Pack two voxels into each word, for `similarity.joint_histogram`.
+
+    Parameters
+    ----------
+    grey : (nx, ny, nz) array, float32
+        Grey levels, 0 to 1; NaN where there is no data.
+
+    Returns
+    -------
+    words : (nx * ny * nz,) ndarray, uint32
+        In the lower half a voxel, in the upper half the next one along z: 15 bits of
+        grey level, and a bit that says that there is none.
+    shape, strides : (3,) ndarray
+        Of the volume, the latter in words.
+    """
+    memory, shape, strides = flat_volume(grey)
+    words = np.empty(memory.size, np.uint32)
+    kernels.packed(memory, strides[2], words)
+    return words, shape, strides
 
 
 def _smooth(image: Image, size_mm: float, threads: int) -> Image:
