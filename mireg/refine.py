@@ -27,7 +27,7 @@ _MOST = 40
 
 #: Evaluations that each start of a race is given first, and how many of each view are
 #: then refined to the end. Where a start ranks before it climbs says little.
-_HEAT, _FINALISTS = 8, 4
+_HEAT, _FINALISTS = 8, 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +157,8 @@ def refine(
     def stop_when_still(intermediate_result: OptimizeResult) -> None:
         nonlocal last
         step, last = intermediate_result.x - last, intermediate_result.x.copy()
-        if np.linalg.norm(step) < tolerance:
+        # Here, and not in the middle of a step, what was learned of the Hessian stays.
+        if np.linalg.norm(step) < tolerance or count == max_evaluations:
             raise StopIteration
 
     inverse_scale = steepness / level.size_mm**2
