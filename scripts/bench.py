@@ -354,9 +354,7 @@ def start_rows(folder: Path, repeats: int) -> Rows:
     for name, words in runs.items():
         tried = [started(*map(str, words)) for _ in range(repeats)]
         rows[name] = {key: median(one[key] for one in tried) for key in tried[0]}
-    small = phantom_pair(fixed_voxel_size_mm=8, moving_voxel_size_mm=8)
-    files = written("small", small.fixed, small.moving, folder)
-    words = ["register", *files, "-o", folder / "out", "-q", "--force"]
+    words = ["register", *small_pair(folder), "-o", folder / "out", "-q", "--force"]
     with tempfile.TemporaryDirectory() as cache:
         first, second = (
             started(RUN_MIREG, *words, NUMBA_CACHE_DIR=cache) for _ in range(2)
@@ -373,6 +371,12 @@ def written(name: str, fixed: Image, moving: Image, folder: Path) -> tuple[Path,
     for image, path in zip((fixed, moving), paths, strict=True):
         write_scan(image, path)
     return paths
+
+
+def small_pair(folder: Path) -> tuple[Path, Path]:
+    """Write two scans of few voxels."""
+    pair = phantom_pair(fixed_voxel_size_mm=8, moving_voxel_size_mm=8)
+    return written("small", pair.fixed, pair.moving, folder)
 
 
 def load_by_nibabel(*paths: Path) -> None:
@@ -570,7 +574,7 @@ def plot(rows: Rows, path: Path) -> None:
             for slope in np.geomspace(1e-5, 1e5, 21) / np.median(x):
                 axis.plot(x, slope * x, color="0.85", lw=0.8, zorder=0)
         labels = [key.removeprefix(name) for key in rows if key.startswith(name)]
-        column[1].set_xticks(x, labels, fontsize="small")
+        column[1].set_xticks(x, labels, fontsize="small", rotation=30)
         column[1].minorticks_off()
         column[1].set_xlabel(name)
     for axis, (unit, keys) in zip(axes[:, 0], kinds.items(), strict=True):
@@ -724,6 +728,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             "pairs": lambda: pair_rows(files, args.threads, repeats, folder),
             "scale": lambda: scale_rows(edges, args.threads, repeats, folder),
         }
+        if args.only & {"pairs", "scale"}:
+            # Compiling takes memory, too; those that follow find it done.
+            in_worker("registered", *small_pair(folder), {}, 1)
         for part in PARTS:
             if part in args.only:
                 parts[part] = work[part]()
