@@ -20,7 +20,7 @@ from . import cache_folder
 cache_folder.provide()
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(cache=True, nogil=True)
 def _fade(x, last):
     """Weight of a sample near the ends of an axis, and its slope.
 
@@ -34,13 +34,13 @@ def _fade(x, last):
     return d * d * (3.0 - 2.0 * d), slope if x + x < last else -slope
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(cache=True, nogil=True)
 def _voxel(word):
     """Grey level in the lowest bits of a word, or NaN; see `packed`."""
     return np.nan if word & 0x8000 else np.float64(np.int64(word & 0x7FFF))
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(cache=True, nogil=True)
 def _border_sample(memory, shape, strides, x, y, z):
     """Value, its three slopes, weight and its three slopes, near the border."""
     nx, ny, nz = shape[0] - 1, shape[1] - 1, shape[2] - 1
@@ -348,9 +348,11 @@ def pose_entropies(
     origin,
     poses,
     x_log_x,
+    start,
+    stop,
     out,
 ):
-    """Fill out (n_views, n_poses, 4) for many poses; see `search.pose_entropies`.
+    """Fill out (n_views, n_poses, 4), poses start to stop; see `search.pose_entropies`.
 
     points is (3, n), relative to origin; fixed_bins is (n_views, n). The last column
     of first_counts marks "no data"; the volume's outermost voxels hold it, so that
@@ -371,7 +373,7 @@ def pose_entropies(
     nx, ny = np.float32(shape[0] - 1), np.float32(shape[1] - 1)
     nz = np.float32(shape[2] - 1)
     m = np.empty((3, 4), np.float32)
-    for pose in range(poses.shape[0]):
+    for pose in range(start, stop):
         for i in range(3):
             a, b, c = (
                 moving_ijk_from_mm[i, 0],

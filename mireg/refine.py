@@ -25,9 +25,9 @@ Start = tuple[FloatArray, FloatArray | None]
 #: Most evaluations of one refinement.
 _MOST = 40
 
-#: Evaluations that each start of a race is given first, and how many of each view are
-#: then refined to the end. Where a start ranks before it climbs says little.
-_HEAT, _FINALISTS = 8, 2
+#: Evaluations that each start of a race is given first. Where a start ranks before it
+#: climbs says little.
+_HEAT = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,8 +218,9 @@ def race(
     metrics: Sequence[Metric],
     poses: Sequence[Sequence[FloatArray]],
     anatomy: Anatomy,
+    finalists: int,
     threads: int = 1,
-) -> tuple[int, list[Fit]]:
+) -> dict[int, list[Fit]]:
     """Refine poses in several views of a level, dropping the hopeless early.
 
     Parameters
@@ -233,15 +234,15 @@ def race(
         from where the best of the others led.
     anatomy : Anatomy
         Of the sampled image; says which poses are near twins.
+    finalists : int
+        How many of each view are refined to the end.
     threads : int, optional
         Threads to use; the answer does not depend on it.
 
     Returns
     -------
-    view : int
-        Of the fit that explains most.
-    fits : list of Fit
-        What remains in that view, the best first.
+    dict
+        What remains in each view, the best first.
     """
 
     def refined(
@@ -263,19 +264,19 @@ def race(
         {view: [(pose, None) for pose in those] for view, those in enumerate(poses)},
         _HEAT,
     )
-    led = _apart([fit for fits in heats.values() for fit in fits[:_FINALISTS]], anatomy)
+    led = _apart([fit for fits in heats.values() for fit in fits[:finalists]], anatomy)
     climbed: list[Start] = [(fit.moving_from_fixed, None) for fit in led]
     further = range(len(poses), len(levels))
     heats |= refined(dict.fromkeys(further, climbed), _HEAT)
-    finals = refined(
-        {
-            view: [fit.start for fit in fits[:_FINALISTS]]
-            for view, fits in heats.items()
-        },
+    return refined(
+        {view: [fit.start for fit in fits[:finalists]] for view, fits in heats.items()},
         _MOST,
     )
-    view = max(finals, key=lambda view: finals[view][0].explained)
-    return view, finals[view]
+
+
+def leading(fits: Mapping[int, Sequence[Fit]]) -> int:
+    """View whose best fit explains most."""
+    return max(fits, key=lambda view: fits[view][0].explained)
 
 
 def refine_each(

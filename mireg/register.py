@@ -16,12 +16,22 @@ from . import threads as _threads
 from .contrast import Contrast, contrast
 from .errors import InputError
 from .formats import ImageLike, as_image, as_mask
+from .metrics import Metric
 from .prior import N_VIEWS, Prior
-from .pyramid import Level, finest_mm, level, levels, pyramid
-from .refine import Fit, evaluate, race, refine, refine_each, stay_or_go
+from .pyramid import Level, Pair, finest_mm, levels, pyramid
+from .refine import (
+    Fit,
+    Start,
+    evaluate,
+    leading,
+    race,
+    refine,
+    refine_each,
+    stay_or_go,
+)
 from .registration import Registration
 from .scan import Scan, scan, smaller_first, views
-from .search import candidates, distinct
+from .search import EFFORTS, Effort, candidates, distinct
 from .settings import Settings
 from .similarity import metric_at
 from .threads import shared
@@ -32,8 +42,9 @@ Progress = Callable[[str, float], None]
 
 _LOG = logging.getLogger("mireg")
 
-#: How many candidates enter the finest level, and each level before it.
-_STAY = (2, 5)
+#: How many candidates of a view enter the finest level, and each level before it: of
+#: a search that is sure, and of one that is not. Rough levels can prefer wrong poses.
+_STAY = {True: (2, 5), False: (8, 12)}
 
 
 def register(
@@ -118,9 +129,8 @@ def register(
     watch = _Stopwatch(progress)
 
     watch.start("prepare", 0.0)
-    size_mm = finest_mm(fixed, moving)
     scans = shared(
-        lambda pair: scan(*pair, size_mm, threads),
+        lambda pair: scan(*pair, finest_mm(fixed, moving), threads),
         [(fixed, fixed_mask), (moving, moving_mask)],
         threads,
     )
@@ -136,44 +146,61 @@ def register(
     pairs = pyramid(still, moved, threads)
     looks = views(still, moved, threads)
     learned = _learned(prior, swapped, settings)
+
+    def seen(pair: Pair, in_views: Sequence[int] = range(N_VIEWS)) -> list[Level]:
+        """Bring the pair to a level in each of some views."""
+        return levels(
+            pair,
+            [looks[view] for view in in_views],
+            settings,
+            threads,
+            [learned[view] for view in in_views],
+        )
+
     # The search goes from the roughest level to the one after it, where the race is.
-    rough, coarse = (
-        levels(pair, looks, settings, threads, learned)
-        for pair in (pairs[0], pairs[min(1, len(pairs) - 1)])
-    )
+    rough, coarse, finer = seen(pairs[0]), seen(pairs[1]), pairs[2:]
 
     watch.start("search", 0.2)
-    poses = _starts(
-        rough[:2], coarse[:2], still, moved, init, swapped, settings, threads
-    )
+    problem = still, moved, init, swapped, settings, threads
+    poses, sure = _starts(EFFORTS[0], rough, coarse, *problem)
+    if not sure:  # rough levels can prefer wrong poses: once more, with finer ones
+        rough = coarse
+        if finer:
+            coarse, finer = seen(finer[0]), finer[1:]
+        poses, _ = _starts(EFFORTS[1], rough, coarse, *problem)
 
     watch.start("refine", 0.5)
     metrics = [metric_at(at, settings.metric) for at in coarse]
-    if _LOG.isEnabledFor(logging.INFO):
-        tried = [evaluate(coarse[0], pose, metrics[0], threads) for pose in poses[0]]
-        _log_candidates(tried, scans[0].anatomy.centre, swapped)
-    view, fits = race(coarse, metrics, poses, still.anatomy, threads)
-    finest = coarse[view]
-    for pair in pairs[2:]:
-        finest = level(pair, *looks[view], settings, threads, learned[view])
-        metric = metric_at(finest, settings.metric)
-        stay = [fit.start for fit in fits[: _STAY[min(pair.below, 1)]]]
-        if init == "auto":
-            stay.append((np.eye(4), None))  # what was in line stays in line
-        fits = refine_each(finest, stay, metric, still.anatomy, threads)
+    _log_candidates(coarse[0], poses[0], metrics[0], scans[0].anatomy.centre, swapped)
+    stay = _STAY[sure]
+    fits = race(coarse, metrics, poses, still.anatomy, stay[len(finer) > 1], threads)
+    at = dict(enumerate(coarse))
+    if sure:  # then one view is enough from here on
+        fits = {leading(fits): fits[leading(fits)]}
+    # What was in line stays in line.
+    also: list[Start] = [(np.eye(4), None)] if init == "auto" else []
+    for pair in finer:
+        at = dict(zip(fits, seen(pair, list(fits)), strict=True))
+        fits = {
+            view: refine_each(
+                at[view],
+                [*(fit.start for fit in old[: stay[pair.below > 0]]), *also],
+                metric_at(at[view], settings.metric),
+                still.anatomy,
+                threads,
+            )
+            for view, old in fits.items()
+        }
+    finest, best = at[leading(fits)], fits[leading(fits)][0]
     metric = metric_at(finest, settings.metric)
     fit = refine(
         finest,
-        fits[0].moving_from_fixed,
+        best.moving_from_fixed,
         metric,
         threads,
-        inverse_hessian=fits[0].inverse_hessian,
+        inverse_hessian=best.inverse_hessian,
     )
-    if fit.overlap_fraction == 0:
-        raise InputError(
-            "the two images, or what the masks leave of them, do not overlap at the "
-            "start: give a better one, or let init be auto, which searches everywhere"
-        )
+    _refuse_no_overlap(fit)
     header = evaluate(finest, np.eye(4), metric, threads)
     fit = stay_or_go(finest, header, fit, still.anatomy)
     watch.start("", 1.0)
@@ -198,6 +225,15 @@ def register(
         moving_contrast=contrasts[1],
         warnings=notes + _doubts(contrasts),
     )
+
+
+def _refuse_no_overlap(fit: Fit) -> None:
+    """Say what to do where nothing could be compared."""
+    if fit.overlap_fraction == 0:
+        raise InputError(
+            "the two images, or what the masks leave of them, do not overlap at the "
+            "start: give a better one, or let init be auto, which searches everywhere"
+        )
 
 
 def _doubts(contrasts: Sequence[Contrast]) -> tuple[str, ...]:
@@ -225,6 +261,7 @@ def _learned(
 
 
 def _starts(
+    effort: Effort,
     rough: Sequence[Level],
     coarse: Sequence[Level],
     still: Scan,
@@ -233,25 +270,26 @@ def _starts(
     swapped: bool,
     settings: Settings,
     threads: int,
-) -> list[list[FloatArray]]:
-    """Turn the user's wish into poses to refine in each view."""
+) -> tuple[list[list[FloatArray]], bool]:
+    """Turn the user's wish into poses to refine in each view, and say if it is sure."""
     if isinstance(init, RigidTransform):
-        return [[init.inverse().matrix if swapped else init.matrix]] * N_VIEWS
+        return [[init.inverse().matrix if swapped else init.matrix]] * N_VIEWS, True
     header = np.eye(4)
     if init == "header":
-        return [[header]] * N_VIEWS
+        return [[header]] * N_VIEWS, True
     centre = np.eye(4)
     centre[:3, 3] = moved.anatomy.centre - still.anatomy.centre
     if init == "centre":
-        return [[centre]] * N_VIEWS
+        return [[centre]] * N_VIEWS, True
     if init != "auto":
         raise InputError(
             f"init is {init!r}; choose auto, header, centre, or give a transform"
         )
     middles = (still.image.centre_mm, moved.image.centre_mm)
-    found = candidates(
-        rough,
-        coarse,
+    found, sure = candidates(
+        effort,
+        rough[:2],
+        coarse[:2],
         still.anatomy,
         moved.anatomy,
         [middles, (still.anatomy.centre, still.anatomy.centre)],
@@ -259,11 +297,21 @@ def _starts(
         keep=settings.candidates,
         threads=threads,
     )
-    return [distinct([header, centre, *poses], still.anatomy) for poses in found]
+    with_these = [[header, centre, *poses] for poses in found]
+    return [distinct(poses, still.anatomy) for poses in with_these], sure
 
 
-def _log_candidates(fits: Sequence[Fit], centre: FloatArray, swapped: bool) -> None:
+def _log_candidates(
+    level: Level,
+    poses: Sequence[FloatArray],
+    metric: Metric,
+    centre: FloatArray,
+    swapped: bool,
+) -> None:
     """Tell the logger which poses the search found, the best first."""
+    if not _LOG.isEnabledFor(logging.INFO):
+        return
+    fits = [evaluate(level, pose, metric) for pose in poses]
     _LOG.info("candidate  information  overlap  degrees   mm (right, front, up)")
     for rank, fit in enumerate(sorted(fits, key=lambda fit: -fit.explained), 1):
         pose = fit.moving_from_fixed

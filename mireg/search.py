@@ -42,7 +42,7 @@ class Effort:
 
 
 #: Most pairs are sure after the first search; the others are searched thoroughly.
-_EFFORTS = (
+EFFORTS = (
     Effort(
         0.5,
         ((8, 128, 5000), (12, 500, 1000), (16, 1500, 300)),
@@ -197,7 +197,7 @@ def pose_entropies(
     x_log_x = n * np.log(np.maximum(n, 1))
 
     def fill(start: int) -> None:
-        share = slice(start, start + _SHARE)
+        stop = min(start + _SHARE, len(moving_from_fixed))
         kernels.pose_entropies(
             level.points,
             level.fixed_bins,
@@ -205,9 +205,11 @@ def pose_entropies(
             level.first_counts,
             level.moving_ijk_from_mm,
             level.origin,
-            moving_from_fixed[share],
+            moving_from_fixed,
             x_log_x,
-            out[:, share],
+            start,
+            stop,
+            out,
         )
 
     shared(fill, range(0, len(moving_from_fixed), _SHARE), threads)
@@ -238,6 +240,7 @@ def starting_poses(
 
 
 def candidates(
+    effort: Effort,
     rough: Sequence[Level],
     fine: Sequence[Level],
     fixed: Anatomy,
@@ -247,7 +250,7 @@ def candidates(
     orientations: int,
     keep: int,
     threads: int = 1,
-) -> list[list[FloatArray]]:
+) -> tuple[list[list[FloatArray]], bool]:
     """Search every orientation and many translations for promising poses.
 
     The middle of the fixed anatomy is brought to each place of a lattice over the
@@ -276,25 +279,24 @@ def candidates(
 
     Returns
     -------
-    list of lists of (4, 4) ndarray
+    poses : list of lists of (4, 4) ndarray
         Poses `moving_from_fixed` found in each view, the most promising first.
+    sure : bool
+        Whether the views agree, and there is no rival.
     """
-    for effort in _EFFORTS:
-        found = _search(
-            effort,
-            list(zip(rough, fine, strict=True)),
-            fixed,
-            moving,
-            extra_starts,
-            max(1, round(effort.orientations * orientations)),
-            threads,
-        )
-        if is_sure(found, fixed):
-            return [
-                distinct(poses[scores > _SURE * scores[0]], fixed, keep)
-                for poses, scores in found
-            ]
-    return [distinct(poses, fixed, keep) for poses, _ in found]
+    found = _search(
+        effort,
+        list(zip(rough, fine, strict=True)),
+        fixed,
+        moving,
+        extra_starts,
+        max(1, round(effort.orientations * orientations)),
+        threads,
+    )
+    sure = is_sure(found, fixed)
+    if sure:
+        found = [(poses[scores > _SURE * scores[0]], scores) for poses, scores in found]
+    return [distinct(poses, fixed, keep) for poses, _ in found], sure
 
 
 def _search(

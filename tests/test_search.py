@@ -14,6 +14,7 @@ from mireg.phantom import phantom_pair, random_pose
 from mireg.pyramid import Level, level, make_level, pyramid
 from mireg.scan import Anatomy, scan, views
 from mireg.search import (
+    EFFORTS,
     candidates,
     counting_level,
     distinct,
@@ -231,6 +232,7 @@ def test_among_the_first_candidates_is_the_right_basin(contrast):
 
     def found(threads):
         return candidates(
+            EFFORTS[0],
             rough,
             fine,
             fixed.anatomy,
@@ -241,14 +243,15 @@ def test_among_the_first_candidates_is_the_right_basin(contrast):
             threads=threads,
         )
 
-    poses = found(1)
+    poses, sure = found(1)
+    assert sure
     assert all(1 <= len(of_view) <= 6 for of_view in poses)
     truth = pair.moving_from_fixed.matrix
     off = [
         fixed.anatomy.distance(pose, truth) for of_view in poses for pose in of_view[:3]
     ]
     assert min(off) < 15
-    for of_view, again in zip(poses, found(2), strict=True):
+    for of_view, again in zip(poses, found(2)[0], strict=True):
         np.testing.assert_array_equal(again, of_view)
 
 
