@@ -89,7 +89,7 @@ def refine(
     threads: int = 1,
     *,
     inverse_hessian: FloatArray | None = None,
-    tolerance: float = 0.002,
+    tolerance: float = 0.0005,
     max_evaluations: int = _MOST,
 ) -> Fit:
     """Climb from a pose to the nearest maximum of the similarity at one level.

@@ -33,7 +33,7 @@ QUICK = mireg.Settings(samples=20_000)
 def pair():
     """Scan a head twice, a small turn apart."""
     return phantom_pair(
-        "T1", "T2", pose=POSE, fixed_voxel_size_mm=6, moving_voxel_size_mm=6
+        "T1", "T2", pose=POSE, fixed_voxel_size_mm=5, moving_voxel_size_mm=5
     )
 
 
