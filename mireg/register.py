@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -18,7 +19,7 @@ from .errors import InputError
 from .formats import ImageLike, as_image, as_mask
 from .metrics import Metric
 from .prior import N_VIEWS, Prior
-from .pyramid import Level, Pair, finest_mm, levels, pyramid
+from .pyramid import Level, finest_mm, levels, pyramid
 from .refine import (
     Fit,
     Start,
@@ -147,16 +148,9 @@ def register(
     looks = views(still, moved, threads)
     learned = _learned(prior, swapped, settings)
 
-    def seen(pair: Pair, in_views: Sequence[int] = range(N_VIEWS)) -> list[Level]:
-        """Bring the pair to a level in each of some views."""
-        return levels(
-            pair,
-            [looks[view] for view in in_views],
-            settings,
-            threads,
-            [learned[view] for view in in_views],
-        )
-
+    seen = partial(
+        levels, looks=looks, settings=settings, threads=threads, learned=learned
+    )
     # The search goes from the roughest level to the one after it, where the race is.
     rough, coarse, finer = seen(pairs[0]), seen(pairs[1]), pairs[2:]
 
@@ -175,12 +169,12 @@ def register(
     stay = _STAY[sure]
     fits = race(coarse, metrics, poses, still.anatomy, stay[len(finer) > 1], threads)
     at = dict(enumerate(coarse))
-    if sure:  # then one view is enough from here on
-        fits = {leading(fits): fits[leading(fits)]}
     # What was in line stays in line.
     also: list[Start] = [(np.eye(4), None)] if init == "auto" else []
     for pair in finer:
-        at = dict(zip(fits, seen(pair, list(fits)), strict=True))
+        at = dict(enumerate(seen(pair)))
+        if sure:  # then one view is enough: that which explains most here
+            fits = _in_clearest_view(fits, at, settings, threads)
         fits = {
             view: refine_each(
                 at[view],
@@ -225,6 +219,22 @@ def register(
         moving_contrast=contrasts[1],
         warnings=notes + _doubts(contrasts),
     )
+
+
+def _in_clearest_view(
+    fits: Mapping[int, list[Fit]],
+    at: Mapping[int, Level],
+    settings: Settings,
+    threads: int,
+) -> dict[int, list[Fit]]:
+    """Go on with the leading fits alone, in the view where the first explains most."""
+    best = fits[leading(fits)]
+    pose = best[0].moving_from_fixed
+    here = {
+        view: [evaluate(level, pose, metric_at(level, settings.metric), threads)]
+        for view, level in at.items()
+    }
+    return {leading(here): best}
 
 
 def _refuse_no_overlap(fit: Fit) -> None:
