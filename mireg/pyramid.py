@@ -229,14 +229,13 @@ def levels(
     fixed_grey = {
         scan: _fixed_grey(scan, points, intensity) for scan in {one for one, _ in looks}
     }
-    moving_grey = {
-        scan: _moving_grey(scan, pair.moving, threads)
-        for scan in {one for _, one in looks}
-    }
+    outside = None
     if moving.mask is not None:
         outside = ~in_mask(moving.mask, voxel_centres(pair.moving))
-        for grey in moving_grey.values():
-            grey[outside.reshape(grey.shape)] = np.nan
+    moving_words = {
+        scan: _moving_words(scan, pair.moving, outside, threads)
+        for scan in {one for _, one in looks}
+    }
     origin = fixed.anatomy.centre
     from_origin = np.ascontiguousarray((points - origin).T, dtype=np.float32)
     moving_ijk_from_mm = np.linalg.inv(pair.moving.mm_from_ijk).astype(np.float64)
@@ -246,7 +245,7 @@ def levels(
             points=from_origin,
             origin=origin,
             fixed_grey=fixed_grey[still],
-            moving_grey=moving_grey[moved],
+            moving=moving_words[moved],
             moving_ijk_from_mm=moving_ijk_from_mm,
             n_bins=min(settings.bins, round(len(points) ** (1 / 3))),
             moving_background=moved.grey.background_level,
@@ -289,12 +288,20 @@ def _fixed_grey(scan: Scan, points: FloatArray, intensity: Volume) -> Volume:
     return scan.grey.apply(intensity)
 
 
-def _moving_grey(scan: Scan, image: Image, threads: int) -> Volume:
-    """Bring an image to grey levels."""
+def _moving_words(
+    scan: Scan,
+    image: Image,
+    outside: npt.NDArray[np.bool_] | None,
+    threads: int,
+) -> Packed:
+    """Bring an image to grey levels, none outside a mask, and pack them."""
     voxels = image.data
     if scan.shading is not None:
         voxels = evened(image, scan.grey.background, scan.shading, threads)
-    return scan.grey.apply(voxels, threads)
+    grey = scan.grey.apply(voxels, threads)
+    if outside is not None:
+        grey[outside.reshape(grey.shape)] = np.nan
+    return packed(grey)
 
 
 def make_level(
@@ -302,7 +309,7 @@ def make_level(
     points: Volume,
     origin: FloatArray,
     fixed_grey: Volume,
-    moving_grey: Volume,
+    moving: Packed,
     moving_ijk_from_mm: FloatArray,
     n_bins: int,
     moving_background: float = 0.0,
@@ -315,7 +322,7 @@ def make_level(
         points=np.ascontiguousarray(points),
         origin=origin,
         fixed_grey=fixed_grey,
-        moving=packed(moving_grey),
+        moving=moving,
         moving_ijk_from_mm=moving_ijk_from_mm,
         n_bins=n_bins,
         fixed_bin=fixed_bin,

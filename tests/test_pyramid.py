@@ -10,7 +10,7 @@ from checks import GRIDS
 from scipy import ndimage
 
 from mireg.image import Image
-from mireg.pyramid import blur, level, make_level, pyramid, shrink
+from mireg.pyramid import blur, level, make_level, packed, pyramid, shrink
 from mireg.scan import flatten, interpolate, scan, voxel_centres
 from mireg.settings import Settings
 
@@ -238,7 +238,7 @@ def test_bins_are_equally_wide_and_all_taken():
         points=np.zeros((3, 1001), np.float32),
         origin=np.zeros(3),
         fixed_grey=greys,
-        moving_grey=greys[:1000].reshape(10, 10, 10),
+        moving=packed(greys[:1000].reshape(10, 10, 10)),
         moving_ijk_from_mm=np.eye(4),
         n_bins=10,
     )

@@ -11,7 +11,7 @@ from scipy import ndimage
 from scipy.optimize import minimize
 
 from mireg.metrics import mutual_information, normalised_mutual_information
-from mireg.pyramid import Level, make_level
+from mireg.pyramid import Level, make_level, packed
 from mireg.refine import evaluate, refine
 from mireg.transform import RigidTransform
 
@@ -33,7 +33,7 @@ def level(rng) -> Level:
         points=(points - origin).T.astype(np.float32),
         origin=origin,
         fixed_grey=(1 - seen).clip(0, 1).astype(np.float32),
-        moving_grey=scene.astype(np.float32),
+        moving=packed(scene.astype(np.float32)),
         moving_ijk_from_mm=np.eye(4),
         n_bins=16,
     )
@@ -109,7 +109,7 @@ def make_many(level: Level) -> Level:
         points=np.tile(level.points, (1, 20)),
         origin=level.origin,
         fixed_grey=np.tile(level.fixed_grey, 20),
-        moving_grey=level.moving_grey,
+        moving=packed(level.moving_grey),
         moving_ijk_from_mm=level.moving_ijk_from_mm,
         n_bins=level.n_bins,
     )

@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from mireg.phantom import phantom_pair, random_pose
-from mireg.pyramid import Level, level, make_level, pyramid
+from mireg.pyramid import Level, level, make_level, packed, pyramid
 from mireg.scan import Anatomy, scan, views
 from mireg.search import (
     EFFORTS,
@@ -92,7 +92,7 @@ def blocky_level(rng, shape, order="C"):
         points=points.T,
         origin=np.array([0.2, -0.1, 0.3]),
         fixed_grey=rng.random(300).astype(np.float32),
-        moving_grey=np.asarray(grey, order=order),
+        moving=packed(np.asarray(grey, order=order)),
         moving_ijk_from_mm=np.array(
             [[0.8, 0.1, 0, 0.3], [0, -1, 0.2, shape[1]], [0, 0, 1.1, 0], [0, 0, 0, 1]]
         ),
@@ -112,7 +112,7 @@ def away_from_ties(at: Level, poses):
         points=at.points[:, good],
         origin=at.origin,
         fixed_grey=at.fixed_grey[good],
-        moving_grey=at.moving_grey,
+        moving=packed(at.moving_grey),
         moving_ijk_from_mm=at.moving_ijk_from_mm,
         n_bins=at.n_bins,
     )

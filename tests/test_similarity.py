@@ -10,7 +10,7 @@ import pytest
 from scipy import ndimage
 
 from mireg.errors import InputError
-from mireg.pyramid import Level, make_level
+from mireg.pyramid import Level, make_level, packed
 from mireg.settings import METRICS
 from mireg.similarity import joint_histogram, metric_at, parzen_window, score_gradient
 from mireg.transform import RigidTransform
@@ -42,7 +42,7 @@ def smooth_level(
         points=(points - origin).T.astype(np.float32),
         origin=origin,
         fixed_grey=rng.random(n).astype(np.float32),
-        moving_grey=np.asarray(volume, order=order),
+        moving=packed(np.asarray(volume, order=order)),
         moving_ijk_from_mm=np.linalg.inv(mm_from_ijk),
         n_bins=N_BINS,
     )
@@ -83,7 +83,7 @@ def test_grey_levels_are_kept_to_a_part_in_30000(order, rng):
         points=np.zeros((3, 1), np.float32),
         origin=np.zeros(3),
         fixed_grey=np.zeros(1, np.float32),
-        moving_grey=np.asarray(volume, order=order),
+        moving=packed(np.asarray(volume, order=order)),
         moving_ijk_from_mm=np.eye(4),
         n_bins=N_BINS,
     )
@@ -112,7 +112,7 @@ def test_one_sample_by_hand():
         points=np.float32([[1.5], [1.5], [1.5]]),
         origin=np.zeros(3),
         fixed_grey=np.float32([0.5]),
-        moving_grey=ramp,
+        moving=packed(ramp),
         moving_ijk_from_mm=np.eye(4),
         n_bins=9,
     )
@@ -202,7 +202,7 @@ def test_parzen_window_is_what_one_sample_adds(rng):
             points=level.points,
             origin=level.origin,
             fixed_grey=level.fixed_grey,
-            moving_grey=there,
+            moving=packed(there),
             moving_ijk_from_mm=np.eye(4),
             n_bins=N_BINS,
         )
@@ -255,7 +255,7 @@ def test_no_field_of_view_over_background_moves_the_invariant_score(rng):
             points=points.T.astype(np.float32),
             origin=np.zeros(3),
             fixed_grey=np.float32(fixed_grey),
-            moving_grey=volume[cut : 30 - cut, cut : 30 - cut, cut : 30 - cut],
+            moving=packed(volume[cut : 30 - cut, cut : 30 - cut, cut : 30 - cut]),
             moving_ijk_from_mm=shift,
             n_bins=N_BINS,
         )
