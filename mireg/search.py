@@ -60,7 +60,7 @@ EFFORTS = (
 #: Grey levels while climbing.
 _CLIMBING_BINS = 16
 
-#: A search is sure if no other place explains as much as this share of the best.
+#: A pose that explains as much as this share of the best is its rival.
 _SURE = 0.9
 
 #: About the most places in the lattice; those of a whole head are far fewer.
@@ -258,20 +258,22 @@ def candidates(
     orientation. Poses are ranked by counting with few samples, the best of them again
     with more; the best of those climb by trial steps that shrink, first at the rough
     level, where the maxima are wide, then at the fine one, where they are clear.
-    Where the views do not agree, or another pose does nearly as well, all is done
-    again with more effort.
+    Where the views agree on a pose and one of them sees none nearly as good, rivals
+    are all that is returned beside it.
 
     Parameters
     ----------
+    effort : Effort
+        How much to try.
     rough, fine : sequence of Level
-        The two coarsest levels of the pair, each in views that differ only in how
-        they see the fixed image.
+        Two levels of the pair, each in views that differ only in how they see the
+        fixed image.
     fixed, moving : Anatomy
         Where the foregrounds are.
     extra_starts : list of pairs of (3,) arrays
         More places of the fixed image and where to bring them, RAS+ mm.
     orientations : int
-        Rotations to try at each place.
+        Rotations to try at each place with full effort.
     keep : int
         Most candidates to return.
     threads : int, optional
@@ -284,44 +286,23 @@ def candidates(
     sure : bool
         Whether the views agree, and there is no rival.
     """
-    found = _search(
-        effort,
-        list(zip(rough, fine, strict=True)),
-        fixed,
-        moving,
-        extra_starts,
-        max(1, round(effort.orientations * orientations)),
-        threads,
-    )
-    sure = is_sure(found, fixed)
-    if sure:
-        found = [(poses[scores > _SURE * scores[0]], scores) for poses, scores in found]
-    return [distinct(poses, fixed, keep) for poses, _ in found], sure
-
-
-def _search(
-    effort: Effort,
-    views: Sequence[tuple[Level, Level]],
-    fixed: Anatomy,
-    moving: Anatomy,
-    extra_starts: Sequence[tuple[FloatArray, FloatArray]],
-    orientations: int,
-    threads: int,
-) -> list[tuple[FloatArray, FloatArray]]:
-    """Search with some effort: poses and scores in each view, the best first."""
-    rotations = even_rotations(orientations)
-    angle = (8 * np.pi**2 / orientations) ** (1 / 3)
+    rotations = even_rotations(max(1, round(effort.orientations * orientations)))
+    angle = (8 * np.pi**2 / len(rotations)) ** (1 / 3)
     # What lies deep in the fixed anatomy lies no less than half as deep in the moving.
     spacing = max(angle * fixed.radius, (moving.volume / _MOST_PLACES) ** (1 / 3))
     places = moving.lattice(spacing, fixed.depth / 2)
     starts = [*((fixed.centre, place) for place in places), *extra_starts]
     bins, samples, survivors = effort.rounds[0]
-    rough = counting_level([levels[0] for levels in views], bins, samples)
-    pools = _best_starts(rough, rotations, starts, survivors, threads)
-    return [
+    pools = _best_starts(
+        counting_level(rough, bins, samples), rotations, starts, survivors, threads
+    )
+    found = [
         _climb(effort, levels, pool, fixed, angle / 2, threads)
-        for levels, pool in zip(views, pools, strict=True)
+        for levels, pool in zip(zip(rough, fine, strict=True), pools, strict=True)
     ]
+    sure = is_sure(found, fixed)
+    stay = [_rivals(*of_view) if sure else of_view[0] for of_view in found]
+    return [distinct(poses, fixed, keep) for poses in stay], sure
 
 
 def is_sure(found: Sequence[tuple[FloatArray, FloatArray]], anatomy: Anatomy) -> bool:
@@ -330,10 +311,14 @@ def is_sure(found: Sequence[tuple[FloatArray, FloatArray]], anatomy: Anatomy) ->
     Views of one pair err in different ways.
     """
     best = [poses[0] for poses, _ in found]
-    rivals = [poses[scores > _SURE * scores[0]] for poses, scores in found]
     return len(distinct(best, anatomy)) == 1 and any(
-        len(distinct(poses, anatomy)) == 1 for poses in rivals
+        len(distinct(_rivals(*of_view), anatomy)) == 1 for of_view in found
     )
+
+
+def _rivals(poses: FloatArray, scores: FloatArray) -> FloatArray:
+    """Poses that explain nearly as much as the first, and it."""
+    return poses[scores > _SURE * scores[0]]
 
 
 def _best_starts(

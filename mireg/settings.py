@@ -43,7 +43,8 @@ class Settings:
         Most points compared at one level; each is a place in the image with
         the smaller foreground.
     orientations : int
-        Orientations tried by the global search, spread evenly over SO(3).
+        Orientations tried by the global search, spread evenly over SO(3): half as
+        many at first, and all where that leaves doubt.
     candidates : int
         Poses that the global search hands on to be refined.
     seed : int
