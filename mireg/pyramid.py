@@ -301,7 +301,7 @@ def _moving_words(
     grey = scan.grey.apply(voxels, threads)
     if outside is not None:
         grey[outside.reshape(grey.shape)] = np.nan
-    return packed(grey)
+    return packed(grey, reuse=True)
 
 
 def make_level(
@@ -331,13 +331,15 @@ def make_level(
     )
 
 
-def packed(grey: Volume) -> Packed:
+def packed(grey: Volume, *, reuse: bool = False) -> Packed:
     """Pack two voxels into each word, for `similarity.joint_histogram`.
 
     Parameters
     ----------
     grey : (nx, ny, nz) array, float32
         Grey levels, 0 to 1; NaN where there is no data.
+    reuse : bool, optional
+        Put the words where the grey levels were, which are lost.
 
     Returns
     -------
@@ -348,7 +350,7 @@ def packed(grey: Volume) -> Packed:
         Of the volume, the latter in words.
     """
     memory, shape, strides = flat_volume(grey)
-    words = np.empty(memory.size, np.uint32)
+    words = memory.view(np.uint32) if reuse else np.empty(memory.size, np.uint32)
     kernels.packed(memory, strides[2], words)
     return words, shape, strides
 

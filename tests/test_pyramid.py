@@ -262,3 +262,11 @@ def test_a_slab_is_not_shrunk_across(shape):
         assert z.min() >= -3 - 1e-3
         assert z.max() <= 6 * shape[2] - 3 + 1e-3
         assert at.points.shape[1] > 1000
+
+
+def test_grey_levels_are_packed_alike_in_their_own_place(rng):
+    grey = rng.random((7, 6, 5), np.float32)
+    grey[2, 3] = np.nan
+    words, *_ = packed(grey)
+    again, *_ = packed(grey.copy(), reuse=True)
+    np.testing.assert_array_equal(again, words)
