@@ -88,7 +88,7 @@ EDGE = 128
 STAGES = ("prepare", "pyramid", "search", "refine")
 #: What `register` calls, and what takes time in it.
 STEPS = (
-    *("scan", "contrast", "pyramid", "views", "level"),
+    *("scan", "contrast", "pyramid", "views", "levels"),
     *("candidates", "race", "refine_each", "refine", "evaluate"),
 )
 
