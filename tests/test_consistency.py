@@ -9,18 +9,12 @@ import consistency
 import nibabel as nib
 import numpy as np
 import pytest
+from checks import shifted
 
 from mireg.image import Image
 from mireg.transform import RigidTransform
 
 GRID = np.diag([2.0, 2, 2, 1])
-
-
-def shifted(mm):
-    """Return the matrix that moves points to the right."""
-    matrix = np.eye(4)
-    matrix[0, 3] = mm
-    return matrix
 
 
 def answer(matrix):

@@ -10,25 +10,7 @@ import nibabel as nib
 import numpy as np
 import PIL.Image
 import pytest
-
-from mireg.transform import RigidTransform
-
-TRUTH = RigidTransform([0.1, -0.2, 0.3], [4.0, -3.0, 2.0]).matrix
-FIXED = np.diag([2.0, 2, 2, 1])
-MOVING = np.array([[2.5, 0, 0, 7], [0, 3, 0, -4], [0, 0, 3, 1], [0, 0, 0, 1.0]])
-
-
-def ball(shape=(16, 15, 14)):
-    """Return a bright ball of radius 4 voxels in the middle of a box."""
-    off = np.indices(shape) - (np.array(shape).reshape(3, 1, 1, 1) - 1) / 2
-    return ((off**2).sum(axis=0) < 16).astype(np.float32)
-
-
-def shifted(mm):
-    """Return the matrix that moves points to the right."""
-    matrix = np.eye(4)
-    matrix[0, 3] = mm
-    return matrix
+from checks import FIXED, MOVING, TRUTH, ball, shifted
 
 
 def oracle(fixed, moving):

@@ -5,19 +5,10 @@ from __future__ import annotations
 import measuring
 import numpy as np
 import pytest
+from checks import FIXED, MOVING, TRUTH, ball, shifted
 
 from mireg.image import Image
 from mireg.transform import RigidTransform
-
-TRUTH = RigidTransform([0.1, -0.2, 0.3], [4.0, -3.0, 2.0]).matrix
-FIXED = np.diag([2.0, 2, 2, 1])
-MOVING = np.array([[2.5, 0, 0, 7], [0, 3, 0, -4], [0, 0, 3, 1], [0, 0, 0, 1.0]])
-
-
-def ball(shape=(16, 15, 14)):
-    """Return a bright ball of radius 4 voxels in the middle of a box."""
-    off = np.indices(shape) - (np.array(shape).reshape(3, 1, 1, 1) - 1) / 2
-    return ((off**2).sum(axis=0) < 16).astype(np.float32)
 
 
 def ball_at(middle):
@@ -25,13 +16,6 @@ def ball_at(middle):
     mm_from_ijk = FIXED.copy()
     mm_from_ijk[:3, 3] = middle - (np.array(ball().shape) - 1)
     return Image(ball(), mm_from_ijk)
-
-
-def shifted(mm):
-    """Return the matrix that moves points to the right."""
-    matrix = np.eye(4)
-    matrix[0, 3] = mm
-    return matrix
 
 
 def test_distances_by_hand():
