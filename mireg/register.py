@@ -156,12 +156,11 @@ def register(
 
     watch.start("search", 0.2)
     problem = still, moved, init, swapped, settings, threads
-    poses, sure = _starts(EFFORTS[0], rough, coarse, *problem)
-    if not sure:  # rough levels can prefer wrong poses: once more, with finer ones
-        rough = coarse
+    poses, sure = _starts(EFFORTS[0], [rough, coarse], (), *problem)
+    if not sure:  # rough levels can prefer wrong poses: once more, on a finer one
         if finer:
             coarse, finer = seen(finer[0]), finer[1:]
-        poses, _ = _starts(EFFORTS[1], rough, coarse, *problem)
+        poses, _ = _starts(EFFORTS[1], [coarse], poses, *problem)
 
     watch.start("refine", 0.5)
     metrics = [metric_at(at, settings.metric) for at in coarse]
@@ -272,8 +271,8 @@ def _learned(
 
 def _starts(
     effort: Effort,
-    rough: Sequence[Level],
-    coarse: Sequence[Level],
+    levels: Sequence[Sequence[Level]],
+    before: Sequence[Sequence[FloatArray]],
     still: Scan,
     moved: Scan,
     init: str | RigidTransform,
@@ -298,14 +297,14 @@ def _starts(
     middles = (still.image.centre_mm, moved.image.centre_mm)
     found, sure = candidates(
         effort,
-        rough[:2],
-        coarse[:2],
+        [views_of[:2] for views_of in levels],
         still.anatomy,
         moved.anatomy,
         [middles, (still.anatomy.centre, still.anatomy.centre)],
         orientations=settings.orientations,
         keep=settings.candidates,
         threads=threads,
+        before=before,
     )
     with_these = [[header, centre, *poses] for poses in found]
     return [distinct(poses, still.anatomy) for poses in with_these], sure

@@ -26,39 +26,43 @@ class Effort:
     ----------
     orientations : float
         Share of `Settings.orientations` that is tried.
-    rounds : tuple of tuples
-        Grey levels, samples, and how many poses survive each round of counting.
-    climbing : pair of tuples
-        How many poses climb in each round of trial steps: first at the rough level,
-        then at the fine one.
-    samples : int
-        Samples while climbing.
+    count : tuple of int
+        Grey levels and samples by which all starts are ranked, and how many of them
+        go on.
+    climb : tuple of tuples of tuples
+        For each level that is climbed, rounds: grey levels and samples by which poses
+        are ranked, how many of them go on, and how many steps these climb before the
+        next round judges them.
     """
 
     orientations: float
-    rounds: tuple[tuple[int, int, int], ...]
-    climbing: tuple[tuple[int, ...], tuple[int, ...]]
-    samples: int
+    count: tuple[int, int, int]
+    climb: tuple[tuple[tuple[int, int, int, int], ...], ...]
 
 
-#: Most pairs are sure after the first search; the others are searched thoroughly.
+#: Most pairs are sure after the first search, which is quick: few poses, on two rough
+#: levels. Others show the right pose only in their details: there many poses climb
+#: before they are judged, at one level that shows them.
 EFFORTS = (
     Effort(
         0.5,
-        ((8, 128, 5000), (12, 500, 1000), (16, 1500, 300)),
-        ((300, 150), (80, 50, 40, 30, 30)),
-        2000,
+        (8, 128, 5000),
+        (
+            ((12, 500, 1000, 0), (16, 1500, 300, 1), (16, 2000, 150, 1)),
+            ((16, 2000, 80, 1), (16, 2000, 50, 1), (16, 2000, 30, 3)),
+        ),
     ),
     Effort(
         1.0,
-        ((8, 200, 20_000), (12, 600, 4000), (16, 2000, 1000)),
-        ((1000, 500), (300, 150, 80, 60, 60)),
-        3000,
+        (8, 200, 20_000),
+        (
+            (
+                *((12, 600, 3000, 3), (16, 1000, 1000, 2)),
+                *((16, 2000, 300, 2), (16, 3000, 60, 2)),
+            ),
+        ),
     ),
 )
-
-#: Grey levels while climbing.
-_CLIMBING_BINS = 16
 
 #: A pose that explains as much as this share of the best is its rival.
 _SURE = 0.9
@@ -241,8 +245,7 @@ def starting_poses(
 
 def candidates(
     effort: Effort,
-    rough: Sequence[Level],
-    fine: Sequence[Level],
+    levels: Sequence[Sequence[Level]],
     fixed: Anatomy,
     moving: Anatomy,
     extra_starts: list[tuple[FloatArray, FloatArray]],
@@ -250,14 +253,14 @@ def candidates(
     orientations: int,
     keep: int,
     threads: int = 1,
+    before: Sequence[Sequence[FloatArray]] = (),
 ) -> tuple[list[list[FloatArray]], bool]:
     """Search every orientation and many translations for promising poses.
 
     The middle of the fixed anatomy is brought to each place of a lattice over the
     moving one, in every orientation; neighbours differ by as much in place as in
-    orientation. Poses are ranked by counting with few samples, the best of them again
-    with more; the best of those climb by trial steps that shrink, first at the rough
-    level, where the maxima are wide, then at the fine one, where they are clear.
+    orientation. Poses are ranked by counting with few samples; the best of them climb
+    by trial steps that shrink, and are judged again with more samples, and so on.
     Where the views agree on a pose and one of them sees none nearly as good, rivals
     are all that is returned beside it.
 
@@ -265,9 +268,9 @@ def candidates(
     ----------
     effort : Effort
         How much to try.
-    rough, fine : sequence of Level
-        Two levels of the pair, each in views that differ only in how they see the
-        fixed image.
+    levels : sequence of sequences of Level
+        As many levels of the pair as `effort` climbs, the roughest first, each in
+        views that differ only in how they see the fixed image.
     fixed, moving : Anatomy
         Where the foregrounds are.
     extra_starts : list of pairs of (3,) arrays
@@ -278,6 +281,8 @@ def candidates(
         Most candidates to return.
     threads : int, optional
         Threads to use; the answer does not depend on it.
+    before : sequence of sequences of (4, 4) array, optional
+        Poses that an earlier search found in each view; they climb with the others.
 
     Returns
     -------
@@ -292,13 +297,15 @@ def candidates(
     spacing = max(angle * fixed.radius, (moving.volume / _MOST_PLACES) ** (1 / 3))
     places = moving.lattice(spacing, fixed.depth / 2)
     starts = [*((fixed.centre, place) for place in places), *extra_starts]
-    bins, samples, survivors = effort.rounds[0]
+    bins, samples, survivors = effort.count
     pools = _best_starts(
-        counting_level(rough, bins, samples), rotations, starts, survivors, threads
+        counting_level(levels[0], bins, samples), rotations, starts, survivors, threads
     )
+    if before:
+        pools = [np.concatenate(both) for both in zip(before, pools, strict=True)]
     found = [
-        _climb(effort, levels, pool, fixed, angle / 2, threads)
-        for levels, pool in zip(zip(rough, fine, strict=True), pools, strict=True)
+        _climb(effort, of_view, pool, fixed, angle / 2, threads)
+        for of_view, pool in zip(zip(*levels, strict=True), pools, strict=True)
     ]
     sure = is_sure(found, fixed)
     stay = [_rivals(*of_view) if sure else of_view[0] for of_view in found]
@@ -369,18 +376,15 @@ def _climb(
     threads: int,
 ) -> tuple[FloatArray, FloatArray]:
     """Improve ever fewer poses by trial steps that shrink: poses and scores."""
-    for bins, samples, survivors in effort.rounds[1:]:
-        scores = _scores(counting_level(levels[:1], bins, samples), poses, threads)[0]
-        poses = poses[_best(scores, survivors)]
-    for level, climbing in zip(levels, effort.climbing, strict=True):
-        counting = counting_level([level], _CLIMBING_BINS, effort.samples)
-        scores = _scores(counting, poses, threads)[0]
-        for n in climbing:
+    for level, rounds in zip(levels, effort.climb, strict=True):
+        for bins, samples, n, steps in rounds:
+            counting = counting_level([level], bins, samples)
+            scores = _scores(counting, poses, threads)[0]
             best = _best(scores, n)
-            poses, scores = _step(
-                counting, poses[best], scores[best], anatomy, angle, threads
-            )
-            angle *= 0.7
+            poses, scores = poses[best], scores[best]
+            for _ in range(steps):
+                poses, scores = _step(counting, poses, scores, anatomy, angle, threads)
+                angle *= 0.7
         order = _best(scores, len(scores))
         order = order[_distinct(poses[order], anatomy, 0.05)]
         poses, scores = poses[order], scores[order]

@@ -15,6 +15,7 @@ from mireg.pyramid import Level, level, make_level, packed, pyramid
 from mireg.scan import Anatomy, scan, views
 from mireg.search import (
     EFFORTS,
+    Effort,
     candidates,
     counting_level,
     distinct,
@@ -225,16 +226,16 @@ def test_among_the_first_candidates_is_the_right_basin(contrast):
         "T1", contrast, seed=4, fixed_voxel_size_mm=6, moving_voxel_size_mm=6
     )
     fixed, moving = scan(pair.fixed), scan(pair.moving)
-    rough, fine = (
-        [level(at, *look, Settings()) for look in views(fixed, moving)[:2]]
+    looks = views(fixed, moving)[:2]
+    levels = [
+        [level(at, *look, Settings()) for look in looks]
         for at in pyramid(fixed, moving)[:2]
-    )
+    ]
 
     def found(threads):
         return candidates(
             EFFORTS[0],
-            rough,
-            fine,
+            levels,
             fixed.anatomy,
             moving.anatomy,
             [],
@@ -252,6 +253,33 @@ def test_among_the_first_candidates_is_the_right_basin(contrast):
     assert min(off) < 15
     for of_view, again in zip(poses, found(2)[0], strict=True):
         np.testing.assert_array_equal(again, of_view)
+
+
+def test_what_was_found_before_climbs_with_the_others():
+    pair = phantom_pair(seed=4, fixed_voxel_size_mm=6, moving_voxel_size_mm=6)
+    fixed, moving = scan(pair.fixed), scan(pair.moving)
+    look = level(pyramid(fixed, moving)[-1], fixed, moving, Settings())
+    # Two samples say nothing of which start is good, and only one goes on.
+    effort = Effort(1.0, (8, 2, 1), (((16, 2000, 2, 6),),))
+    truth = pair.moving_from_fixed.matrix
+    near = truth.copy()
+    near[:3, 3] += 8, -5, 6
+
+    def found(before):
+        (poses,), _ = candidates(
+            effort,
+            [[look]],
+            fixed.anatomy,
+            moving.anatomy,
+            [],
+            orientations=2000,
+            keep=2,
+            before=before,
+        )
+        return min(fixed.anatomy.distance(pose, truth) for pose in poses)
+
+    assert found(()) > 30
+    assert found([[near]]) < 5
 
 
 # --- being sure -----------------------------------------------------------------
