@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 import numpy as np
@@ -35,7 +35,7 @@ Packed = tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64], npt.NDArray[np.int
 _COARSEST, _FEWEST_VOXELS = 6, 1000
 
 #: Fewest samples of a level. There is one for each voxel, up to `Settings.samples`
-#: at the finest level and half as many at each before.
+#: at the finest level, a fourth of them at the one before, and then half as many each.
 _FEWEST_SAMPLES = 8000
 
 #: Fewer than this say too little for a joint histogram.
@@ -262,7 +262,8 @@ def _samples(
 ) -> tuple[FloatArray, Volume]:
     """Draw points, (n, 3) in RAS+ mm, and read the fixed image there."""
     inside = fixed.region.data.sum() * fixed.region.voxel_volume_mm3
-    most = max(_FEWEST_SAMPLES, settings.samples >> pair.below)
+    less = pair.below + 1 if pair.below else 0
+    most = max(_FEWEST_SAMPLES, settings.samples >> less)
     samples = int(np.clip(inside / pair.size_mm**3, _FEWEST_SAMPLES, most))
     points = _places(fixed.region, samples, settings.seed)
     if fixed.mask is not None:
@@ -328,6 +329,20 @@ def make_level(
         fixed_bin=fixed_bin,
         moving_background=moving_background,
         learned=learned,
+    )
+
+
+def rougher(level: Level, settings: Settings) -> Level:
+    """Take a fourth of the samples of a full level: enough to judge candidates by."""
+    few = max(_FEWEST_SAMPLES, settings.samples // 4)
+    step = max(1, level.points.shape[1] // few)
+    if step == 1:
+        return level
+    return replace(
+        level,
+        points=np.ascontiguousarray(level.points[:, ::step]),
+        fixed_grey=level.fixed_grey[::step].copy(),
+        fixed_bin=level.fixed_bin[::step].copy(),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,6 +24,9 @@ Start = tuple[FloatArray, FloatArray | None]
 
 #: Most evaluations of one refinement.
 _MOST = 40
+
+#: How far off, in voxels, slopes are compared to tell how sharp a maximum is.
+_NEAR = 0.2
 
 #: Evaluations that each start of a race is given first. Where a start ranks before it
 #: climbs says little.
@@ -120,9 +123,7 @@ def refine(
     Fit
         The best pose seen, never worse than the start.
     """
-    chart = _Chart.about(level, moving_from_fixed)
-    n = level.points.shape[1]
-    seen = np.empty((8, n), np.float32)
+    look = _look_from(level, moving_from_fixed, metric, threads)
     best: tuple[float, FloatArray, FloatArray] | None = None
     count = 0
 
@@ -130,16 +131,13 @@ def refine(
         nonlocal best, count
         if count == max_evaluations:
             raise StopIteration
-        pose, d_rotation = chart.pose(numbers)
-        histogram, _ = joint_histogram(level, pose, threads, seen)
+        pose, histogram, score, slope = look(numbers)
         count += 1
-        if histogram.sum() < 0.02 * n:
+        if slope is None:
             return 0.0, np.zeros(6)
-        score, d_histogram = metric(histogram)
         if best is None or score > best[0]:
             best = score, pose, histogram
-        by_matrix = score_gradient(level, seen, d_histogram, threads)
-        return score, chart.slope(by_matrix, d_rotation)
+        return score, slope
 
     start = np.zeros(6)
     first = score_at(start)
@@ -183,6 +181,32 @@ def refine(
         evaluations=count,
         inverse_hessian=inverse_hessian,
     )
+
+
+def inverse_hessian_at(
+    level: Level, moving_from_fixed: FloatArray, metric: Metric, threads: int = 1
+) -> FloatArray | None:
+    """Measure how sharp a maximum is, by differences of the gradient.
+
+    Parameters
+    ----------
+    level, moving_from_fixed, metric, threads
+        As for `refine`.
+
+    Returns
+    -------
+    (6, 6) ndarray or None
+        As in `Fit`; None where next to nothing overlaps.
+    """
+    look = _look_from(level, moving_from_fixed, metric, threads)
+    here, *near = (look(numbers)[3] for numbers in (np.zeros(6), *_NEAR * np.eye(6)))
+    hessian = np.empty((6, 6))
+    for row, slope in zip(hessian, near, strict=True):
+        if here is None or slope is None:
+            return None
+        row[:] = (here - slope) / _NEAR
+    inverse = np.asarray(np.linalg.inv(_positive_definite(hessian)), np.float64)
+    return inverse * level.size_mm**2
 
 
 def stay_or_go(level: Level, stay: Fit, go: Fit, anatomy: Anatomy) -> Fit:
@@ -324,6 +348,31 @@ def _apart(fits: Sequence[Fit], anatomy: Anatomy) -> list[Fit]:
         ):
             best.append(fit)
     return best
+
+
+def _look_from(
+    level: Level, moving_from_fixed: FloatArray, metric: Metric, threads: int
+) -> Callable[[FloatArray], tuple[FloatArray, FloatArray, float, FloatArray | None]]:
+    """Return what tells of six numbers: pose, joint histogram, score and slope.
+
+    The slope is None, and the score 0, where next to nothing overlaps.
+    """
+    chart = _Chart.about(level, moving_from_fixed)
+    n = level.points.shape[1]
+    seen = np.empty((8, n), np.float32)
+
+    def look(
+        numbers: FloatArray,
+    ) -> tuple[FloatArray, FloatArray, float, FloatArray | None]:
+        pose, d_rotation = chart.pose(numbers)
+        histogram, _ = joint_histogram(level, pose, threads, seen)
+        if histogram.sum() < 0.02 * n:
+            return pose, histogram, 0.0, None
+        score, d_histogram = metric(histogram)
+        by_matrix = score_gradient(level, seen, d_histogram, threads)
+        return pose, histogram, score, chart.slope(by_matrix, d_rotation)
+
+    return look
 
 
 @dataclass(frozen=True, eq=False)

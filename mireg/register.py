@@ -19,11 +19,12 @@ from .errors import InputError
 from .formats import ImageLike, as_image, as_mask
 from .metrics import Metric
 from .prior import N_VIEWS, Prior
-from .pyramid import Level, finest_mm, levels, pyramid
+from .pyramid import Level, finest_mm, levels, pyramid, rougher
 from .refine import (
     Fit,
     Start,
     evaluate,
+    inverse_hessian_at,
     leading,
     race,
     refine,
@@ -163,39 +164,36 @@ def register(
         poses, _ = _starts(EFFORTS[1], [coarse], poses, *problem)
 
     watch.start("refine", 0.5)
-    metrics = [metric_at(at, settings.metric) for at in coarse]
-    _log_candidates(coarse[0], poses[0], metrics[0], scans[0].anatomy.centre, swapped)
+    at, few = coarse, [rougher(level, settings) for level in coarse]
+    metrics = [metric_at(level, settings.metric) for level in few]
+    _log_candidates(few[0], poses[0], metrics[0], scans[0].anatomy.centre, swapped)
     stay = _STAY[sure]
-    fits = race(coarse, metrics, poses, still.anatomy, stay[len(finer) > 1], threads)
-    at = dict(enumerate(coarse))
+    fits = race(few, metrics, poses, still.anatomy, stay[len(finer) > 1], threads)
     # What was in line stays in line.
     also: list[Start] = [(np.eye(4), None)] if init == "auto" else []
     for pair in finer:
-        at = dict(enumerate(seen(pair)))
+        at = seen(pair)
+        few = [rougher(level, settings) for level in at]
         if sure:  # then one view is enough: that which explains most here
-            fits = _in_clearest_view(fits, at, settings, threads)
+            fits = _in_clearest_view(fits, few, settings, threads)
         fits = {
             view: refine_each(
-                at[view],
+                few[view],
                 [*(fit.start for fit in old[: stay[pair.below > 0]]), *also],
-                metric_at(at[view], settings.metric),
+                metric_at(few[view], settings.metric),
                 still.anatomy,
                 threads,
             )
             for view, old in fits.items()
         }
-    finest, best = at[leading(fits)], fits[leading(fits)][0]
-    metric = metric_at(finest, settings.metric)
-    fit = refine(
-        finest,
-        best.moving_from_fixed,
-        metric,
-        threads,
-        inverse_hessian=best.inverse_hessian,
-    )
+    view = leading(fits)
+    best = fits[view][0].moving_from_fixed
+    fit = _polished(at[view], few[view], best, settings, threads)
     _refuse_no_overlap(fit)
-    header = evaluate(finest, np.eye(4), metric, threads)
-    fit = stay_or_go(finest, header, fit, still.anatomy)
+    header = evaluate(
+        at[view], np.eye(4), metric_at(at[view], settings.metric), threads
+    )
+    fit = stay_or_go(at[view], header, fit, still.anatomy)
     watch.start("", 1.0)
 
     found = np.linalg.inv(fit.moving_from_fixed) if swapped else fit.moving_from_fixed
@@ -222,7 +220,7 @@ def register(
 
 def _in_clearest_view(
     fits: Mapping[int, list[Fit]],
-    at: Mapping[int, Level],
+    levels: Sequence[Level],
     settings: Settings,
     threads: int,
 ) -> dict[int, list[Fit]]:
@@ -231,9 +229,19 @@ def _in_clearest_view(
     pose = best[0].moving_from_fixed
     here = {
         view: [evaluate(level, pose, metric_at(level, settings.metric), threads)]
-        for view, level in at.items()
+        for view, level in enumerate(levels)
     }
     return {leading(here): best}
+
+
+def _polished(
+    level: Level, few: Level, pose: FloatArray, settings: Settings, threads: int
+) -> Fit:
+    """Refine with all samples; a few tell which steps lead straight to the top."""
+    metric = metric_at(few, settings.metric)
+    sharpness = inverse_hessian_at(few, pose, metric, threads)
+    metric = metric_at(level, settings.metric)
+    return refine(level, pose, metric, threads, inverse_hessian=sharpness)
 
 
 def _refuse_no_overlap(fit: Fit) -> None:

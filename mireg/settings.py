@@ -40,8 +40,8 @@ class Settings:
     bins : int
         Grey levels of each image in the joint histogram.
     samples : int
-        Most points compared at one level; each is a place in the image with
-        the smaller foreground.
+        Most points compared in the end; each is a place in the image with the
+        smaller foreground. Candidates are judged by a fourth of them.
     orientations : int
         Orientations tried by the global search, spread evenly over SO(3): half as
         many at first, and all where that leaves doubt.
@@ -61,7 +61,7 @@ class Settings:
     metric: MetricName = "nmi"
     prior_strength: float = 1.0
     bins: int = 32
-    samples: int = 100_000
+    samples: int = 200_000
     orientations: int = 2000
     candidates: int = 20
     seed: int = 0

@@ -12,7 +12,7 @@ from scipy.optimize import minimize
 
 from mireg.metrics import mutual_information, normalised_mutual_information
 from mireg.pyramid import Level, make_level, packed
-from mireg.refine import evaluate, refine
+from mireg.refine import evaluate, inverse_hessian_at, refine
 from mireg.transform import RigidTransform
 
 METRICS = (mutual_information, normalised_mutual_information)
@@ -113,3 +113,30 @@ def make_many(level: Level) -> Level:
         moving_ijk_from_mm=level.moving_ijk_from_mm,
         n_bins=level.n_bins,
     )
+
+
+def test_inverse_hessian_is_that_of_the_score_by_differences_of_its_value(level):
+    metric = normalised_mutual_information
+    top = refine(level, np.eye(4), metric).moving_from_fixed
+    middle = level.origin + level.middle
+
+    def score(numbers):
+        nudge = RigidTransform(numbers[:3] / level.radius, numbers[3:], middle).matrix
+        return evaluate(level, top @ nudge, metric).score
+
+    # Second differences over as long a way; slopes are compared on one side only.
+    far = 0.2 * np.eye(6)
+    hessian = np.array(
+        [
+            [score(a + b) - score(a - b) - score(b - a) + score(-a - b) for b in far]
+            for a in far
+        ]
+    ) / (4 * 0.2**2)
+    found = inverse_hessian_at(level, top, metric)
+    assert found is not None
+    np.testing.assert_allclose(-hessian @ found, np.eye(6), atol=0.35)
+
+
+def test_there_is_no_hessian_where_nothing_is_seen(level):
+    away = RigidTransform([0, 0, 0], [500, 0, 0]).matrix
+    assert inverse_hessian_at(level, away, normalised_mutual_information) is None
