@@ -34,8 +34,9 @@ Packed = tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64], npt.NDArray[np.int
 #: radius, and in the anatomy.
 _COARSEST, _FEWEST_VOXELS = 6, 1000
 
-#: Fewest samples of a level. There is one for each voxel, up to `Settings.samples`
-#: at the finest level, a fourth of them at the one before, and then half as many each.
+#: Fewest samples of a level. At the finest there are four for each voxel, which makes
+#: the similarity smoother, up to `Settings.samples`; before it one for each voxel, up
+#: to a fourth of that, and then half as many each.
 _FEWEST_SAMPLES = 8000
 
 #: Fewer than this say too little for a joint histogram.
@@ -262,9 +263,11 @@ def _samples(
 ) -> tuple[FloatArray, Volume]:
     """Draw points, (n, 3) in RAS+ mm, and read the fixed image there."""
     inside = fixed.region.data.sum() * fixed.region.voxel_volume_mm3
-    less = pair.below + 1 if pair.below else 0
-    most = max(_FEWEST_SAMPLES, settings.samples >> less)
-    samples = int(np.clip(inside / pair.size_mm**3, _FEWEST_SAMPLES, most))
+    voxels = inside / pair.size_mm**3
+    wanted, most = 4 * voxels, settings.samples
+    if pair.below:
+        wanted, most = voxels, settings.samples >> (pair.below + 1)
+    samples = int(np.clip(wanted, _FEWEST_SAMPLES, max(_FEWEST_SAMPLES, most)))
     points = _places(fixed.region, samples, settings.seed)
     if fixed.mask is not None:
         points = points[in_mask(fixed.mask, points)]

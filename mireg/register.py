@@ -19,7 +19,7 @@ from .errors import InputError
 from .formats import ImageLike, as_image, as_mask
 from .metrics import Metric
 from .prior import N_VIEWS, Prior
-from .pyramid import Level, finest_mm, levels, pyramid, rougher
+from .pyramid import Level, Pair, finest_mm, levels, pyramid, rougher
 from .refine import (
     Fit,
     Start,
@@ -42,7 +42,14 @@ from .transform import RigidTransform
 FloatArray = npt.NDArray[np.float64]
 Progress = Callable[[str, float], None]
 
+#: Poses to refine, (4, 4) each, of each view.
+Poses = list[list[FloatArray]]
+
 _LOG = logging.getLogger("mireg")
+
+#: Most searches with more effort, from other starts each; fewer where two in a row
+#: leave no doubt.
+_SEARCHES = 6
 
 #: How many candidates of a view enter the finest level, and each level before it: of
 #: a search that is sure, and of one that is not. Rough levels can prefer wrong poses.
@@ -152,16 +159,18 @@ def register(
     seen = partial(
         levels, looks=looks, settings=settings, threads=threads, learned=learned
     )
-    # The search goes from the roughest level to the one after it, where the race is.
-    rough, coarse, finer = seen(pairs[0]), seen(pairs[1]), pairs[2:]
-
     watch.start("search", 0.2)
-    problem = still, moved, init, swapped, settings, threads
-    poses, sure = _starts(EFFORTS[0], [rough, coarse], (), *problem)
-    if not sure:  # rough levels can prefer wrong poses: once more, on a finer one
-        if finer:
-            coarse, finer = seen(finer[0]), finer[1:]
-        poses, _ = _starts(EFFORTS[1], [coarse], poses, *problem)
+    start = _start(init, still, moved, swapped)
+    if start is not None:
+        poses, sure, coarse, finer = (
+            [[start]] * N_VIEWS,
+            True,
+            seen(pairs[1]),
+            pairs[2:],
+        )
+    else:
+        search = partial(_searched, still, moved, settings, threads)
+        poses, sure, coarse, finer = _search(search, seen, pairs)
 
     watch.start("refine", 0.5)
     at, few = coarse, [rougher(level, settings) for level in coarse]
@@ -277,45 +286,89 @@ def _learned(
     return list(joints * settings.prior_strength)
 
 
-def _starts(
-    effort: Effort,
-    levels: Sequence[Sequence[Level]],
-    before: Sequence[Sequence[FloatArray]],
+def _start(
+    init: str | RigidTransform, still: Scan, moved: Scan, swapped: bool
+) -> FloatArray | None:
+    """Turn the user's wish into a pose, or None where all are to be searched."""
+    if isinstance(init, RigidTransform):
+        return init.inverse().matrix if swapped else init.matrix
+    if init == "auto":
+        return None
+    if init == "header":
+        return np.eye(4)
+    if init == "centre":
+        return _centre_on_centre(still, moved)
+    raise InputError(
+        f"init is {init!r}; choose auto, header, centre, or give a transform"
+    )
+
+
+def _search(
+    search: Callable[..., tuple[Poses, bool, bool]],
+    seen: Callable[[Pair], list[Level]],
+    pairs: list[Pair],
+) -> tuple[Poses, bool, list[Level], list[Pair]]:
+    """Search with little effort, and where that leaves doubt with more.
+
+    Returns
+    -------
+    poses : list of lists of (4, 4) ndarray
+        What was found in each view.
+    sure : bool
+        Whether little effort was enough.
+    coarse : list of Level
+        The level to go on at.
+    finer : list of Pair
+        Those that are left.
+    """
+    rough, coarse, finer = seen(pairs[0]), seen(pairs[1]), pairs[2:]
+    poses, clear, agree = search(EFFORTS[0], [rough, coarse])
+    if clear and agree:
+        return poses, True, coarse, finer
+    if finer:  # rough levels can prefer wrong poses
+        coarse, finer = seen(finer[0]), finer[1:]
+    clear_before = False
+    for again in range(_SEARCHES):
+        poses, clear, _ = search(EFFORTS[1], [coarse], poses, again)
+        if clear and clear_before:  # other starts led to nothing better
+            break
+        clear_before = clear
+    return poses, False, coarse, finer
+
+
+def _centre_on_centre(still: Scan, moved: Scan) -> FloatArray:
+    pose = np.eye(4)
+    pose[:3, 3] = moved.anatomy.centre - still.anatomy.centre
+    return pose
+
+
+def _searched(
     still: Scan,
     moved: Scan,
-    init: str | RigidTransform,
-    swapped: bool,
     settings: Settings,
     threads: int,
-) -> tuple[list[list[FloatArray]], bool]:
-    """Turn the user's wish into poses to refine in each view, and say if it is sure."""
-    if isinstance(init, RigidTransform):
-        return [[init.inverse().matrix if swapped else init.matrix]] * N_VIEWS, True
-    header = np.eye(4)
-    if init == "header":
-        return [[header]] * N_VIEWS, True
-    centre = np.eye(4)
-    centre[:3, 3] = moved.anatomy.centre - still.anatomy.centre
-    if init == "centre":
-        return [[centre]] * N_VIEWS, True
-    if init != "auto":
-        raise InputError(
-            f"init is {init!r}; choose auto, header, centre, or give a transform"
-        )
-    middles = (still.image.centre_mm, moved.image.centre_mm)
-    found, sure = candidates(
+    effort: Effort,
+    levels: Sequence[Sequence[Level]],
+    before: Sequence[Sequence[FloatArray]] = (),
+    again: int = 0,
+) -> tuple[Poses, bool, bool]:
+    """Search all poses; what the headers say, and the centres, are among the found."""
+    centres = (still.anatomy.centre, still.anatomy.centre)
+    found, clear, agree = candidates(
         effort,
         [views_of[:2] for views_of in levels],
         still.anatomy,
         moved.anatomy,
-        [middles, (still.anatomy.centre, still.anatomy.centre)],
+        [(still.image.centre_mm, moved.image.centre_mm), centres],
         orientations=settings.orientations,
         keep=settings.candidates,
         threads=threads,
         before=before,
+        again=again,
     )
-    with_these = [[header, centre, *poses] for poses in found]
-    return [distinct(poses, still.anatomy) for poses in with_these], sure
+    always = [np.eye(4), _centre_on_centre(still, moved)]
+    poses = [distinct([*always, *of_view], still.anatomy) for of_view in found]
+    return poses, clear, agree
 
 
 def _log_candidates(

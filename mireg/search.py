@@ -24,8 +24,6 @@ class Effort:
 
     Attributes
     ----------
-    orientations : float
-        Share of `Settings.orientations` that is tried.
     count : tuple of int
         Grey levels and samples by which all starts are ranked, and how many of them
         go on.
@@ -35,7 +33,6 @@ class Effort:
         next round judges them.
     """
 
-    orientations: float
     count: tuple[int, int, int]
     climb: tuple[tuple[tuple[int, int, int, int], ...], ...]
 
@@ -45,7 +42,6 @@ class Effort:
 #: before they are judged, at one level that shows them.
 EFFORTS = (
     Effort(
-        0.5,
         (8, 128, 5000),
         (
             ((12, 500, 1000, 0), (16, 1500, 300, 1), (16, 2000, 150, 1)),
@@ -53,8 +49,7 @@ EFFORTS = (
         ),
     ),
     Effort(
-        1.0,
-        (8, 200, 20_000),
+        (8, 200, 10_000),
         (
             (
                 *((12, 600, 3000, 3), (16, 1000, 1000, 2)),
@@ -66,6 +61,9 @@ EFFORTS = (
 
 #: A pose that explains as much as this share of the best is its rival.
 _SURE = 0.9
+
+#: How much the starts of one search are turned from those of the one before.
+_TURN = np.array([0.9, 0.5, 0.3])
 
 #: About the most places in the lattice; those of a whole head are far fewer.
 _MOST_PLACES = 700
@@ -254,15 +252,16 @@ def candidates(
     keep: int,
     threads: int = 1,
     before: Sequence[Sequence[FloatArray]] = (),
-) -> tuple[list[list[FloatArray]], bool]:
+    again: int = 0,
+) -> tuple[list[list[FloatArray]], bool, bool]:
     """Search every orientation and many translations for promising poses.
 
     The middle of the fixed anatomy is brought to each place of a lattice over the
     moving one, in every orientation; neighbours differ by as much in place as in
     orientation. Poses are ranked by counting with few samples; the best of them climb
     by trial steps that shrink, and are judged again with more samples, and so on.
-    Where the views agree on a pose and one of them sees none nearly as good, rivals
-    are all that is returned beside it.
+    Where the views agree on a pose and the last sees none nearly as good, rivals in the
+    others are all that is returned beside it.
 
     Parameters
     ----------
@@ -276,27 +275,33 @@ def candidates(
     extra_starts : list of pairs of (3,) arrays
         More places of the fixed image and where to bring them, RAS+ mm.
     orientations : int
-        Rotations to try at each place with full effort.
+        Rotations to try at each place.
     keep : int
         Most candidates to return.
     threads : int, optional
         Threads to use; the answer does not depend on it.
     before : sequence of sequences of (4, 4) array, optional
         Poses that an earlier search found in each view; they climb with the others.
+    again : int, optional
+        How often it was searched before with this effort: starts lie elsewhere.
 
     Returns
     -------
     poses : list of lists of (4, 4) ndarray
         Poses `moving_from_fixed` found in each view, the most promising first.
-    sure : bool
-        Whether the views agree, and there is no rival.
+    clear : bool
+        Whether the best pose has no rival in the last view.
+    agree : bool
+        Whether the views agree on the best pose.
     """
-    rotations = even_rotations(max(1, round(effort.orientations * orientations)))
+    turn = Rotation.from_rotvec(again * _TURN).as_matrix()
+    rotations = even_rotations(orientations) @ turn
     angle = (8 * np.pi**2 / len(rotations)) ** (1 / 3)
     # What lies deep in the fixed anatomy lies no less than half as deep in the moving.
     spacing = max(angle * fixed.radius, (moving.volume / _MOST_PLACES) ** (1 / 3))
     places = moving.lattice(spacing, fixed.depth / 2)
-    starts = [*((fixed.centre, place) for place in places), *extra_starts]
+    middle = fixed.centre + (spacing / 2 * turn[0] if again else 0)
+    starts = [*((middle, place) for place in places), *extra_starts]
     bins, samples, survivors = effort.count
     pools = _best_starts(
         counting_level(levels[0], bins, samples), rotations, starts, survivors, threads
@@ -307,20 +312,16 @@ def candidates(
         _climb(effort, of_view, pool, fixed, angle / 2, threads)
         for of_view, pool in zip(zip(*levels, strict=True), pools, strict=True)
     ]
-    sure = is_sure(found, fixed)
-    stay = [_rivals(*of_view) if sure else of_view[0] for of_view in found]
-    return [distinct(poses, fixed, keep) for poses in stay], sure
+    # Of the last view, the evened one: shading by itself makes one pose stand out.
+    clear = is_clear(*found[-1], fixed)
+    agree = len(distinct([poses[0] for poses, _ in found], fixed)) == 1
+    stay = [_rivals(*of_view) if clear and agree else of_view[0] for of_view in found]
+    return [distinct(poses, fixed, keep, 0.1) for poses in stay], clear, agree
 
 
-def is_sure(found: Sequence[tuple[FloatArray, FloatArray]], anatomy: Anatomy) -> bool:
-    """Tell whether the views agree on a pose, and one sees none nearly as good.
-
-    Views of one pair err in different ways.
-    """
-    best = [poses[0] for poses, _ in found]
-    return len(distinct(best, anatomy)) == 1 and any(
-        len(distinct(_rivals(*of_view), anatomy)) == 1 for of_view in found
-    )
+def is_clear(poses: FloatArray, scores: FloatArray, anatomy: Anatomy) -> bool:
+    """Tell whether no pose is nearly as good as the best: wrong ones have rivals."""
+    return len(distinct(_rivals(poses, scores), anatomy)) == 1
 
 
 def _rivals(poses: FloatArray, scores: FloatArray) -> FloatArray:

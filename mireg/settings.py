@@ -43,8 +43,7 @@ class Settings:
         Most points compared in the end; each is a place in the image with the
         smaller foreground. Candidates are judged by a fourth of them.
     orientations : int
-        Orientations tried by the global search, spread evenly over SO(3): half as
-        many at first, and all where that leaves doubt.
+        Orientations tried by each global search, spread evenly over SO(3).
     candidates : int
         Poses that the global search hands on to be refined.
     seed : int
@@ -62,7 +61,7 @@ class Settings:
     prior_strength: float = 1.0
     bins: int = 32
     samples: int = 200_000
-    orientations: int = 2000
+    orientations: int = 1000
     candidates: int = 20
     seed: int = 0
     threads: int | None = None
