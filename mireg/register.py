@@ -32,8 +32,8 @@ from .refine import (
     stay_or_go,
 )
 from .registration import Registration
-from .scan import Scan, scan, smaller_first, views
-from .search import EFFORTS, Effort, candidates, distinct
+from .scan import Anatomy, Scan, scan, smaller_first, views
+from .search import APART, EFFORTS, SURE, Effort, candidates, distinct
 from .settings import Settings
 from .similarity import metric_at
 from .threads import shared
@@ -159,18 +159,15 @@ def register(
     seen = partial(
         levels, looks=looks, settings=settings, threads=threads, learned=learned
     )
+
     watch.start("search", 0.2)
     start = _start(init, still, moved, swapped)
-    if start is not None:
-        poses, sure, coarse, finer = (
-            [[start]] * N_VIEWS,
-            True,
-            seen(pairs[1]),
-            pairs[2:],
-        )
-    else:
+    if start is None:
         search = partial(_searched, still, moved, settings, threads)
-        poses, sure, coarse, finer = _search(search, seen, pairs)
+        poses, sure, coarse, finer = _search(search, seen, pairs, watch)
+    else:
+        poses, sure = [[start]] * N_VIEWS, True
+        coarse, finer = seen(pairs[1]), pairs[2:]
 
     watch.start("refine", 0.5)
     at, few = coarse, [rougher(level, settings) for level in coarse]
@@ -223,7 +220,7 @@ def register(
         settings=settings,
         fixed_contrast=contrasts[0],
         moving_contrast=contrasts[1],
-        warnings=notes + _doubts(contrasts),
+        warnings=notes + _doubts(contrasts) + _rival(fits[view], still.anatomy),
     )
 
 
@@ -271,6 +268,20 @@ def _doubts(contrasts: Sequence[Contrast]) -> tuple[str, ...]:
     )
 
 
+def _rival(fits: Sequence[Fit], anatomy: Anatomy) -> tuple[str, ...]:
+    """Say whether another pose explains nearly as much as the best."""
+    best = fits[0]
+    for fit in fits[1:]:
+        apart = anatomy.distance(best.moving_from_fixed, fit.moving_from_fixed)
+        share = fit.explained / best.explained
+        if share > SURE and apart > APART * anatomy.radius:
+            return (
+                f"a pose {apart:.0f} mm away explains {100 * share:.0f} % as much as "
+                "this one: look whether it is right",
+            )
+    return ()
+
+
 def _learned(
     prior: Prior | None, swapped: bool, settings: Settings
 ) -> Sequence[FloatArray | None]:
@@ -307,6 +318,7 @@ def _search(
     search: Callable[..., tuple[Poses, bool, bool]],
     seen: Callable[[Pair], list[Level]],
     pairs: list[Pair],
+    watch: _Stopwatch,
 ) -> tuple[Poses, bool, list[Level], list[Pair]]:
     """Search with little effort, and where that leaves doubt with more.
 
@@ -329,6 +341,7 @@ def _search(
         coarse, finer = seen(finer[0]), finer[1:]
     clear_before = False
     for again in range(_SEARCHES):
+        watch.reach(0.2 + 0.3 * again / _SEARCHES)
         poses, clear, _ = search(EFFORTS[1], [coarse], poses, again)
         if clear and clear_before:  # other starts led to nothing better
             break
@@ -413,5 +426,9 @@ class _Stopwatch:
             self.seconds[self._stage] = now - self._since
             _LOG.info("%s: %.3f s", self._stage, now - self._since)
         self._stage, self._since = stage, now
+        self.reach(share)
+
+    def reach(self, share: float) -> None:
+        """Tell how much is done."""
         if self._progress is not None:
-            self._progress(stage or "done", share)
+            self._progress(self._stage or "done", share)

@@ -54,7 +54,8 @@ class Registration:
     fixed_contrast, moving_contrast : Contrast
         How much contrast each image has.
     warnings : tuple of str
-        What was odd about the inputs, and what was done about it.
+        What was odd about the inputs, and what was done about it; and a pose far
+        away that explains nearly as much as the answer, if there is one.
 
     Examples
     --------

@@ -60,7 +60,10 @@ EFFORTS = (
 )
 
 #: A pose that explains as much as this share of the best is its rival.
-_SURE = 0.9
+SURE = 0.9
+
+#: Poses are distinct that put the anatomy this share of its radius apart.
+APART = 0.2
 
 #: How much the starts of one search are turned from those of the one before.
 _TURN = np.array([0.9, 0.5, 0.3])
@@ -326,7 +329,7 @@ def is_clear(poses: FloatArray, scores: FloatArray, anatomy: Anatomy) -> bool:
 
 def _rivals(poses: FloatArray, scores: FloatArray) -> FloatArray:
     """Poses that explain nearly as much as the first, and it."""
-    return poses[scores > _SURE * scores[0]]
+    return poses[scores > SURE * scores[0]]
 
 
 def _best_starts(
@@ -435,7 +438,7 @@ def distinct(
     poses: Sequence[FloatArray] | FloatArray,
     anatomy: Anatomy,
     keep: int | None = None,
-    apart: float = 0.2,
+    apart: float = APART,
 ) -> list[FloatArray]:
     """First `keep` poses of which no two put the anatomy in nearly one place.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import replace
 from itertools import pairwise
@@ -290,6 +291,18 @@ def test_the_record_says_what_was_done(near, found):
     assert found.max_displacement_mm >= found.mean_displacement_mm
     assert np.linalg.norm(found.transform.centre - BRAIN.mean(axis=0)) < 50
     assert found.warnings == ()
+
+
+def test_a_second_pose_as_good_is_told(found_far):
+    assert found_far[0].warnings == ()
+    # The same after half a turn about z.
+    x, y, z = np.indices((24, 30, 20)) - np.array([11.5, 14.5, 8])[:, None, None, None]
+    scene = np.exp(-((x / 6) ** 2) - (y / 10) ** 2 - (z / 5) ** 2)
+    scene += np.exp(-(((abs(y) - 9) / 3) ** 2) - (x / 4) ** 2 - ((z - 4) / 3) ** 2)
+    mm_from_ijk = np.diag([4.0, 4, 4, 1])
+    result = register((scene, mm_from_ijk), (2 - scene, mm_from_ijk), settings=QUICK)
+    (note,) = (note for note in result.warnings if "explains" in note)
+    assert re.search(r"explains (9[5-9]|100) %", note)
 
 
 def test_progress_only_goes_on(found_far):
