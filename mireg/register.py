@@ -200,6 +200,7 @@ def register(
         at[view], np.eye(4), metric_at(at[view], settings.metric), threads
     )
     fit = stay_or_go(at[view], header, fit, still.anatomy)
+    rival, doubt = _rival(fits[view], still.anatomy)
     watch.start("", 1.0)
 
     found = np.linalg.inv(fit.moving_from_fixed) if swapped else fit.moving_from_fixed
@@ -220,7 +221,8 @@ def register(
         settings=settings,
         fixed_contrast=contrasts[0],
         moving_contrast=contrasts[1],
-        warnings=notes + _doubts(contrasts) + _rival(fits[view], still.anatomy),
+        warnings=notes + _doubts(contrasts) + doubt,
+        rival=rival,
     )
 
 
@@ -268,18 +270,19 @@ def _doubts(contrasts: Sequence[Contrast]) -> tuple[str, ...]:
     )
 
 
-def _rival(fits: Sequence[Fit], anatomy: Anatomy) -> tuple[str, ...]:
-    """Say whether another pose explains nearly as much as the best."""
-    best = fits[0]
+def _rival(fits: Sequence[Fit], anatomy: Anatomy) -> tuple[float, tuple[str, ...]]:
+    """Say how much the best pose elsewhere explains of what the answer does."""
+    best = fits[0].moving_from_fixed
     for fit in fits[1:]:
-        apart = anatomy.distance(best.moving_from_fixed, fit.moving_from_fixed)
-        share = fit.explained / best.explained
-        if share > SURE and apart > APART * anatomy.radius:
-            return (
+        apart = anatomy.distance(best, fit.moving_from_fixed)
+        if apart > APART * anatomy.radius and fit.explained > 0:
+            share = fit.explained / fits[0].explained
+            note = (
                 f"a pose {apart:.0f} mm away explains {100 * share:.0f} % as much as "
-                "this one: look whether it is right",
+                "this one: look whether it is right"
             )
-    return ()
+            return share, (note,) if share > SURE else ()
+    return 0.0, ()
 
 
 def _learned(

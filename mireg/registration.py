@@ -54,8 +54,12 @@ class Registration:
     fixed_contrast, moving_contrast : Contrast
         How much contrast each image has.
     warnings : tuple of str
-        What was odd about the inputs, and what was done about it; and a pose far
-        away that explains nearly as much as the answer, if there is one.
+        What was odd about the inputs, and what was done about it; and whether a pose
+        elsewhere explains nearly as much as the answer.
+    rival : float
+        How much the best pose elsewhere that was followed to the end explains, as a
+        share of what the answer does; 0 without one. Near 1 the answer is one of
+        several, and may be wrong.
 
     Examples
     --------
@@ -80,6 +84,7 @@ class Registration:
     fixed_contrast: Contrast
     moving_contrast: Contrast
     warnings: tuple[str, ...] = ()
+    rival: float = 0.0
 
     @property
     def moving_from_fixed(self) -> FloatArray:
@@ -176,6 +181,7 @@ class Registration:
             "rotation_vector_deg": np.rad2deg(transform.rotation_vector).tolist(),
             "translation_mm": transform.translation.tolist(),
             "centre_mm": transform.centre.tolist(),
+            "rival": self.rival,
             "mean_displacement_mm": self.mean_displacement_mm,
             "max_displacement_mm": self.max_displacement_mm,
             "seconds": {

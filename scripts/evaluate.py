@@ -74,6 +74,7 @@ from scipy.stats import binomtest
 
 from mireg.image import Image
 from mireg.picture import three_planes
+from mireg.search import SURE
 
 # --- one case, one set ---------------------------------------------------------------
 
@@ -227,6 +228,19 @@ def row(name: str, record: Record) -> str:
     return line
 
 
+def told(records: Sequence[Record]) -> str:
+    """Say how many answers came with a note that another pose explains as much."""
+    runs = [run for record in records for run in record["poses"] if "rival" in run]
+    words = []
+    for name, some in (
+        ("bad", [run for run in runs if not run["good"]]),
+        ("good", [run for run in runs if run["good"]]),
+    ):
+        noted = sum(run["rival"] > SURE for run in some)
+        words.append(f"{noted} of {len(some)} {name} answers")
+    return f"With a note that another pose explains as much: {', '.join(words)}."
+
+
 # --- the command ---------------------------------------------------------------------
 
 
@@ -300,7 +314,7 @@ def main(argv: Sequence[str] | None = None, register: Register | None = None) ->
     print(f"\n{heading('set')}")
     for line in sum_up(records):
         print(row(f"{line['set']} ({line['cases']})", line))
-    print(f"\n{_LEGEND}")
+    print(f"\n{told(records)}\n\n{_LEGEND}")
     return 0 if all(record["good"] == record["runs"] for record in records) else 1
 
 

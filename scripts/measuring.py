@@ -63,6 +63,8 @@ class Answer(Protocol):
     @property
     def overlap_fraction(self) -> float: ...
     @property
+    def rival(self) -> float: ...
+    @property
     def seconds(self) -> Mapping[str, float]: ...
 
 
@@ -351,6 +353,7 @@ def run_pose(
         "tre_max_mm": float(tre.max()),
         "score": answer.score,
         "overlap_fraction": answer.overlap_fraction,
+        "rival": answer.rival,
         "stages": dict(answer.seconds),
         **used,
     }

@@ -45,6 +45,7 @@ def test_success_is_told_for_each_cell(tmp_path, capsys):
             moving_from_fixed=again if near else np.eye(4),
             score=1.0,
             overlap_fraction=1.0,
+            rival=0.0,
             seconds={},
         )
 

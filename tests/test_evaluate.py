@@ -21,6 +21,7 @@ def oracle(fixed, moving):
         moving_from_fixed=pose @ TRUTH @ off,
         score=np.nan,
         overlap_fraction=1.0,
+        rival=0.0,
         seconds={"search": 0.1},
     )
 
@@ -110,7 +111,11 @@ def test_bad_calls_end_with_2(case_file, capsys):
 def test_hard_kinds_are_measured_where_both_scans_show_anatomy(tmp_path):
     def nothing_moves(_fixed, _moving):
         return SimpleNamespace(
-            moving_from_fixed=np.eye(4), score=1.0, overlap_fraction=1.0, seconds={}
+            moving_from_fixed=np.eye(4),
+            score=1.0,
+            overlap_fraction=1.0,
+            rival=0.0,
+            seconds={},
         )
 
     out = tmp_path / "kinds.json"
@@ -163,3 +168,10 @@ def test_processes_give_what_one_gives(case_file):
     for a, b in zip(one["cases"], two["cases"], strict=True):
         assert a["id"] == b["id"]
         assert [r["found"] for r in a["poses"]] == [r["found"] for r in b["poses"]]
+
+
+def test_answers_with_a_rival_are_counted():
+    runs = [(True, 0.2), (True, 0.95), (False, 0.97), (False, 1.0), (False, 0.5)]
+    poses = [{"good": good, "rival": rival} for good, rival in runs]
+    line = evaluate.told([{"poses": poses}, {"poses": [{"good": False}]}])
+    assert "2 of 3 bad answers, 1 of 2 good answers" in line
