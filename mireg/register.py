@@ -341,12 +341,11 @@ def _search(
     if clear and agree:
         return poses, True, coarse, finer
     if finer:  # rough levels can prefer wrong poses
-        rough, coarse, finer = coarse, seen(finer[0]), finer[1:]
-    ways = ((EFFORTS[1], [coarse]), (EFFORTS[2], [rough, coarse]))
+        coarse, finer = seen(finer[0]), finer[1:]
     clear_before = False
     for again in range(_SEARCHES):
         watch.reach(0.2 + 0.3 * again / _SEARCHES)
-        poses, clear, _ = search(*ways[again % 2], poses, again)
+        poses, clear, _ = search(EFFORTS[1], [coarse], poses, again)
         if clear and clear_before:  # other starts led to nothing better
             break
         clear_before = clear

@@ -37,13 +37,9 @@ class Effort:
     climb: tuple[tuple[tuple[int, int, int, int], ...], ...]
 
 
-_MANY = (12, 600, 3000, 3)
-_FEWER = ((16, 1000, 1000, 2), (16, 2000, 300, 2), (16, 3000, 60, 2))
-
 #: Most pairs are sure after the first search, which is quick: few poses, on two rough
 #: levels. Others show the right pose only in their details: there many poses climb
-#: before they are judged, all at a level that shows them, or first at the one before,
-#: where maxima are wider.
+#: before they are judged, at one level that shows them.
 EFFORTS = (
     Effort(
         (8, 128, 5000),
@@ -52,8 +48,15 @@ EFFORTS = (
             ((16, 2000, 80, 1), (16, 2000, 50, 1), (16, 2000, 30, 3)),
         ),
     ),
-    Effort((8, 200, 10_000), ((_MANY, *_FEWER),)),
-    Effort((8, 200, 10_000), ((_MANY,), _FEWER)),
+    Effort(
+        (8, 200, 10_000),
+        (
+            (
+                *((12, 600, 3000, 3), (16, 1000, 1000, 2)),
+                *((16, 2000, 300, 2), (16, 3000, 60, 2)),
+            ),
+        ),
+    ),
 )
 
 #: A pose that explains as much as this share of the best is its rival.
@@ -283,7 +286,7 @@ def candidates(
     before : sequence of sequences of (4, 4) array, optional
         Poses that an earlier search found in each view; they climb with the others.
     again : int, optional
-        How often it was searched like this before: starts lie elsewhere each time.
+        How often it was searched before with this effort: starts lie elsewhere.
 
     Returns
     -------
