@@ -49,7 +49,7 @@ _LOG = logging.getLogger("mireg")
 
 #: Most searches with more effort, from other starts each; fewer where two in a row
 #: leave no doubt.
-_SEARCHES = 6
+_SEARCHES = 10
 
 #: How many candidates of a view enter the finest level, and each level before it: of
 #: a search that is sure, and of one that is not. Rough levels can prefer wrong poses.
