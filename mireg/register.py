@@ -33,7 +33,7 @@ from .refine import (
 )
 from .registration import Registration
 from .scan import Anatomy, Scan, scan, smaller_first, views
-from .search import APART, EFFORTS, SURE, Effort, candidates, distinct
+from .search import APART, EFFORTS, RIVAL, Effort, candidates, distinct
 from .settings import Settings
 from .similarity import metric_at
 from .threads import shared
@@ -281,7 +281,7 @@ def _rival(fits: Sequence[Fit], anatomy: Anatomy) -> tuple[float, tuple[str, ...
                 f"a pose {apart:.0f} mm away explains {100 * share:.0f} % as much as "
                 "this one: look whether it is right"
             )
-            return share, (note,) if share > SURE else ()
+            return share, (note,) if share > RIVAL else ()
     return 0.0, ()
 
 

@@ -52,15 +52,17 @@ EFFORTS = (
         (8, 200, 10_000),
         (
             (
-                *((12, 600, 3000, 3), (16, 1000, 1000, 2)),
-                *((16, 2000, 300, 2), (16, 3000, 60, 2)),
+                (12, 600, 3000, 3),
+                (16, 1000, 1000, 2),
+                (16, 2000, 300, 2),
+                (16, 3000, 60, 2),
             ),
         ),
     ),
 )
 
 #: A pose that explains as much as this share of the best is its rival.
-SURE = 0.9
+RIVAL = 0.9
 
 #: Poses are distinct that put the anatomy this share of its radius apart.
 APART = 0.2
@@ -303,6 +305,7 @@ def candidates(
     # What lies deep in the fixed anatomy lies no less than half as deep in the moving.
     spacing = max(angle * fixed.radius, (moving.volume / _MOST_PLACES) ** (1 / 3))
     places = moving.lattice(spacing, fixed.depth / 2)
+    # Each time the lattice lies elsewhere in the fixed anatomy, too.
     middle = fixed.centre + (spacing / 2 * turn[0] if again else 0)
     starts = [*((middle, place) for place in places), *extra_starts]
     bins, samples, survivors = effort.count
@@ -319,7 +322,9 @@ def candidates(
     clear = is_clear(*found[-1], fixed)
     agree = len(distinct([poses[0] for poses, _ in found], fixed)) == 1
     stay = [_rivals(*of_view) if clear and agree else of_view[0] for of_view in found]
-    return [distinct(poses, fixed, keep, 0.1) for poses in stay], clear, agree
+    # Closer than rivals: a spine one vertebra off is another pose.
+    poses = [distinct(of_view, fixed, keep, APART / 2) for of_view in stay]
+    return poses, clear, agree
 
 
 def is_clear(poses: FloatArray, scores: FloatArray, anatomy: Anatomy) -> bool:
@@ -329,7 +334,7 @@ def is_clear(poses: FloatArray, scores: FloatArray, anatomy: Anatomy) -> bool:
 
 def _rivals(poses: FloatArray, scores: FloatArray) -> FloatArray:
     """Poses that explain nearly as much as the first, and it."""
-    return poses[scores > SURE * scores[0]]
+    return poses[scores > RIVAL * scores[0]]
 
 
 def _best_starts(

@@ -74,7 +74,7 @@ from scipy.stats import binomtest
 
 from mireg.image import Image
 from mireg.picture import three_planes
-from mireg.search import SURE
+from mireg.search import RIVAL
 
 # --- one case, one set ---------------------------------------------------------------
 
@@ -236,7 +236,7 @@ def told(records: Sequence[Record]) -> str:
         ("bad", [run for run in runs if not run["good"]]),
         ("good", [run for run in runs if run["good"]]),
     ):
-        noted = sum(run["rival"] > SURE for run in some)
+        noted = sum(run["rival"] > RIVAL for run in some)
         words.append(f"{noted} of {len(some)} {name} answers")
     return f"With a note that another pose explains as much: {', '.join(words)}."
 

@@ -293,6 +293,24 @@ def test_the_record_says_what_was_done(near, found):
     assert found.warnings == ()
 
 
+def test_it_searches_on_until_two_in_a_row_leave_no_doubt(near, monkeypatch):
+    room = sys.modules["mireg.register"]
+    answers = [False, True, False, True, True, "never asked"]
+    asked, before = [], []
+
+    def candidates(_effort, levels, *_, **options):
+        asked.append((len(levels), options["again"]))
+        before.append(len(options["before"]))
+        return [[near.moving_from_fixed.matrix]] * 2, answers.pop(0), True
+
+    monkeypatch.setattr(room, "candidates", candidates)
+    found = register(near.fixed, near.moving, settings=QUICK)
+    assert asked == [(2, 0), (1, 0), (1, 1), (1, 2), (1, 3)]
+    assert before == [0, 2, 2, 2, 2]
+    assert answers == ["never asked"]
+    assert error_mm(found, near.moving_from_fixed) < 1
+
+
 def test_a_second_pose_as_good_is_told(found_far):
     assert found_far[0].warnings == ()
     # The same after half a turn about z.
