@@ -163,7 +163,7 @@ def register(
     watch.start("search", 0.2)
     start = _start(init, still, moved, swapped)
     if start is None:
-        search = partial(_searched, still, moved, settings, threads)
+        search = partial(_one_search, still, moved, settings, threads)
         poses, sure, coarse, finer = _search(search, seen, pairs, watch)
     else:
         poses, sure = [[start]] * N_VIEWS, True
@@ -358,7 +358,7 @@ def _centre_on_centre(still: Scan, moved: Scan) -> FloatArray:
     return pose
 
 
-def _searched(
+def _one_search(
     still: Scan,
     moved: Scan,
     settings: Settings,
@@ -368,7 +368,7 @@ def _searched(
     before: Sequence[Sequence[FloatArray]] = (),
     again: int = 0,
 ) -> tuple[Poses, bool, bool]:
-    """Search all poses; what the headers say, and the centres, are among the found."""
+    """Search once; what the headers say, and the centres, are among the found."""
     centres = (still.anatomy.centre, still.anatomy.centre)
     found, clear, agree = candidates(
         effort,
