@@ -335,7 +335,7 @@ def make_level(
     )
 
 
-def rougher(level: Level, settings: Settings) -> Level:
+def sparser(level: Level, settings: Settings) -> Level:
     """Take a fourth of the samples of a full level: enough to judge candidates by."""
     few = max(_FEWEST_SAMPLES, settings.samples // 4)
     step = max(1, level.points.shape[1] // few)

@@ -19,7 +19,7 @@ from .errors import InputError
 from .formats import ImageLike, as_image, as_mask
 from .metrics import Metric
 from .prior import N_VIEWS, Prior
-from .pyramid import Level, Pair, finest_mm, levels, pyramid, rougher
+from .pyramid import Level, Pair, finest_mm, levels, pyramid, sparser
 from .refine import (
     Fit,
     Start,
@@ -170,7 +170,7 @@ def register(
         coarse, finer = seen(pairs[1]), pairs[2:]
 
     watch.start("refine", 0.5)
-    at, few = coarse, [rougher(level, settings) for level in coarse]
+    at, few = coarse, [sparser(level, settings) for level in coarse]
     metrics = [metric_at(level, settings.metric) for level in few]
     _log_candidates(few[0], poses[0], metrics[0], scans[0].anatomy.centre, swapped)
     stay = _STAY[sure]
@@ -179,7 +179,7 @@ def register(
     also: list[Start] = [(np.eye(4), None)] if init == "auto" else []
     for pair in finer:
         at = seen(pair)
-        few = [rougher(level, settings) for level in at]
+        few = [sparser(level, settings) for level in at]
         if sure:  # then one view is enough: that which explains most here
             fits = _in_clearest_view(fits, few, settings, threads)
         fits = {

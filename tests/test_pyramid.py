@@ -10,7 +10,7 @@ from checks import GRIDS
 from scipy import ndimage
 
 from mireg.image import Image
-from mireg.pyramid import blur, level, make_level, packed, pyramid, shrink
+from mireg.pyramid import blur, level, make_level, packed, pyramid, shrink, sparser
 from mireg.scan import flatten, interpolate, scan, voxel_centres
 from mireg.settings import Settings
 
@@ -270,3 +270,23 @@ def test_grey_levels_are_packed_alike_in_their_own_place(rng):
     words, *_ = packed(grey)
     again, *_ = packed(grey.copy(), reuse=True)
     np.testing.assert_array_equal(again, words)
+
+
+def test_a_sparser_level_shows_the_same_at_a_fourth_of_the_places(rng):
+    n = 40_000
+    full = make_level(
+        size_mm=1.0,
+        points=rng.random((3, n), np.float32),
+        origin=np.zeros(3),
+        fixed_grey=rng.random(n, np.float32),
+        moving=packed(rng.random((5, 5, 5), np.float32)),
+        moving_ijk_from_mm=np.eye(4),
+        n_bins=20,
+    )
+    sparse = sparser(full, Settings(samples=n))
+    assert sparse.points.shape == (3, n // 4)
+    places = {tuple(place): at for at, place in enumerate(full.points.T)}
+    which = [places[tuple(place)] for place in sparse.points.T]
+    np.testing.assert_array_equal(sparse.fixed_grey, full.fixed_grey[which])
+    np.testing.assert_array_equal(sparse.fixed_bin, full.fixed_bin[which])
+    assert sparser(sparse, Settings(samples=n)) is sparse

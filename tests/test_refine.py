@@ -134,7 +134,7 @@ def test_inverse_hessian_is_that_of_the_score_by_differences_of_its_value(level)
     ) / (4 * 0.2**2)
     found = inverse_hessian_at(level, top, metric)
     assert found is not None
-    np.testing.assert_allclose(-hessian @ found, np.eye(6), atol=0.35)
+    np.testing.assert_allclose(-hessian @ found, np.eye(6), atol=0.1)
 
 
 def test_there_is_no_hessian_where_nothing_is_seen(level):

@@ -244,7 +244,9 @@ def test_among_the_first_candidates_is_the_right_basin(contrast):
             threads=threads,
         )
 
-    poses, *_ = found(1)
+    poses, clear, agree = found(1)
+    assert agree
+    assert clear or contrast == "EPI"  # which leaves doubt on levels this rough
     assert all(1 <= len(of_view) <= 6 for of_view in poses)
     truth = pair.moving_from_fixed.matrix
     off = [
