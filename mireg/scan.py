@@ -29,6 +29,10 @@ _MOST_VOXELS = 300_000
 #: large as its voxels would blur what it shows once more.
 _DETAIL = 0.7
 
+#: How far around the foreground to compare, in radii of the anatomy: its outline must
+#: show, but the air of a slab fits any air.
+_RIM = 0.1
+
 #: Width (sigma) of the blur that finds the shading, in radii of the anatomy.
 _SHADING = 0.1
 
@@ -159,9 +163,9 @@ def scan(
     if not foreground.any():
         foreground = np.isfinite(coarse.data)
     anatomy = _anatomy(coarse, foreground)
-    reach = np.maximum(1, np.rint(anatomy.radius / 5 / coarse.voxel_size_mm))
+    reach = np.maximum(1, np.rint(_RIM * anatomy.radius / coarse.voxel_size_mm))
     near = ndimage.uniform_filter(
-        np.float32(foreground), 2 * reach.astype(int) + 1, mode="constant"
+        np.float32(foreground), 2 * reach.astype(int) + 1, mode="nearest"
     )
     few = min(0.02, near.max() / 2)  # in noise the foreground is specks
     region = Image((near > few).astype(np.float32), coarse.mm_from_ijk)

@@ -233,13 +233,13 @@ def mask_above(z_mm):
 @pytest.mark.parametrize("role", ["fixed", "moving"])
 def test_a_mask_keeps_out_what_moved_by_itself(role, near):
     fixed, moving = near.fixed, near.moving
-    middle = BRAIN[:, 2].mean() - 20
+    middle = BRAIN[:, 2].mean() + 16
     if role == "fixed":
         fixed = broken_below(fixed, middle)
         masks = {"fixed_mask": mask_above(middle + 8)}
     else:
         moving = broken_below(moving, middle)
-        masks = {"moving_mask": mask_above(middle + 30)}
+        masks = {"moving_mask": mask_above(middle + 14)}
     free = register(fixed, moving, init="header", settings=QUICK)
     masked = register(fixed, moving, init="header", settings=QUICK, **masks)
     assert error_mm(masked, near.moving_from_fixed) < 1.0

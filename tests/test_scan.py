@@ -182,6 +182,14 @@ def test_places_and_region_are_about_the_anatomy(grid):
     assert not inside[apart > 22 + 15].any()
 
 
+def test_the_region_of_a_slab_is_no_narrower_than_that_of_the_whole():
+    x, y, _ = np.indices((60, 60, 30))
+    column = np.float32((x - 30) ** 2 + (y - 30) ** 2 < 15**2)
+    slabs = [Image(column[..., :n].copy(), np.diag([2.0, 2, 2, 1])) for n in (1, 2, 30)]
+    rims = [scan(slab).region.data.any(axis=2).sum() for slab in slabs]
+    assert rims[0] == rims[1] <= rims[2]
+
+
 def test_other_intensities_leave_the_anatomy_where_it_is():
     image = make_phantom("T1", voxel_size_mm=6)
     before = scan(image).anatomy
