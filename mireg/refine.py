@@ -13,7 +13,12 @@ from scipy.optimize import OptimizeResult, minimize
 from .metrics import Metric
 from .pyramid import Level
 from .scan import Anatomy
-from .similarity import information, joint_histogram, score_gradient
+from .similarity import (
+    information,
+    joint_histogram,
+    score_gradient,
+    score_gradients,
+)
 from .threads import shared
 from .transform import rotation_and_derivative
 
@@ -25,8 +30,12 @@ Start = tuple[FloatArray, FloatArray | None]
 #: Most evaluations of one refinement.
 _MOST = 40
 
-#: How far off, in voxels, slopes are compared to tell how sharp a maximum is.
-_NEAR = 0.2
+#: How far off, in voxels, slopes are compared to tell how sharp a maximum is: far
+#: enough not to take the ripples of noise for its shape.
+_NEAR = 0.3
+
+#: Runs of neighbouring samples of which the slopes tell how much noise there is.
+_RUNS = 200
 
 #: Evaluations that each start of a race is given first. Where a start ranks before it
 #: climbs says little.
@@ -199,14 +208,52 @@ def inverse_hessian_at(
         As in `Fit`; None where next to nothing overlaps.
     """
     look = _look_from(level, moving_from_fixed, metric, threads)
-    here, *near = (look(numbers)[3] for numbers in (np.zeros(6), *_NEAR * np.eye(6)))
     hessian = np.empty((6, 6))
-    for row, slope in zip(hessian, near, strict=True):
-        if here is None or slope is None:
+    for row, step in zip(hessian, _NEAR * np.eye(6), strict=True):
+        behind, ahead = look(-step)[3], look(step)[3]
+        if behind is None or ahead is None:
             return None
-        row[:] = (here - slope) / _NEAR
+        row[:] = (behind - ahead) / (2 * _NEAR)
     inverse = np.asarray(np.linalg.inv(_positive_definite(hessian)), np.float64)
     return inverse * level.size_mm**2
+
+
+def standard_error_mm(
+    level: Level,
+    moving_from_fixed: FloatArray,
+    metric: Metric,
+    inverse_hessian: FloatArray,
+    threads: int = 1,
+) -> float:
+    """Estimate how far noise moves a maximum, root mean square over the samples.
+
+    The gradient there is a sum over runs of neighbouring samples. What noise does to
+    each shows in how much they differ: their covariance, seen through the inverse
+    Hessian from both sides, is that of the answer [1]_.
+
+    Parameters
+    ----------
+    level, moving_from_fixed, metric, threads
+        As for `refine`.
+    inverse_hessian : (6, 6) array
+        As `inverse_hessian_at` gives it.
+
+    References
+    ----------
+    .. [1] White, "Maximum likelihood estimation of misspecified models",
+       Econometrica 1982.
+    """
+    chart = _Chart.about(level, moving_from_fixed)
+    pose, d_rotation = chart.pose(np.zeros(6))
+    histogram, seen = joint_histogram(level, pose, threads)
+    _, d_histogram = metric(histogram)
+    run = -(-level.points.shape[1] // _RUNS)
+    parts = score_gradients(level, seen, d_histogram, threads, run)
+    slopes = np.array([chart.slope(by_matrix, d_rotation) for by_matrix in parts])
+    slopes -= slopes.mean(axis=0)
+    moved = slopes @ inverse_hessian / level.size_mm
+    # Of three axes, a turn moves a point along two.
+    return math.sqrt(np.square(moved).sum(axis=0) @ np.repeat([2 / 3, 1], 3))
 
 
 def stay_or_go(level: Level, stay: Fit, go: Fit, anatomy: Anatomy) -> Fit:

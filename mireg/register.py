@@ -19,7 +19,7 @@ from .errors import InputError
 from .formats import ImageLike, as_image, as_mask
 from .metrics import Metric
 from .prior import N_VIEWS, Prior
-from .pyramid import Level, Pair, finest_mm, levels, pyramid, sparser
+from .pyramid import Level, Pair, blurred, finest_mm, levels, pyramid, sparser
 from .refine import (
     Fit,
     Start,
@@ -29,6 +29,7 @@ from .refine import (
     race,
     refine,
     refine_each,
+    standard_error_mm,
     stay_or_go,
 )
 from .registration import Registration
@@ -54,6 +55,10 @@ _SEARCHES = 10
 #: How many candidates of a view enter the finest level, and each level before it: of
 #: a search that is sure, and of one that is not. Rough levels can prefer wrong poses.
 _STAY = {True: (2, 5), False: (8, 12)}
+
+#: Where noise moves the answer by more than the first share of a voxel, a blurred level
+#: is tried, and taken if noise moves its answer by less than the second share of that.
+_NOISY, _WORTH = 0.1, 0.9
 
 
 def register(
@@ -193,13 +198,16 @@ def register(
             for view, old in fits.items()
         }
     view = leading(fits)
-    best = fits[view][0].moving_from_fixed
-    fit = _polished(at[view], few[view], best, settings, threads)
-    _refuse_no_overlap(fit)
-    header = evaluate(
-        at[view], np.eye(4), metric_at(at[view], settings.metric), threads
+    level, fit, error_mm = _polished(
+        at[view],
+        lambda: seen(blurred(pairs[-1], threads))[view],
+        fits[view][0].moving_from_fixed,
+        settings,
+        threads,
     )
-    fit = stay_or_go(at[view], header, fit, still.anatomy)
+    _refuse_no_overlap(fit)
+    header = evaluate(level, np.eye(4), metric_at(level, settings.metric), threads)
+    fit = stay_or_go(level, header, fit, still.anatomy)
     rival, doubt = _rival(fits[view], still.anatomy)
     watch.start("", 1.0)
 
@@ -223,6 +231,7 @@ def register(
         moving_contrast=contrasts[1],
         warnings=notes + _doubts(contrasts) + doubt,
         rival=rival,
+        standard_error_mm=error_mm,
     )
 
 
@@ -243,13 +252,49 @@ def _in_clearest_view(
 
 
 def _polished(
-    level: Level, few: Level, pose: FloatArray, settings: Settings, threads: int
-) -> Fit:
-    """Refine with all samples; a few tell which steps lead straight to the top."""
-    metric = metric_at(few, settings.metric)
-    sharpness = inverse_hessian_at(few, pose, metric, threads)
+    level: Level,
+    blurred: Callable[[], Level],
+    pose: FloatArray,
+    settings: Settings,
+    threads: int,
+) -> tuple[Level, Fit, float]:
+    """Refine to the end, blurred where noise then moves the answer less.
+
+    Returns
+    -------
+    level : Level
+        Where it ended.
+    fit : Fit
+        The answer.
+    error_mm : float
+        Its standard error.
+    """
+    few = sparser(level, settings)  # they tell which steps lead straight to the top
+    fit, error_mm = _refined_to_the_end(level, few, pose, settings, threads)
+    if not error_mm > _NOISY * level.size_mm:
+        return level, fit, error_mm
+    there, here = (
+        (one, *_refined_to_the_end(one, one, pose, settings, threads))
+        for one in (blurred(), level)
+    )
+    return there if there[2] < _WORTH * here[2] else here
+
+
+def _refined_to_the_end(
+    level: Level, probe: Level, pose: FloatArray, settings: Settings, threads: int
+) -> tuple[Fit, float]:
+    """Refine with all samples, those of a probe telling how sharp the top is.
+
+    Returns the answer and its standard error in mm, NaN where nothing overlaps.
+    """
+    metric = metric_at(probe, settings.metric)
+    sharp = inverse_hessian_at(probe, pose, metric, threads)
     metric = metric_at(level, settings.metric)
-    return refine(level, pose, metric, threads, inverse_hessian=sharpness)
+    fit = refine(level, pose, metric, threads, inverse_hessian=sharp)
+    if sharp is None:
+        return fit, math.nan
+    there = fit.moving_from_fixed
+    return fit, standard_error_mm(level, there, metric, sharp, threads)
 
 
 def _refuse_no_overlap(fit: Fit) -> None:

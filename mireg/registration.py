@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import base64
 import html
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -60,6 +61,10 @@ class Registration:
         How much the best pose elsewhere that was followed to the end explains, as a
         share of what the answer does; 0 without one. Near 1 the answer is one of
         several, and may be wrong.
+    standard_error_mm : float
+        How far off, root mean square over the compared points, noise in the images
+        leaves the answer if it is near the right one; NaN where that cannot be told.
+        What bends an image adds to it.
 
     Examples
     --------
@@ -85,11 +90,19 @@ class Registration:
     moving_contrast: Contrast
     warnings: tuple[str, ...] = ()
     rival: float = 0.0
+    standard_error_mm: float = math.nan
 
     @property
     def moving_from_fixed(self) -> FloatArray:
         """The transform as a (4, 4) matrix, RAS+ mm to RAS+ mm."""
         return self.transform.matrix
+
+    @property
+    def noise_in_words(self) -> str:
+        """What noise alone leaves unsure, for people."""
+        if math.isnan(self.standard_error_mm):
+            return "cannot be told"
+        return f"leaves the answer unsure by {self.standard_error_mm:.2g} mm"
 
     def resample(
         self,
@@ -182,6 +195,7 @@ class Registration:
             "translation_mm": transform.translation.tolist(),
             "centre_mm": transform.centre.tolist(),
             "rival": self.rival,
+            "standard_error_mm": json_number(self.standard_error_mm),
             "mean_displacement_mm": self.mean_displacement_mm,
             "max_displacement_mm": self.max_displacement_mm,
             "seconds": {
@@ -211,6 +225,7 @@ class Registration:
             f"{self.max_displacement_mm:.2f} mm at most",
             self.metric: f"{self.score:.4f}, by the headers {self.score_before:.4f}",
             "overlap": f"{100 * self.overlap_fraction:.0f} %",
+            "noise": self.noise_in_words,
             **{f"note {i}": note for i, note in enumerate(self.warnings, 1)},
         }
         cells = "".join(

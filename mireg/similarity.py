@@ -192,17 +192,31 @@ def score_gradient(
     (3, 4) ndarray
         Derivative of the score with respect to `Level.moving_ijk_from_points`.
     """
+    return _joined(score_gradients(level, seen, d_histogram, threads))
+
+
+def score_gradients(
+    level: Level,
+    seen: npt.NDArray[np.float32],
+    d_histogram: FloatArray,
+    threads: int = 1,
+    share: int = _SHARE,
+) -> list[FloatArray]:
+    """Parts of the gradient that `share` samples each, in their order, add to it.
+
+    For the other arguments see `score_gradient`.
+    """
     slopes = d_histogram.astype(np.float32)
 
     def gradient_of(start: int) -> FloatArray:
         out = np.zeros((3, 4))
-        stop = min(start + _SHARE, level.points.shape[1])
+        stop = min(start + share, level.points.shape[1])
         kernels.score_gradient(
             level.points, level.fixed_bin, seen, slopes, start, stop, out
         )
         return out
 
-    return _joined(shared(gradient_of, _shares(level), threads))
+    return shared(gradient_of, range(0, level.points.shape[1], share), threads)
 
 
 def _shares(level: Level) -> range:

@@ -163,6 +163,7 @@ def summary(runs: Sequence[Record]) -> Record:
         "tre_median_vox": of("tre_vox", np.median),
         "tre_worst_mm": of("tre_mean_mm", max),
         "tre_max_mm": of("tre_max_mm", max),
+        "standard_error_mm": of("standard_error_mm", np.median),
         "seconds": of("seconds", np.median),
         "cpu_seconds": of("cpu_seconds", np.median),
         "peak_mb": of("peak_mb", max),
@@ -194,6 +195,7 @@ def sum_up(records: Sequence[Record]) -> list[Record]:
 _COLUMNS = (
     ("own", "own_mm", 3),
     ("median", "tre_median_mm", 3),
+    ("noise", "standard_error_mm", 3),
     ("voxels", "tre_median_vox", 3),
     ("worst", "tre_worst_mm", 3),
     ("max", "tre_max_mm", 3),
@@ -204,7 +206,8 @@ _COLUMNS = (
 _LEGEND = """\
 good: registrations with mean TRE within the limit, and the 95 % interval (Wilson) of
 their share in percent. In mm: own, the mean TRE at the pair's own pose; median and
-worst of the mean TRE over poses; max, the largest TRE at any point; spread, the largest
+worst of the mean TRE over poses; noise, what the answers say of it themselves (median
+of the standard errors, rms); max, the largest TRE at any point; spread, the largest
 distance between the answers from two poses at any point. voxels: the median as a share
 of the voxel size of the coarser image (geometric mean). s: median seconds. MB: most
 memory of the process while it registered.

@@ -65,6 +65,8 @@ class Answer(Protocol):
     @property
     def rival(self) -> float: ...
     @property
+    def standard_error_mm(self) -> float: ...
+    @property
     def seconds(self) -> Mapping[str, float]: ...
 
 
@@ -354,6 +356,7 @@ def run_pose(
         "score": answer.score,
         "overlap_fraction": answer.overlap_fraction,
         "rival": answer.rival,
+        "standard_error_mm": answer.standard_error_mm,
         "stages": dict(answer.seconds),
         **used,
     }

@@ -20,7 +20,12 @@ GRID = np.diag([2.0, 2, 2, 1])
 def answer(matrix):
     """Return what a registration would."""
     return SimpleNamespace(
-        moving_from_fixed=matrix, score=1.0, overlap_fraction=1.0, rival=0.0, seconds={}
+        moving_from_fixed=matrix,
+        score=1.0,
+        overlap_fraction=1.0,
+        rival=0.0,
+        standard_error_mm=0.1,
+        seconds={},
     )
 
 

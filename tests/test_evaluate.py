@@ -22,6 +22,7 @@ def oracle(fixed, moving):
         score=np.nan,
         overlap_fraction=1.0,
         rival=0.0,
+        standard_error_mm=0.1,
         seconds={"search": 0.1},
     )
 
@@ -115,6 +116,7 @@ def test_hard_kinds_are_measured_where_both_scans_show_anatomy(tmp_path):
             score=1.0,
             overlap_fraction=1.0,
             rival=0.0,
+            standard_error_mm=0.1,
             seconds={},
         )
 

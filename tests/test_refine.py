@@ -12,7 +12,12 @@ from scipy.optimize import minimize
 
 from mireg.metrics import mutual_information, normalised_mutual_information
 from mireg.pyramid import Level, make_level, packed
-from mireg.refine import evaluate, inverse_hessian_at, refine
+from mireg.refine import (
+    evaluate,
+    inverse_hessian_at,
+    refine,
+    standard_error_mm,
+)
 from mireg.transform import RigidTransform
 
 METRICS = (mutual_information, normalised_mutual_information)
@@ -124,7 +129,6 @@ def test_inverse_hessian_is_that_of_the_score_by_differences_of_its_value(level)
         nudge = RigidTransform(numbers[:3] / level.radius, numbers[3:], middle).matrix
         return evaluate(level, top @ nudge, metric).score
 
-    # Second differences over as long a way; slopes are compared on one side only.
     far = 0.2 * np.eye(6)
     hessian = np.array(
         [
@@ -135,6 +139,42 @@ def test_inverse_hessian_is_that_of_the_score_by_differences_of_its_value(level)
     found = inverse_hessian_at(level, top, metric)
     assert found is not None
     np.testing.assert_allclose(-hessian @ found, np.eye(6), atol=0.1)
+
+
+@pytest.mark.parametrize("noise", [0.03, 0.05])
+def test_the_standard_error_is_how_far_answers_lie_apart(noise):
+    """Of many pairs that differ in their noise alone."""
+    rng = np.random.default_rng(3)
+    scene = ndimage.gaussian_filter(rng.random((26, 26, 26)), 2)
+    scene = (scene - scene.min()) / np.ptp(scene)
+    # Neighbours follow one another, off the grid.
+    ijk = np.moveaxis(np.indices((18, 18, 18)) + 4.0, 0, -1).reshape(-1, 3)
+    ijk += rng.uniform(-0.5, 0.5, ijk.shape)
+    metric = normalised_mutual_information
+    off, expected = [], []
+    for _ in range(30):
+        seen = ndimage.map_coordinates(scene, ijk.T, order=3)
+        seen += noise * rng.standard_normal(seen.shape)
+        noisy = scene + noise * rng.standard_normal(scene.shape)
+        level = make_level(
+            size_mm=1.0,
+            points=ijk.T.astype(np.float32),
+            origin=np.zeros(3),
+            fixed_grey=(1 - seen).clip(0, 1).astype(np.float32),
+            moving=packed(noisy.clip(0, 1).astype(np.float32)),
+            moving_ijk_from_mm=np.eye(4),
+            n_bins=16,
+        )
+        fit = refine(level, np.eye(4), metric)
+        pose = fit.moving_from_fixed
+        sharp = inverse_hessian_at(level, pose, metric)
+        assert sharp is not None
+        expected.append(standard_error_mm(level, pose, metric, sharp))
+        off.append(
+            np.linalg.norm(ijk @ (pose[:3, :3] - np.eye(3)).T + pose[:3, 3], axis=1)
+        )
+    ratio = np.sqrt(np.mean(np.square(expected)) / np.mean(np.square(off)))
+    assert 0.75 < ratio < 1.33
 
 
 def test_there_is_no_hessian_where_nothing_is_seen(level):

@@ -295,6 +295,7 @@ def _summary(
         f"{found.max_displacement_mm:.2f} mm at most",
         f"score ({found.metric})": f"{found.score:.4f}, by the headers {before}",
         "overlap": f"{100 * found.overlap_fraction:.0f} %",
+        "noise": found.noise_in_words,
         "seconds": ", ".join(times),
         "written": "\n".join(str(path) for path in outputs),
     }
