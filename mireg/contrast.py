@@ -49,7 +49,7 @@ import numpy.typing as npt
 from . import information, kernels
 from .errors import InputError
 from .image import Image
-from .intensity import GreyScale, in_order
+from .intensity import GreyScale
 from .scan import Scan, memory_order, scan, thinned
 
 FloatArray = npt.NDArray[np.float64]
@@ -264,7 +264,7 @@ def histogram(
     data = data[np.isfinite(data)]
     if data.size == 0:
         raise InputError("there are no intensities: every voxel is NaN")
-    data = in_order(np.clip(data, low, high).astype(np.float32, copy=False))
+    data = np.sort(np.clip(data, low, high).astype(np.float32, copy=False))
     last = np.append(np.flatnonzero(data[1:] != data[:-1]), data.size - 1)
     level, counted = data[last].astype(np.float64), np.append(0, last + 1)
     most = (high - low) / (bins - 1) / 2

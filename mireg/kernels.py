@@ -428,41 +428,6 @@ def pose_entropies(
 
 
 @njit(cache=True, nogil=True)
-def in_order(bits, out):
-    """Fill out (n,) with the floats that bits (n,) stand for, in order; same type.
-
-    A radix sort of three digits; see `intensity.in_order`.
-    """
-    n = bits.shape[0]
-    negative, all_bits = np.uint32(0x80000000), np.uint32(0xFFFFFFFF)
-    digit = np.uint32(2047)
-    one, two = np.empty(n, np.uint32), np.empty(n, np.uint32)
-    places = np.zeros((3, 2048), np.uint32)
-    for a in range(n):
-        b = bits[a]
-        b ^= all_bits if b & negative else negative
-        one[a] = b
-        for turn in range(3):
-            places[turn, (b >> np.uint32(11 * turn)) & digit] += np.uint32(1)
-    for turn in range(3):
-        place = places[turn]
-        total = np.uint32(0)
-        for d in range(2048):
-            count = place[d]
-            place[d] = total
-            total += count
-        shift = np.uint32(11 * turn)
-        for a in range(n):
-            b = one[a]
-            d = (b >> shift) & digit
-            two[place[d]] = b
-            place[d] += np.uint32(1)
-        one, two = two, one
-    for a in range(n):
-        out[a] = one[a] ^ (negative if one[a] & negative else all_bits)
-
-
-@njit(cache=True, nogil=True)
 def grey_levels(memory, low, high, levels, out):
     """Fill out (n,) with the grey levels of intensities; see `GreyScale.apply`.
 
@@ -591,46 +556,6 @@ def blur(volume, x_weights, y_weights, z_weights, start, out):
                 w, row = z_weights[c], line[c : c + nz]
                 for k in range(nz):
                     total[k] += w * row[k]
-
-
-@njit(cache=True, nogil=True)
-def depths(inside, steps, out):
-    """Fill out (nx, ny, nz) with distances to the nearest voxel that is not inside.
-
-    steps (3,) are the distances between voxels; one at least is not inside. Looks at
-    every two voxels of a line, many lines at a time: for coarse grids. See
-    `scan.depths`.
-    """
-    nx, ny, nz = inside.shape
-    row = np.empty(inside.shape)  # squared distances along z
-    for i in range(nx):
-        for j in range(ny):
-            away = np.inf
-            for k in range(nz):
-                away = away + 1 if inside[i, j, k] else 0.0
-                row[i, j, k] = away
-            away = np.inf
-            for k in range(nz - 1, -1, -1):
-                away = away + 1 if inside[i, j, k] else 0.0
-                row[i, j, k] = (min(row[i, j, k], away) * steps[2]) ** 2
-    plane = np.empty(inside.shape)  # along y and z
-    plane[:] = np.inf
-    for i in range(nx):
-        for j in range(ny):
-            for other in range(ny):
-                square = ((j - other) * steps[1]) ** 2
-                for k in range(nz):
-                    plane[i, j, k] = min(plane[i, j, k], row[i, other, k] + square)
-    out[:] = np.inf
-    for i in range(nx):
-        for other in range(nx):
-            square = ((i - other) * steps[0]) ** 2
-            for j in range(ny):
-                for k in range(nz):
-                    out[i, j, k] = min(out[i, j, k], plane[other, j, k] + square)
-        for j in range(ny):
-            for k in range(nz):
-                out[i, j, k] = np.sqrt(out[i, j, k])
 
 
 @njit(cache=True, nogil=True)

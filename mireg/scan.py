@@ -251,25 +251,9 @@ def _anatomy(image: Image, foreground: npt.NDArray[np.bool_]) -> Anatomy:
     volume = len(points) * image.voxel_volume_mm3
     outside, _ = ndimage.label(~np.pad(foreground, 1))
     filled = outside != outside[0, 0, 0]  # holes in the anatomy are part of it
-    deep = depths(filled, image.voxel_size_mm)[1:-1, 1:-1, 1:-1]
-    return Anatomy(centre, radius, volume, points, deep[foreground])
-
-
-def depths(inside: npt.NDArray[np.bool_], steps: FloatArray) -> FloatArray:
-    """Measure how far each voxel is from the nearest one that is not inside.
-
-    Exact, and on a coarse grid some times faster than scipy's.
-
-    Parameters
-    ----------
-    inside : (nx, ny, nz) bool array
-        One voxel at least is not inside.
-    steps : (3,) array
-        Distances between voxels along each axis.
-    """
-    out = np.empty(inside.shape)
-    kernels.depths(np.ascontiguousarray(inside), steps, out)
-    return out
+    depths = ndimage.distance_transform_edt(filled, sampling=image.voxel_size_mm)
+    deep = depths[1:-1, 1:-1, 1:-1][foreground]
+    return Anatomy(centre, radius, volume, points, deep)
 
 
 def in_mask(mask: Image, points: FloatArray) -> npt.NDArray[np.bool_]:

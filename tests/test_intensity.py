@@ -5,13 +5,10 @@ from __future__ import annotations
 import naive
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 from mireg.errors import InputError
 from mireg.image import Image
-from mireg.intensity import GreyScale, grey_scale, in_order
+from mireg.intensity import GreyScale, grey_scale
 from mireg.phantom import BRAIN, CONTRASTS, TISSUES, Contrast, Head, make_phantom
 from mireg.scan import scan, voxel_centres
 
@@ -45,17 +42,6 @@ def test_grey_levels_equal_their_twin(rng):
             found = grey.apply(np.asarray(data, order=order), threads)
             expected = naive.grey_levels(data, (-1.0, 2.0), levels)
             np.testing.assert_allclose(found, expected, atol=1e-6)
-
-
-@given(
-    hnp.arrays(
-        np.float32,
-        st.integers(0, 300),
-        elements=st.floats(allow_nan=False, width=32) | st.sampled_from([0.0, 1.0]),
-    )
-)
-def test_sorting_sorts(values):
-    np.testing.assert_array_equal(in_order(values), np.sort(values))
 
 
 @pytest.mark.parametrize("contrast", sorted(CONTRASTS))

@@ -6,13 +6,11 @@ import naive
 import numpy as np
 import pytest
 from checks import GRIDS
-from scipy import ndimage
 
 from mireg.errors import InputError
 from mireg.image import Image
 from mireg.phantom import brain_points, make_phantom
 from mireg.scan import (
-    depths,
     downsample,
     evened,
     flatten,
@@ -151,16 +149,6 @@ def test_centre_radius_and_volume_of_a_ball_are_those_of_geometry(grid):
     assert np.linalg.norm(anatomy.centre - centre) < 0.5
     assert anatomy.radius == pytest.approx(22 * np.sqrt(3 / 5), rel=0.05)
     assert anatomy.volume == pytest.approx(4 / 3 * np.pi * 22**3, rel=0.1)
-
-
-@pytest.mark.parametrize("shape", [(9, 8, 7), (3, 1, 6), (1, 1, 2)])
-def test_depths_are_those_of_scipy(shape, rng):
-    for share in (0.5, 0.95):
-        inside = rng.random(shape) < share
-        inside.flat[0] = False
-        expected = ndimage.distance_transform_edt(inside, sampling=[1, 2.5, 0.7])
-        found = depths(inside, np.array([1, 2.5, 0.7]))
-        np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("grid", sorted(GRIDS))
