@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .contrast import Contrast, contrast
     from .errors import InputError, MiregError, MiregWarning
-    from .formats import read_image, write_image
+    from .formats import read_image
     from .image import Image
     from .moved import Output
+    from .nifti import write_image
     from .prior import Prior, learn_prior
     from .register import register
     from .registration import Registration
@@ -46,7 +47,7 @@ _HOME = {
     "register": "register",
     "resample": "resample",
     "score": "score",
-    "write_image": "formats",
+    "write_image": "nifti",
     "write_transform": "transform_files",
 }
 

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 import numpy.typing as npt
 
-from . import formats
+from . import formats, nifti
 from .errors import InputError
 from .image import Image
 from .resample import (
@@ -41,7 +41,7 @@ class Output:
         See `mireg.resample`. By default `fill` is what `resample.fill_value` chooses:
         0, the air of a CT, or NaN.
     dtype : str, optional
-        Type of the voxels (default: that of the moving image); see `formats.storage`.
+        Type of the voxels (default: that of the moving image); see `nifti.storage`.
     header_only : bool, optional
         Keep the voxels of the moving image, and say in the header where they are:
         nothing is interpolated. No other option goes with it.
@@ -104,10 +104,10 @@ class Output:
         if not self.header_only:
             self.stored(opened)
 
-    def stored(self, opened: Any) -> formats.Storage:
+    def stored(self, opened: Any) -> nifti.Storage:
         """Choose type and scaling; refuse what does not fit, before the work."""
         labels = self.interpolation in EXACT
-        stored = formats.storage(opened, self.dtype, labels=labels)
+        stored = nifti.storage(opened, self.dtype, labels=labels)
         if self.fill is not None:
             stored.check_fill(self.fill, str(opened.get_filename() or "the image"))
         return stored
@@ -175,7 +175,7 @@ def writer(
     """
     if output.header_only:
         affine = np.linalg.inv(moving_from_fixed) @ opened.affine
-        return lambda file, path: formats.dump_in_place(
+        return lambda file, path: nifti.dump_in_place(
             file, path, opened, affine, space=space, threads=threads
         )
     stored = output.stored(opened)
@@ -191,7 +191,7 @@ def writer(
             output,
             threads,
         )
-    return lambda file, path: formats.dump_image(
+    return lambda file, path: nifti.dump_image(
         file,
         path,
         what,

@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from . import threads as _threads
 from .errors import InputError
-from .formats import ImageLike, as_image, new_file
+from .files import new_file
+from .formats import ImageLike, as_image
 from .information import from_counts
 from .pyramid import finest_mm, levels, pyramid
 from .scan import scan, smaller_first, views

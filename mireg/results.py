@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 
-from . import __version__, bids, formats, transform_files
+from . import __version__, bids, nifti, transform_files
+from .files import check_new, new_file
 from .image import Image
 from .moved import Output, writer
 from .records import to_json
@@ -120,7 +121,7 @@ def write(
     """
     output = output or Output()
     for path in files.paths:
-        formats.check_new(path, force=force)
+        check_new(path, force=force)
     start = time.perf_counter()
     pose, threads = found.moving_from_fixed, found.settings.threads
     ways = [(found.moving, found.fixed, pose)]
@@ -133,7 +134,7 @@ def write(
             image_from_onto,
             output,
             volume=image,
-            space=formats.space_code(opened(onto)),
+            space=nifti.space_code(opened(onto)),
             threads=threads,
         )
         for image, onto, image_from_onto in ways
@@ -142,7 +143,7 @@ def write(
     made = files.transform_bytes(pose, found.fixed, found.moving)
     with ExitStack() as new_files:
         taken = {
-            path: new_files.enter_context(formats.new_file(path, force=force))
+            path: new_files.enter_context(new_file(path, force=force))
             for path in files.paths
         }
         for path, write_image in zip(files.images, writers, strict=True):

@@ -55,7 +55,8 @@ from peers import peak_mb
 
 import mireg
 from mireg import kernels
-from mireg.formats import new_file, read_image
+from mireg.files import new_file
+from mireg.formats import read_image
 from mireg.image import Image
 from mireg.phantom import PhantomPair, phantom_pair
 from mireg.pyramid import Level, finest_mm, level, pyramid

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from checks import assert_close_pose
 
-from mireg import __version__, formats, transform_files
+from mireg import __version__, nifti, transform_files
 from mireg.cli import main
 from mireg.cli import phantom as cli_phantom
 from mireg.phantom import KINDS, hard_pair, phantom_pair
@@ -36,8 +36,8 @@ def scans(pair, tmp_path, monkeypatch):
     """Put both scans into a folder of their own, and go there."""
     monkeypatch.chdir(tmp_path)
     int16 = nib.Nifti1Image(np.zeros((1, 1, 1), np.int16), np.eye(4))
-    formats.write_image("t1.nii.gz", pair.fixed, template=int16)
-    formats.write_image("t2.nii.gz", pair.moving, template=int16)
+    nifti.write_image("t1.nii.gz", pair.fixed, template=int16)
+    nifti.write_image("t2.nii.gz", pair.moving, template=int16)
     return tmp_path
 
 

@@ -14,7 +14,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from mireg import formats
+from mireg import nifti
 from mireg.cli import main
 from mireg.phantom import phantom_pair
 from mireg.transform import RigidTransform
@@ -33,8 +33,8 @@ def folder(tmp_path_factory):
     pair = phantom_pair(
         "T1", "T2", pose=POSE, fixed_voxel_size_mm=6, moving_voxel_size_mm=6
     )
-    formats.write_image(path / "t1.nii", pair.fixed)
-    formats.write_image(path / "t2.nii", pair.moving)
+    nifti.write_image(path / "t1.nii", pair.fixed)
+    nifti.write_image(path / "t2.nii", pair.moving)
     slab = np.arange(800, dtype=np.int16).reshape(20, 20, 2)
     nib.save(nib.Nifti1Image(slab, np.eye(4)), path / "slab.nii")
     return path

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from mireg import contrast, formats, read_image
+from mireg import contrast, nifti, read_image
 from mireg.cli import main
 from mireg.contrast import (
     JOINT_BINS,
@@ -357,7 +357,7 @@ def folder(tmp_path, monkeypatch, t1):
     int16 = nib.Nifti1Image(np.zeros((1, 1, 1), np.int16), np.eye(4))
     made = {"plain": t1, "washed": washed_out(t1, 0.3), "blurred": blurred(t1, 5)}
     for name, image in made.items():
-        formats.write_image(f"{name}.nii.gz", image, template=int16)
+        nifti.write_image(f"{name}.nii.gz", image, template=int16)
     return tmp_path
 
 
@@ -457,7 +457,7 @@ def test_what_cannot_be_done_is_refused_in_one_line(folder, capsys):
 @pytest.mark.usefixtures("folder")
 def test_register_records_the_contrast_and_warns_of_noise(capsys, t1, rng):
     grain = like(t1, 1000 * rng.standard_normal(t1.shape))
-    formats.write_image("noise.nii.gz", grain)
+    nifti.write_image("noise.nii.gz", grain)
     command = ["register", "plain.nii.gz", "noise.nii.gz", "-o", "out"]
     assert main([*command, "--init", "header"]) in (0, 1)
     record = json.loads(Path("out.json").read_text())

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813, the usual name
 
-from mireg import formats
+from mireg import formats, nifti
 from mireg.errors import InputError, MiregWarning
 from mireg.image import Image
 
@@ -40,7 +40,7 @@ def gzipper(request, monkeypatch):
         pytest.importorskip("isal")
     else:
         monkeypatch.setattr(formats, "GzipFile", gzip.GzipFile)
-        monkeypatch.setattr(formats, "igzip_threaded", None)
+        monkeypatch.setattr(nifti, "igzip_threaded", None)
 
 
 # --- reading ----------------------------------------------------------------
@@ -174,11 +174,11 @@ def test_the_same_bytes_are_compressed_on_any_number_of_threads(tmp_path):
     noise = np.random.default_rng(1).normal(size=(90, 80, 70)).astype(np.float32)
     image = Image(noise, AFFINE)
     plain = io.BytesIO()
-    formats.dump_image(plain, tmp_path / "a.nii", image)
+    nifti.dump_image(plain, tmp_path / "a.nii", image)
     written = []
     for threads in (1, 2, 5, None):
         file = io.BytesIO()
-        formats.dump_image(file, tmp_path / "a.nii.gz", image, threads=threads)
+        nifti.dump_image(file, tmp_path / "a.nii.gz", image, threads=threads)
         written.append(file.getvalue())
     assert gzip.decompress(written[0]) == plain.getvalue()
     assert len(set(written)) == 1
@@ -412,7 +412,7 @@ def scaled(path, dtype, slope, inter):
 def test_overshoot_is_clipped_never_wrapped(dtype, low, high, tmp_path):
     template = nib.Nifti1Image(np.zeros((1, 1, 1), dtype), np.eye(4))
     image = Image(np.reshape([-1e12, 1.4, 1.6, 1e12, np.nan], (5, 1, 1)), AFFINE)
-    formats.write_image(tmp_path / "a.nii.gz", image, template=template)
+    nifti.write_image(tmp_path / "a.nii.gz", image, template=template)
     back = nib.load(tmp_path / "a.nii.gz")
     assert back.get_data_dtype() == np.dtype(dtype)
     high = high if high is not None else 2**31 - 1
@@ -422,7 +422,7 @@ def test_overshoot_is_clipped_never_wrapped(dtype, low, high, tmp_path):
 def test_int64_is_clipped_too(tmp_path):
     template = nib.Nifti1Image(np.zeros((1, 1, 1), "i8"), np.eye(4), dtype="i8")
     image = Image(np.reshape([-1e20, 7, 1e20], (3, 1, 1)), AFFINE)
-    formats.write_image(tmp_path / "a.nii", image, template=template)
+    nifti.write_image(tmp_path / "a.nii", image, template=template)
     back = np.asarray(nib.load(tmp_path / "a.nii").dataobj).ravel()
     assert back[0] == -(2**63)
     assert back[1] == 7
@@ -442,7 +442,7 @@ def test_scaling_and_header_are_kept(tmp_path):
     path.write_bytes(content)
     opened = nib.load(path)
     volumes = list(formats.read_volumes(opened))
-    formats.write_image(tmp_path / "out.nii.gz", volumes, template=opened)
+    nifti.write_image(tmp_path / "out.nii.gz", volumes, template=opened)
     back = nib.load(tmp_path / "out.nii.gz")
     assert back.shape == (3, 4, 5, 2)
     assert back.get_data_dtype() == np.int16
@@ -460,7 +460,7 @@ def test_scaling_and_header_are_kept(tmp_path):
 def test_a_sheared_grid_has_no_qform(tmp_path):
     sheared = AFFINE.copy()
     sheared[1, 2] = 0.7
-    formats.write_image(tmp_path / "a.nii", Image(np.zeros((9, 9, 9)), sheared))
+    nifti.write_image(tmp_path / "a.nii", Image(np.zeros((9, 9, 9)), sheared))
     back = nib.load(tmp_path / "a.nii")
     assert back.header["qform_code"] == 0
     np.testing.assert_allclose(back.affine, sheared, rtol=1e-6)
@@ -470,7 +470,7 @@ def test_a_sheared_grid_has_no_qform(tmp_path):
 def test_other_formats_as_template(kind, tmp_path):
     template = kind(ramp(3, 4, 5), AFFINE)
     image = formats.from_nibabel(template)
-    formats.write_image(tmp_path / "a.nii.gz", image, template=template)
+    nifti.write_image(tmp_path / "a.nii.gz", image, template=template)
     back = nib.load(tmp_path / "a.nii.gz")
     assert isinstance(back, nib.Nifti2Image) == (kind is nib.Nifti2Image)
     assert back.get_data_dtype() == np.int16
@@ -480,12 +480,12 @@ def test_other_formats_as_template(kind, tmp_path):
 def test_the_same_image_gives_the_same_bytes(tmp_path):
     image = Image(ramp(3, 4, 5), AFFINE)
     for name in ("a.nii.gz", "b.nii.gz"):
-        formats.write_image(tmp_path / name, image)
+        nifti.write_image(tmp_path / name, image)
     assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
 
 
 def test_written_files_are_read_by_simpleitk(tmp_path):
-    formats.write_image(tmp_path / "a.nii.gz", Image(ramp(3, 4, 5), AFFINE))
+    nifti.write_image(tmp_path / "a.nii.gz", Image(ramp(3, 4, 5), AFFINE))
     back = sitk.ReadImage(str(tmp_path / "a.nii.gz"))
     np.testing.assert_array_equal(sitk.GetArrayFromImage(back).T, ramp(3, 4, 5))
     lps = back.TransformIndexToPhysicalPoint((2, 3, 4))
@@ -500,7 +500,7 @@ def test_nothing_is_left_when_writing_fails(tmp_path):
 
     template = nib.Nifti1Image(ramp(2, 2, 2, 2), AFFINE)
     with pytest.raises(KeyboardInterrupt):
-        formats.write_image(tmp_path / "a.nii", two(), template=template)
+        nifti.write_image(tmp_path / "a.nii", two(), template=template)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -509,24 +509,24 @@ def test_files_are_not_replaced_unless_forced(tmp_path):
     path.write_text("mine")
     image = Image(ramp(2, 2, 2), AFFINE)
     with pytest.raises(InputError, match="exists already"):
-        formats.write_image(path, image)
+        nifti.write_image(path, image)
     assert path.read_text() == "mine"
-    formats.write_image(path, image, force=True)
+    nifti.write_image(path, image, force=True)
     assert nib.load(path).shape == (2, 2, 2)
     with pytest.raises(InputError, match="no such folder"):
-        formats.write_image(tmp_path / "gone" / "a.nii", image)
+        nifti.write_image(tmp_path / "gone" / "a.nii", image)
     with pytest.raises(InputError, match=r"\.nii or \.nii\.gz"):
-        formats.write_image(tmp_path / "a.img", image)
+        nifti.write_image(tmp_path / "a.img", image)
 
 
 def test_fill_values_that_do_not_fit_are_refused(tmp_path):
     opened = scaled(tmp_path / "a.nii", "u1", 1, 0)
-    stored = formats.storage(opened)
+    stored = nifti.storage(opened)
     stored.check_fill(255, "a.nii")
     for wrong in (-1, 256, np.nan):
         with pytest.raises(InputError, match="cannot hold the fill value"):
             stored.check_fill(wrong, "a.nii")
-    floats = formats.storage(nib.Nifti1Image(np.zeros((2, 2, 2)), AFFINE))
+    floats = nifti.storage(nib.Nifti1Image(np.zeros((2, 2, 2)), AFFINE))
     floats.check_fill(np.nan, "b.nii")
 
 

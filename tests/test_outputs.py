@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from test_cli import files, pair, refused, scans  # noqa: F401, fixtures
 
-from mireg import InputError, Output, formats, write_transform
+from mireg import InputError, Output, nifti, write_transform
 from mireg.cli import main
 from mireg.image import Image
 from mireg.transform import RigidTransform
@@ -250,9 +250,9 @@ def test_a_chain_is_inverted_whole():
 def test_what_is_read_back_is_within_half_a_step(dtype, values):
     data = np.reshape(np.float32([*values, 0.25]), (-1, 1, 1))
     image = nib.Nifti1Image(data, np.eye(4))
-    stored = formats.storage(image, dtype)
+    stored = nifti.storage(image, dtype)
     file = nib.FileHolder(fileobj=io.BytesIO())
-    formats.dump_image(
+    nifti.dump_image(
         file.fileobj, "a.nii", Image(data, np.eye(4)), template=image, stored=stored
     )
     file.fileobj.seek(0)
@@ -287,12 +287,12 @@ def test_types_that_are_asked_for():
 def test_whole_numbers_keep_their_scaling_in_another_type():
     image = nib.Nifti1Image(np.arange(60, dtype=np.int16).reshape(3, 4, 5), MOVING)
     image.header.set_slope_inter(0.5, -10)
-    stored = formats.storage(image, "uint8")
+    stored = nifti.storage(image, "uint8")
     assert (stored.slope, stored.inter) == (1, 0)  # in memory, numbers are intensities
     content = bytearray(image.to_bytes())
     content[112:120] = np.float32([0.5, -10]).tobytes()
     scaled = nib.Nifti1Image.from_bytes(bytes(content))
-    stored = formats.storage(scaled, "uint8")
+    stored = nifti.storage(scaled, "uint8")
     assert (stored.slope, stored.inter) == (0.5, -10)
     assert stored.range == (-10, 117.5)
 
@@ -302,8 +302,8 @@ def test_missing_voxels_are_zero_in_an_integer_type():
     data = np.linspace(-5.3, 9, 60, dtype="f4").reshape(3, 4, 5)
     data[1, 1, 1] = np.nan
     image = nib.Nifti1Image(data, MOVING)
-    stored = formats.storage(image, "uint16")
-    formats.write_image("a.nii", Image(data, MOVING), template=image, stored=stored)
+    stored = nifti.storage(image, "uint16")
+    nifti.write_image("a.nii", Image(data, MOVING), template=image, stored=stored)
     back = nib.load("a.nii").get_fdata()
     assert abs(back[1, 1, 1]) < 2e-4
     np.testing.assert_allclose(back[2], data[2], atol=2e-4)
@@ -463,7 +463,7 @@ def test_nothing_is_left_when_it_stops_within_a_series(folder, monkeypatch, caps
             raise KeyboardInterrupt
         return np.zeros((16, 17), np.int16)
 
-    monkeypatch.setattr(formats, "_as_stored", stop)
+    monkeypatch.setattr(nifti, "_as_stored", stop)
     argv = ["series.nii", "--like", "fixed.nii", "-t", "pose.tfm", "-o", "out.nii"]
     assert main(["apply", *argv, "-q"]) == 130
     assert "stopped" in capsys.readouterr().err

@@ -16,7 +16,7 @@ import SimpleITK as sitk  # noqa: N813, the usual name
 from checks import assert_close_pose
 
 import mireg
-from mireg import formats
+from mireg import formats, nifti
 from mireg.cli import main
 from mireg.errors import InputError, MiregWarning
 from mireg.image import Image
@@ -42,8 +42,8 @@ def folder(pair, tmp_path_factory):
     """Put both scans into files."""
     path = tmp_path_factory.mktemp("scans")
     int16 = nib.Nifti1Image(np.zeros((1, 1, 1), np.int16), np.eye(4))
-    formats.write_image(path / "t1.nii.gz", pair.fixed, template=int16)
-    formats.write_image(path / "t2.nii.gz", pair.moving, template=int16)
+    nifti.write_image(path / "t1.nii.gz", pair.fixed, template=int16)
+    nifti.write_image(path / "t2.nii.gz", pair.moving, template=int16)
     return path
 
 

@@ -96,10 +96,11 @@ def apply(
     check_outputs([out], [Path(path) for path in (moving, like) if path], force=force)
     import numpy as np
 
-    from .. import formats
+    from .. import formats, nifti
+    from ..files import new_file
     from ..moved import writer
 
-    formats.check_suffix(out)
+    nifti.check_suffix(out)
     if like is None and not how.header_only:
         raise InputError("there is no --like FIXED: say which image's space and grid")
     first, last = (like, moving) if inverse else (moving, like)
@@ -114,11 +115,11 @@ def apply(
             formats.grid_of(fixed_file),
             moving_from_fixed,
             how,
-            space=2 if like is None else formats.space_code(fixed_file),
+            space=2 if like is None else nifti.space_code(fixed_file),
             threads=threads,
             progress=progress,
         )
-        with formats.new_file(out, force=force) as file:
+        with new_file(out, force=force) as file:
             write(file, out)
     if not quiet:
         click.echo(f"wrote {out}", err=True)

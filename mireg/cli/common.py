@@ -231,7 +231,7 @@ def check_outputs(
     outputs: Sequence[Path], inputs: Sequence[Path], *, force: bool
 ) -> None:
     """Refuse, before the work starts, what could not be written after it."""
-    from ..formats import check_new
+    from ..files import check_new
 
     for output in outputs:
         if any(output.resolve() == path.resolve() for path in inputs):

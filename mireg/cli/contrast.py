@@ -110,7 +110,7 @@ def contrast(
     if plot:
         _check_picture(plot)
     from ..contrast import cohort, cohort_text
-    from ..formats import new_file
+    from ..files import new_file
 
     with notes_told(quiet=quiet):
         beside = _reference(reference, limits, volume)

@@ -207,7 +207,8 @@ def _new_files(
     import nibabel as nib
     import numpy as np
 
-    from .. import formats
+    from .. import nifti
+    from ..files import new_file
     from ..image import Image
 
     whole_numbers = nib.Nifti1Image(np.zeros((1, 1, 1), np.int16), np.eye(4))
@@ -218,9 +219,9 @@ def _new_files(
 
             def put(name: str, content: Image | dict[str, Any]) -> None:
                 path = folder / name
-                file = opened.enter_context(formats.new_file(path, force=force))
+                file = opened.enter_context(new_file(path, force=force))
                 if isinstance(content, Image):
-                    formats.dump_image(
+                    nifti.dump_image(
                         file, path, content, template=whole_numbers, space=1
                     )
                 else:

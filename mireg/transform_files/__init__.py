@@ -14,7 +14,8 @@ from typing import Any, BinaryIO
 import numpy.typing as npt
 
 from ..errors import InputError
-from ..formats import PathLike, in_file, new_file
+from ..files import PathLike, new_file
+from ..formats import in_file
 from ..transform import RigidTransform
 from .afni import read_afni, write_afni
 from .common import FloatArray, Images, checked
