@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
@@ -17,7 +18,6 @@ from . import threads as _threads
 from .contrast import Contrast, contrast
 from .errors import InputError
 from .formats import ImageLike, as_image, as_mask
-from .metrics import Metric
 from .prior import N_VIEWS, Prior
 from .pyramid import Level, Pair, blurred, finest_mm, levels, pyramid, sparser
 from .refine import (
@@ -59,6 +59,11 @@ _STAY = {True: (2, 5), False: (8, 12)}
 #: Where noise moves the answer by more than the first share of a voxel, a blurred level
 #: is tried, and taken if noise moves its answer by less than the second share of that.
 _NOISY, _WORTH = 0.1, 0.9
+
+#: Where noise moves the answer by more than this share of a voxel, it may be wrong. It
+#: moved right ones by a fifth at most, but for SPECT, wrong ones by a whole voxel and
+#: more.
+_UNSURE = 0.5
 
 
 def register(
@@ -165,55 +170,44 @@ def register(
         levels, looks=looks, settings=settings, threads=threads, learned=learned
     )
 
+    explore = partial(
+        _search, partial(_one_search, still, moved, settings, threads), seen, pairs
+    )
+    follow = partial(
+        _follow,
+        seen=seen,
+        finest=pairs[-1],
+        anatomy=still.anatomy,
+        # What was in line stays in line.
+        also=[(np.eye(4), None)] if init == "auto" else [],
+        settings=settings,
+        threads=threads,
+    )
+
     watch.start("search", 0.2)
     start = _start(init, still, moved, swapped)
     if start is None:
-        search = partial(_one_search, still, moved, settings, threads)
-        poses, sure, coarse, finer = _search(search, seen, pairs, watch)
+        found = explore(watch)
     else:
-        poses, sure = [[start]] * N_VIEWS, True
-        coarse, finer = seen(pairs[1]), pairs[2:]
-
+        found = _Found([[start]] * N_VIEWS, True, seen(pairs[1]), pairs[2:])
+    _log_candidates(found, scans[0].anatomy.centre, swapped, settings)
     watch.start("refine", 0.5)
-    at, few = coarse, [sparser(level, settings) for level in coarse]
-    metrics = [metric_at(level, settings.metric) for level in few]
-    _log_candidates(few[0], poses[0], metrics[0], scans[0].anatomy.centre, swapped)
-    stay = _STAY[sure]
-    fits = race(few, metrics, poses, still.anatomy, stay[len(finer) > 1], threads)
-    # What was in line stays in line.
-    also: list[Start] = [(np.eye(4), None)] if init == "auto" else []
-    for pair in finer:
-        at = seen(pair)
-        few = [sparser(level, settings) for level in at]
-        if sure:  # then one view is enough: that which explains most here
-            fits = _in_clearest_view(fits, few, settings, threads)
-        fits = {
-            view: refine_each(
-                few[view],
-                [*(fit.start for fit in old[: stay[pair.below > 0]]), *also],
-                metric_at(few[view], settings.metric),
-                still.anatomy,
-                threads,
-            )
-            for view, old in fits.items()
-        }
-    view = leading(fits)
-    level, fit, error_mm = _polished(
-        at[view],
-        lambda: seen(blurred(pairs[-1], threads))[view],
-        fits[view][0].moving_from_fixed,
-        settings,
-        threads,
-    )
-    _refuse_no_overlap(fit)
+    end = follow(found)
+    if start is None and found.sure and _is_unsure(end):
+        watch.start("search", 0.6)
+        found = explore(watch, trust=False)
+        watch.start("refine", 0.8)
+        end = follow(found)
+    _refuse_no_overlap(end.fit)
+    level = end.level
     header = evaluate(level, np.eye(4), metric_at(level, settings.metric), threads)
-    fit = stay_or_go(level, header, fit, still.anatomy)
-    rival, doubt = _rival(fits[view], still.anatomy)
+    fit = stay_or_go(level, header, end.fit, still.anatomy)
+    rival, doubt = _rival(end.others, still.anatomy)
     watch.start("", 1.0)
 
-    found = np.linalg.inv(fit.moving_from_fixed) if swapped else fit.moving_from_fixed
+    pose = np.linalg.inv(fit.moving_from_fixed) if swapped else fit.moving_from_fixed
     anatomy = scans[0].anatomy
-    transform = RigidTransform.from_matrix(found, anatomy.centre)
+    transform = RigidTransform.from_matrix(pose, anatomy.centre)
     moved_by = transform.displacements(anatomy.points)
     return Registration(
         fixed=fixed,
@@ -229,10 +223,77 @@ def register(
         settings=settings,
         fixed_contrast=contrasts[0],
         moving_contrast=contrasts[1],
-        warnings=notes + _doubts(contrasts) + doubt,
+        warnings=notes + _doubts(contrasts) + doubt + _noise(end),
         rival=rival,
-        standard_error_mm=error_mm,
+        standard_error_mm=end.error_mm,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """What a search found: poses in each view, and whether little effort was enough.
+
+    Followed first at the coarse level, in each view, then at the finer ones.
+    """
+
+    poses: Poses
+    sure: bool
+    coarse: list[Level]
+    finer: list[Pair]
+
+
+@dataclass(frozen=True, eq=False)
+class _End:
+    """Where it led: level, answer, its standard error in mm, and others beside it."""
+
+    level: Level
+    fit: Fit
+    error_mm: float
+    others: list[Fit]
+
+
+def _follow(
+    found: _Found,
+    *,
+    seen: Callable[[Pair], list[Level]],
+    finest: Pair,
+    anatomy: Anatomy,
+    also: list[Start],
+    settings: Settings,
+    threads: int,
+) -> _End:
+    """Refine what was found, level by level, ever fewer of it."""
+    at, few = found.coarse, [sparser(level, settings) for level in found.coarse]
+    metrics = [metric_at(level, settings.metric) for level in few]
+    stay = _STAY[found.sure]
+    finalists = stay[len(found.finer) > 1]
+    fits = race(few, metrics, found.poses, anatomy, finalists, threads)
+    for pair in found.finer:
+        at = seen(pair)
+        few = [sparser(level, settings) for level in at]
+        if found.sure:  # then one view is enough: that which explains most here
+            fits = _in_clearest_view(fits, few, settings, threads)
+        fits = {
+            view: refine_each(
+                few[view],
+                [*(fit.start for fit in old[: stay[pair.below > 0]]), *also],
+                metric_at(few[view], settings.metric),
+                anatomy,
+                threads,
+            )
+            for view, old in fits.items()
+        }
+    view = leading(fits)
+    best = fits[view][0].moving_from_fixed
+    level, fit, error_mm = _polished(
+        at[view], lambda: seen(blurred(finest, threads))[view], best, settings, threads
+    )
+    return _End(level, fit, error_mm, fits[view])
+
+
+def _is_unsure(end: _End) -> bool:
+    """Tell whether noise can have made the answer: right ones are sharper."""
+    return end.error_mm > _UNSURE * end.level.size_mm
 
 
 def _in_clearest_view(
@@ -315,6 +376,16 @@ def _doubts(contrasts: Sequence[Contrast]) -> tuple[str, ...]:
     )
 
 
+def _noise(end: _End) -> tuple[str, ...]:
+    """Say that an answer may be far off."""
+    if not _is_unsure(end):
+        return ()
+    return (
+        f"noise leaves the answer unsure by {end.error_mm:.2g} mm: look whether it is "
+        "right",
+    )
+
+
 def _rival(fits: Sequence[Fit], anatomy: Anatomy) -> tuple[float, tuple[str, ...]]:
     """Say how much the best pose elsewhere explains of what the answer does."""
     best = fits[0].moving_from_fixed
@@ -367,24 +438,14 @@ def _search(
     seen: Callable[[Pair], list[Level]],
     pairs: list[Pair],
     watch: _Stopwatch,
-) -> tuple[Poses, bool, list[Level], list[Pair]]:
-    """Search with little effort, and where that leaves doubt with more.
-
-    Returns
-    -------
-    poses : list of lists of (4, 4) ndarray
-        What was found in each view.
-    sure : bool
-        Whether little effort was enough.
-    coarse : list of Level
-        The level to go on at.
-    finer : list of Pair
-        Those that are left.
-    """
+    *,
+    trust: bool = True,
+) -> _Found:
+    """Search with little effort, and with more where that leaves doubt, or no trust."""
     rough, coarse, finer = seen(pairs[0]), seen(pairs[1]), pairs[2:]
     poses, clear, agree = search(EFFORTS[0], [rough, coarse])
-    if clear and agree:
-        return poses, True, coarse, finer
+    if clear and agree and trust:
+        return _Found(poses, True, coarse, finer)
     if finer:  # rough levels can prefer wrong poses
         coarse, finer = seen(finer[0]), finer[1:]
     clear_before = False
@@ -394,7 +455,7 @@ def _search(
         if clear and clear_before:  # other starts led to nothing better
             break
         clear_before = clear
-    return poses, False, coarse, finer
+    return _Found(poses, False, coarse, finer)
 
 
 def _centre_on_centre(still: Scan, moved: Scan) -> FloatArray:
@@ -433,21 +494,19 @@ def _one_search(
 
 
 def _log_candidates(
-    level: Level,
-    poses: Sequence[FloatArray],
-    metric: Metric,
-    centre: FloatArray,
-    swapped: bool,
+    found: _Found, centre: FloatArray, swapped: bool, settings: Settings
 ) -> None:
     """Tell the logger which poses the search found, the best first."""
     if not _LOG.isEnabledFor(logging.INFO):
         return
-    fits = [evaluate(level, pose, metric) for pose in poses]
+    level = sparser(found.coarse[0], settings)
+    metric = metric_at(level, settings.metric)
+    fits = [evaluate(level, pose, metric) for pose in found.poses[0]]
     _LOG.info("candidate  information  overlap  degrees   mm (right, front, up)")
     for rank, fit in enumerate(sorted(fits, key=lambda fit: -fit.explained), 1):
         pose = fit.moving_from_fixed
-        found = np.linalg.inv(pose) if swapped else pose
-        place = RigidTransform.from_matrix(found, centre)
+        said = np.linalg.inv(pose) if swapped else pose
+        place = RigidTransform.from_matrix(said, centre)
         _LOG.info(
             "%9d  %11.4f  %6.0f%%  %7.2f  %7.2f %7.2f %7.2f",
             rank,
@@ -465,18 +524,21 @@ class _Stopwatch:
         self.seconds: dict[str, float] = {}
         self._progress = progress
         self._stage = ""
+        self._share = 0.0
         self._since = time.perf_counter()
 
     def start(self, stage: str, share: float) -> None:
         """End the stage under way and start the next."""
         now = time.perf_counter()
         if self._stage:
-            self.seconds[self._stage] = now - self._since
+            before = self.seconds.get(self._stage, 0.0)
+            self.seconds[self._stage] = before + now - self._since
             _LOG.info("%s: %.3f s", self._stage, now - self._since)
         self._stage, self._since = stage, now
         self.reach(share)
 
     def reach(self, share: float) -> None:
         """Tell how much is done."""
+        self._share = max(self._share, share)
         if self._progress is not None:
-            self._progress(self._stage or "done", share)
+            self._progress(self._stage or "done", self._share)

@@ -211,6 +211,33 @@ def test_another_start_is_refused(near):
         register(near.fixed, near.moving, init="banana")
 
 
+def test_an_answer_that_noise_can_have_made_is_searched_for_again(far, monkeypatch):
+    method = sys.modules["mireg.register"]
+    search, trusted = method._search, []
+
+    def hasty(*args, trust=True):
+        """Be sure of a wrong pose, until told better."""
+        found = search(*args, trust=trust)
+        trusted.append(trust)
+        turned = RigidTransform([0, 2.0, 0], [40, 0, 0]).matrix
+        wrong = [[far.moving_from_fixed.inverse().matrix @ turned]] * len(found.poses)
+        return replace(found, poses=wrong, sure=True) if trust else found
+
+    monkeypatch.setattr(method, "_search", hasty)
+    result = register(far.fixed, far.moving, settings=QUICK)
+    assert trusted == [True, False]
+    assert error_mm(result, far.moving_from_fixed) < 0.6
+    assert result.warnings == ()
+
+
+def test_an_answer_that_noise_can_have_made_comes_with_a_note(near):
+    rng = np.random.default_rng(0)
+    noise = Image(rng.normal(size=near.fixed.shape), near.fixed.mm_from_ijk)
+    result = register(near.fixed, noise, init="header", settings=QUICK)
+    assert result.standard_error_mm > 3
+    assert any("noise leaves the answer unsure" in note for note in result.warnings)
+
+
 # --- masks --------------------------------------------------------------------
 
 
