@@ -202,7 +202,8 @@ def register(
     level = end.level
     header = evaluate(level, np.eye(4), metric_at(level, settings.metric), threads)
     fit = stay_or_go(level, header, end.fit, still.anatomy)
-    rival, doubt = _rival(end.others, still.anatomy)
+    rival, rivals = _rival(end.others, still.anatomy)
+    look = rivals + _noise(end)
     watch.start("", 1.0)
 
     pose = np.linalg.inv(fit.moving_from_fixed) if swapped else fit.moving_from_fixed
@@ -223,9 +224,10 @@ def register(
         settings=settings,
         fixed_contrast=contrasts[0],
         moving_contrast=contrasts[1],
-        warnings=notes + _doubts(contrasts) + doubt + _noise(end),
+        warnings=notes + _doubts(contrasts) + look,
         rival=rival,
         standard_error_mm=end.error_mm,
+        doubtful=bool(look),
     )
 
 

@@ -65,6 +65,9 @@ class Registration:
         How far off, root mean square over the compared points, noise in the images
         leaves the answer if it is near the right one; NaN where that cannot be told.
         What bends an image adds to it.
+    doubtful : bool
+        Whether the answer may be wrong, as its rival or its standard error tells; then
+        a note among the warnings says why. No doubt is no proof.
 
     Examples
     --------
@@ -91,6 +94,7 @@ class Registration:
     warnings: tuple[str, ...] = ()
     rival: float = 0.0
     standard_error_mm: float = math.nan
+    doubtful: bool = False
 
     @property
     def moving_from_fixed(self) -> FloatArray:
@@ -196,6 +200,7 @@ class Registration:
             "centre_mm": transform.centre.tolist(),
             "rival": self.rival,
             "standard_error_mm": json_number(self.standard_error_mm),
+            "doubtful": self.doubtful,
             "mean_displacement_mm": self.mean_displacement_mm,
             "max_displacement_mm": self.max_displacement_mm,
             "seconds": {

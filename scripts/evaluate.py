@@ -74,7 +74,6 @@ from scipy.stats import binomtest
 
 from mireg.image import Image
 from mireg.picture import three_planes
-from mireg.search import RIVAL
 
 # --- one case, one set ---------------------------------------------------------------
 
@@ -232,16 +231,16 @@ def row(name: str, record: Record) -> str:
 
 
 def told(records: Sequence[Record]) -> str:
-    """Say how many answers came with a note that another pose explains as much."""
-    runs = [run for record in records for run in record["poses"] if "rival" in run]
+    """Say how many answers called themselves doubtful."""
+    runs = [run for record in records for run in record["poses"] if "doubtful" in run]
     words = []
     for name, some in (
         ("bad", [run for run in runs if not run["good"]]),
         ("good", [run for run in runs if run["good"]]),
     ):
-        noted = sum(run["rival"] > RIVAL for run in some)
-        words.append(f"{noted} of {len(some)} {name} answers")
-    return f"With a note that another pose explains as much: {', '.join(words)}."
+        doubtful = sum(run["doubtful"] for run in some)
+        words.append(f"{doubtful} of {len(some)} {name} answers")
+    return f"With a note that they may be wrong: {', '.join(words)}."
 
 
 # --- the command ---------------------------------------------------------------------

@@ -67,6 +67,8 @@ class Answer(Protocol):
     @property
     def standard_error_mm(self) -> float: ...
     @property
+    def doubtful(self) -> bool: ...
+    @property
     def seconds(self) -> Mapping[str, float]: ...
 
 
@@ -357,6 +359,7 @@ def run_pose(
         "overlap_fraction": answer.overlap_fraction,
         "rival": answer.rival,
         "standard_error_mm": answer.standard_error_mm,
+        "doubtful": answer.doubtful,
         "stages": dict(answer.seconds),
         **used,
     }

@@ -47,6 +47,7 @@ def test_success_is_told_for_each_cell(tmp_path, capsys):
             overlap_fraction=1.0,
             rival=0.0,
             standard_error_mm=0.1,
+            doubtful=False,
             seconds={},
         )
 

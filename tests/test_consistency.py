@@ -25,6 +25,7 @@ def answer(matrix):
         overlap_fraction=1.0,
         rival=0.0,
         standard_error_mm=0.1,
+        doubtful=False,
         seconds={},
     )
 

@@ -23,6 +23,7 @@ def oracle(fixed, moving):
         overlap_fraction=1.0,
         rival=0.0,
         standard_error_mm=0.1,
+        doubtful=False,
         seconds={"search": 0.1},
     )
 
@@ -117,6 +118,7 @@ def test_hard_kinds_are_measured_where_both_scans_show_anatomy(tmp_path):
             overlap_fraction=1.0,
             rival=0.0,
             standard_error_mm=0.1,
+            doubtful=False,
             seconds={},
         )
 
@@ -172,8 +174,8 @@ def test_processes_give_what_one_gives(case_file):
         assert [r["found"] for r in a["poses"]] == [r["found"] for r in b["poses"]]
 
 
-def test_answers_with_a_rival_are_counted():
-    runs = [(True, 0.2), (True, 0.95), (False, 0.97), (False, 1.0), (False, 0.5)]
-    poses = [{"good": good, "rival": rival} for good, rival in runs]
+def test_doubtful_answers_are_counted():
+    runs = [(True, False), (True, True), (False, True), (False, True), (False, False)]
+    poses = [{"good": good, "doubtful": doubtful} for good, doubtful in runs]
     line = evaluate.told([{"poses": poses}, {"poses": [{"good": False}]}])
     assert "2 of 3 bad answers, 1 of 2 good answers" in line

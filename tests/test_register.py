@@ -228,6 +228,7 @@ def test_an_answer_that_noise_can_have_made_is_searched_for_again(far, monkeypat
     assert trusted == [True, False]
     assert error_mm(result, far.moving_from_fixed) < 0.6
     assert result.warnings == ()
+    assert not result.doubtful
 
 
 def test_an_answer_that_noise_can_have_made_comes_with_a_note(near):
@@ -236,6 +237,7 @@ def test_an_answer_that_noise_can_have_made_comes_with_a_note(near):
     result = register(near.fixed, noise, init="header", settings=QUICK)
     assert result.standard_error_mm > 3
     assert any("noise leaves the answer unsure" in note for note in result.warnings)
+    assert result.doubtful
 
 
 # --- masks --------------------------------------------------------------------
