@@ -49,8 +49,8 @@ Poses = list[list[FloatArray]]
 _LOG = logging.getLogger("mireg")
 
 #: Most searches with more effort, from other starts each; fewer where two in a row
-#: leave no doubt.
-_SEARCHES = 10
+#: leave no doubt. And how often as many follow, while noise can have made the answer.
+_SEARCHES, _MORE = 10, 2
 
 #: How many candidates of a view enter the finest level, and each level before it: of
 #: a search that is sure, and of one that is not. Rough levels can prefer wrong poses.
@@ -189,14 +189,16 @@ def register(
     if start is None:
         found = explore(watch)
     else:
-        found = _Found([[start]] * N_VIEWS, True, seen(pairs[1]), pairs[2:])
+        found = _Found([[start]] * N_VIEWS, True, 0, seen(pairs[1]), pairs[2:])
     _log_candidates(found, scans[0].anatomy.centre, swapped, settings)
     watch.start("refine", 0.5)
     end = follow(found)
-    if start is None and found.sure and _is_unsure(end):
+    for _ in range(_MORE if start is None else 0):
+        if not _is_unsure(end):
+            break
         watch.start("search", 0.6)
-        found = explore(watch, trust=False)
-        watch.start("refine", 0.8)
+        found = explore(watch, found)
+        watch.start("refine", 0.6)
         end = follow(found)
     _refuse_no_overlap(end.fit)
     level = end.level
@@ -233,13 +235,15 @@ def register(
 
 @dataclass(frozen=True, eq=False)
 class _Found:
-    """What a search found: poses in each view, and whether little effort was enough.
+    """What was found: poses in each view, and whether little effort was enough.
 
-    Followed first at the coarse level, in each view, then at the finer ones.
+    If not, in how many searches with more. Followed first at the coarse level, in each
+    view, then at the finer ones.
     """
 
     poses: Poses
     sure: bool
+    searches: int
     coarse: list[Level]
     finer: list[Pair]
 
@@ -440,24 +444,29 @@ def _search(
     seen: Callable[[Pair], list[Level]],
     pairs: list[Pair],
     watch: _Stopwatch,
-    *,
-    trust: bool = True,
+    before: _Found | None = None,
 ) -> _Found:
-    """Search with little effort, and with more where that leaves doubt, or no trust."""
-    rough, coarse, finer = seen(pairs[0]), seen(pairs[1]), pairs[2:]
-    poses, clear, agree = search(EFFORTS[0], [rough, coarse])
-    if clear and agree and trust:
-        return _Found(poses, True, coarse, finer)
-    if finer:  # rough levels can prefer wrong poses
+    """Search with little effort, and where that leaves doubt with more.
+
+    Goes on from what was found before, if that was not enough.
+    """
+    if before is None:
+        coarse = seen(pairs[1])
+        poses, clear, agree = search(EFFORTS[0], [seen(pairs[0]), coarse])
+        before = _Found(poses, clear and agree, 0, coarse, pairs[2:])
+        if before.sure:
+            return before
+    poses, coarse, finer = before.poses, before.coarse, before.finer
+    if finer and not before.searches:  # rough levels can prefer wrong poses
         coarse, finer = seen(finer[0]), finer[1:]
     clear_before = False
-    for again in range(_SEARCHES):
-        watch.reach(0.2 + 0.3 * again / _SEARCHES)
+    for again in range(before.searches, before.searches + _SEARCHES):
+        watch.reach(0.2 + 0.3 * again / (_SEARCHES * (1 + _MORE)))
         poses, clear, _ = search(EFFORTS[1], [coarse], poses, again)
         if clear and clear_before:  # other starts led to nothing better
             break
         clear_before = clear
-    return _Found(poses, False, coarse, finer)
+    return _Found(poses, False, again + 1, coarse, finer)
 
 
 def _centre_on_centre(still: Scan, moved: Scan) -> FloatArray:
