@@ -189,13 +189,12 @@ def pyramid(fixed: Scan, moving: Scan, threads: int = 1) -> list[Pair]:
 
 def blurred(pair: Pair, threads: int = 1) -> Pair:
     """Blur the image with the larger voxels by about one of them, against its noise."""
-    if pair.moving.voxel_volume_mm3 >= pair.fixed.voxel_volume_mm3:
-        return replace(
-            pair, moving=_smooth(pair.moving, pair.size_mm, threads, _AGAINST_NOISE)
-        )
-    return replace(
-        pair, fixed=_smooth(pair.fixed, pair.size_mm, threads, _AGAINST_NOISE)
+    smooth = partial(
+        _smooth, size_mm=pair.size_mm, threads=threads, width=_AGAINST_NOISE
     )
+    if pair.moving.voxel_volume_mm3 >= pair.fixed.voxel_volume_mm3:
+        return replace(pair, moving=smooth(pair.moving))
+    return replace(pair, fixed=smooth(pair.fixed))
 
 
 def level(

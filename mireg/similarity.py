@@ -216,12 +216,12 @@ def score_gradients(
         )
         return out
 
-    return shared(gradient_of, range(0, level.points.shape[1], share), threads)
+    return shared(gradient_of, _shares(level, share), threads)
 
 
-def _shares(level: Level) -> range:
+def _shares(level: Level, share: int = _SHARE) -> range:
     """Where each share of the samples starts; shares have a fixed size."""
-    return range(0, level.points.shape[1], _SHARE)
+    return range(0, level.points.shape[1], share)
 
 
 def _joined(parts: list[FloatArray]) -> FloatArray:

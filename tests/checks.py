@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import numpy.typing as npt
 
@@ -17,6 +19,19 @@ def pose_error_mm(
     """Largest distance in mm between where two rigid matrices put `points`."""
     a, b = RigidTransform.from_matrix(found), RigidTransform.from_matrix(truth)
     return a.max_displacement(points, b)
+
+
+def answer(moving_from_fixed: npt.ArrayLike, score: float = 1.0) -> SimpleNamespace:
+    """Stand in for what a registration gives the scripts."""
+    return SimpleNamespace(
+        moving_from_fixed=moving_from_fixed,
+        score=score,
+        overlap_fraction=1.0,
+        rival=0.0,
+        standard_error_mm=0.1,
+        doubtful=False,
+        seconds={},
+    )
 
 
 def assert_close_pose(found: npt.ArrayLike, truth: npt.ArrayLike, *, mm: float) -> None:

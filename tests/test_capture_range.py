@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import capture_range
 import numpy as np
 import pytest
+from checks import answer
 
 from mireg.transform import RigidTransform
 
@@ -41,15 +42,7 @@ def test_success_is_told_for_each_cell(tmp_path, capsys):
         again = moving.mm_from_ijk @ np.linalg.inv(fixed.mm_from_ijk)
         truths.append(RigidTransform.from_matrix(again))
         near = truths[-1].angle_deg < 90
-        return SimpleNamespace(
-            moving_from_fixed=again if near else np.eye(4),
-            score=1.0,
-            overlap_fraction=1.0,
-            rival=0.0,
-            standard_error_mm=0.1,
-            doubtful=False,
-            seconds={},
-        )
+        return answer(again if near else np.eye(4))
 
     out = tmp_path / "range.json"
     call = ["--kinds", "identical", "--cells", "2", "--starts", "3", "-o", str(out)]

@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 import json
-from types import SimpleNamespace
 
 import evaluate
 import nibabel as nib
 import numpy as np
 import PIL.Image
 import pytest
-from checks import FIXED, MOVING, TRUTH, ball, shifted
+from checks import FIXED, MOVING, TRUTH, answer, ball, shifted
 
 
 def oracle(fixed, moving):
     """Give the truth, but 5 mm off for the case whose fixed grid is 17 wide."""
     pose = moving.mm_from_ijk @ np.linalg.inv(MOVING)
     off = shifted(5.0) if fixed.shape[0] == 17 else np.eye(4)
-    return SimpleNamespace(
-        moving_from_fixed=pose @ TRUTH @ off,
-        score=np.nan,
-        overlap_fraction=1.0,
-        rival=0.0,
-        standard_error_mm=0.1,
-        doubtful=False,
-        seconds={"search": 0.1},
-    )
+    return answer(pose @ TRUTH @ off, np.nan)
 
 
 def broken(fixed, moving):
@@ -112,15 +103,7 @@ def test_bad_calls_end_with_2(case_file, capsys):
 
 def test_hard_kinds_are_measured_where_both_scans_show_anatomy(tmp_path):
     def nothing_moves(_fixed, _moving):
-        return SimpleNamespace(
-            moving_from_fixed=np.eye(4),
-            score=1.0,
-            overlap_fraction=1.0,
-            rival=0.0,
-            standard_error_mm=0.1,
-            doubtful=False,
-            seconds={},
-        )
+        return answer(np.eye(4))
 
     out = tmp_path / "kinds.json"
     call = ["--kinds", "identical", "--kinds", "mouse", "--seeds", "2", "-o", str(out)]
