@@ -42,9 +42,6 @@ _FEWEST_SAMPLES = 8000
 #: Fewer than this say too little for a joint histogram.
 _FEWEST_LEFT = 500
 
-#: Width (sigma) of the blur against noise, in voxels.
-_AGAINST_NOISE = 0.9
-
 #: Irrational steps of a low-discrepancy sequence in three dimensions
 #: (powers of the inverse of the real root of x^4 = x + 1; Roberts 2018).
 _STEPS = np.array([0.8191725133961645, 0.6710436067037893, 0.5497004779019703])
@@ -185,16 +182,6 @@ def pyramid(fixed: Scan, moving: Scan, threads: int = 1) -> list[Pair]:
             )
         pairs.append(Pair(size, smooth[0], smooth[1], len(pairs)))
     return pairs[::-1]
-
-
-def blurred(pair: Pair, threads: int = 1) -> Pair:
-    """Blur the image with the larger voxels by about one of them, against its noise."""
-    smooth = partial(
-        _smooth, size_mm=pair.size_mm, threads=threads, width=_AGAINST_NOISE
-    )
-    if pair.moving.voxel_volume_mm3 >= pair.fixed.voxel_volume_mm3:
-        return replace(pair, moving=smooth(pair.moving))
-    return replace(pair, fixed=smooth(pair.fixed))
 
 
 def level(
@@ -386,9 +373,9 @@ def packed(grey: Volume, *, reuse: bool = False) -> Packed:
     return words, shape, strides
 
 
-def _smooth(image: Image, size_mm: float, threads: int, width: float = 0.6) -> Image:
+def _smooth(image: Image, size_mm: float, threads: int) -> Image:
     """Blur by about half of a level's voxel, over the voxels that hold data."""
-    sigma: FloatArray = width * np.clip(size_mm / image.voxel_size_mm, None, 1.0)
+    sigma: FloatArray = 0.6 * np.clip(size_mm / image.voxel_size_mm, None, 1.0)
     missing = np.isnan(image.data)
     if not missing.any():
         return Image(blur(image.data, sigma, threads), image.mm_from_ijk)

@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -19,7 +19,7 @@ from .contrast import Contrast, contrast
 from .errors import InputError
 from .formats import ImageLike, as_image, as_mask
 from .prior import N_VIEWS, Prior
-from .pyramid import Level, Pair, blurred, finest_mm, levels, pyramid, sparser
+from .pyramid import Level, Pair, finest_mm, level, levels, pyramid, sparser
 from .refine import (
     Fit,
     Start,
@@ -56,9 +56,9 @@ _SEARCHES, _MORE = 10, 2
 #: a search that is sure, and of one that is not. Rough levels can prefer wrong poses.
 _STAY = {True: (2, 5), False: (8, 12)}
 
-#: Where noise moves the answer by more than the first share of a voxel, a blurred level
-#: is tried, and taken if noise moves its answer by less than the second share of that.
-_NOISY, _WORTH = 0.1, 0.9
+#: Where noise moves the answer by more than the first share of a voxel, the other image
+#: is sampled, too, and noise must then move its answer by less than the second share.
+_NOISY, _WORTH = 0.1, 0.75
 
 #: Where noise moves the answer by more than this share of a voxel, it may be wrong: so
 #: it was with four of four wrong answers for hard kinds, and four of 2450 right ones.
@@ -175,7 +175,7 @@ def register(
     follow = partial(
         _follow,
         seen=seen,
-        finest=pairs[-1],
+        other=partial(_other_sampled, pairs[-1], looks, learned, settings, threads),
         anatomy=still.anatomy,
         # What was in line stays in line.
         also=[(np.eye(4), None)] if init == "auto" else [],
@@ -200,14 +200,15 @@ def register(
         watch.start("refine", 0.6)
         end = follow(found)
     _refuse_no_overlap(end.fit)
-    level = end.level
-    header = evaluate(level, np.eye(4), metric_at(level, settings.metric), threads)
-    fit = stay_or_go(level, header, end.fit, still.anatomy)
+    metric = metric_at(end.level, settings.metric)
+    header = evaluate(end.level, np.eye(4), metric, threads)
+    fit = stay_or_go(end.level, header, end.fit, still.anatomy)
     rival, rivals = _rival(end.others, still.anatomy)
     doubts = rivals + _noise(end)
     watch.start("", 1.0)
 
-    pose = np.linalg.inv(fit.moving_from_fixed) if swapped else fit.moving_from_fixed
+    answer = fit.moving_from_fixed
+    pose = np.linalg.inv(answer) if swapped != end.swapped else answer
     anatomy = scans[0].anatomy
     transform = RigidTransform.from_matrix(pose, anatomy.centre)
     moved_by = transform.displacements(anatomy.points)
@@ -249,11 +250,15 @@ class _Found:
 
 @dataclass(frozen=True, eq=False)
 class _End:
-    """Where it led: level, answer, its standard error in mm, and others beside it."""
+    """Where it led: answer, its standard error in mm, and others beside it.
+
+    `swapped` says that the level, and the pose, are those of the other way round.
+    """
 
     level: Level
     fit: Fit
     error_mm: float
+    swapped: bool
     others: list[Fit]
 
 
@@ -261,7 +266,7 @@ def _follow(
     found: _Found,
     *,
     seen: Callable[[Pair], list[Level]],
-    finest: Pair,
+    other: Callable[[int], Level],
     anatomy: Anatomy,
     also: list[Start],
     settings: Settings,
@@ -290,15 +295,9 @@ def _follow(
         }
     view = leading(fits)
     best = fits[view][0].moving_from_fixed
-    level, fit, error_mm = _polished(
-        at[view],
-        few[view],
-        lambda: seen(blurred(finest, threads))[view],
-        best,
-        settings,
-        threads,
-    )
-    return _End(level, fit, error_mm, fits[view])
+    fit, error_mm = _polished(at[view], few[view], best, settings, threads)
+    end = _End(at[view], fit, error_mm, False, fits[view])
+    return end if _is_sharp(end) else _sharper(end, other(view), settings, threads)
 
 
 def _is_unsure(end: _End) -> bool:
@@ -322,38 +321,51 @@ def _in_clearest_view(
     return {leading(here): best}
 
 
-def _polished(
-    level: Level,
-    few: Level,
-    other: Callable[[], Level],
-    pose: FloatArray,
+def _is_sharp(end: _End) -> bool:
+    """Tell whether noise hardly matters."""
+    return not end.error_mm > _NOISY * end.level.size_mm
+
+
+def _sharper(end: _End, other: Level, settings: Settings, threads: int) -> _End:
+    """Refine with all samples of one image and of the other; noise decides.
+
+    Reading between voxels smooths. Where an image is coarse and noisy that helps, and
+    the finer one is the better to sample, even if it shows more of the anatomy.
+    """
+
+    def refined(level: Level, pose: FloatArray, swapped: bool) -> _End:
+        fit, error_mm = _polished(level, level, pose, settings, threads)
+        return replace(end, level=level, fit=fit, error_mm=error_mm, swapped=swapped)
+
+    pose = end.fit.moving_from_fixed
+    inverse = np.asarray(np.linalg.inv(pose), np.float64)
+    here = refined(end.level, pose, swapped=False)
+    there = refined(other, inverse, swapped=True)
+    return there if there.error_mm < _WORTH * here.error_mm else here
+
+
+def _other_sampled(
+    pair: Pair,
+    looks: Sequence[tuple[Scan, Scan]],
+    learned: Sequence[FloatArray | None],
     settings: Settings,
     threads: int,
-) -> tuple[Level, Fit, float]:
-    """Refine to the end, at another level where noise then moves the answer less.
-
-    A few samples tell which steps lead straight to the top.
-
-    Returns
-    -------
-    level : Level
-        Where it ended.
-    fit : Fit
-        The answer.
-    error_mm : float
-        Its standard error.
-    """
-    fit, error_mm = _refined_to_the_end(level, few, pose, settings, threads)
-    if not error_mm > _NOISY * level.size_mm:
-        return level, fit, error_mm
-    there, here = (
-        (one, *_refined_to_the_end(one, one, pose, settings, threads))
-        for one in (other(), level)
+    view: int,
+) -> Level:
+    """Make the level of a view that has the samples in the other image."""
+    still, moved = looks[view]
+    joint = learned[view]
+    return level(
+        replace(pair, fixed=pair.moving, moving=pair.fixed),
+        moved,
+        still,
+        settings,
+        threads,
+        None if joint is None else joint.T,
     )
-    return there if there[2] < _WORTH * here[2] else here
 
 
-def _refined_to_the_end(
+def _polished(
     level: Level, probe: Level, pose: FloatArray, settings: Settings, threads: int
 ) -> tuple[Fit, float]:
     """Refine with all samples, those of a probe telling how sharp the top is.
