@@ -12,6 +12,8 @@ one costs seconds, because numba compiles the text of the error for unequal shap
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from numba import njit
 
@@ -19,8 +21,19 @@ from . import cache_folder
 
 cache_folder.provide()
 
+# All alike, since numba keeps what it learned of operators by these options: two sets
+# take a tenth longer to compile. Sums may become vectors, and NaN keeps its meaning.
+# Nothing in C calls a loop: a wrapper for that would only take time.
+_compiled = partial(
+    njit,
+    cache=True,
+    nogil=True,
+    fastmath={"reassoc", "contract", "nsz"},
+    no_cfunc_wrapper=True,
+)
 
-@njit(cache=True, nogil=True)
+
+@_compiled()
 def _fade(x, last):
     """Weight of a sample near the ends of an axis, and its slope.
 
@@ -34,13 +47,13 @@ def _fade(x, last):
     return d * d * (3.0 - 2.0 * d), slope if x + x < last else -slope
 
 
-@njit(cache=True, nogil=True)
+@_compiled()
 def _voxel(word):
     """Grey level in the lowest bits of a word, or NaN; see `packed`."""
     return np.nan if word & 0x8000 else np.float64(np.int64(word & 0x7FFF))
 
 
-@njit(cache=True, nogil=True)
+@_compiled()
 def _border_sample(memory, shape, strides, x, y, z):
     """Value, its three slopes, weight and its three slopes, near the border."""
     nx, ny, nz = shape[0] - 1, shape[1] - 1, shape[2] - 1
@@ -71,7 +84,7 @@ def _border_sample(memory, shape, strides, x, y, z):
     )
 
 
-@njit(cache=True, nogil=True)
+@_compiled()
 def packed(memory, step, out):
     """Fill out (n,), a word for each voxel of memory (n,); see `pyramid.packed`."""
     n = memory.shape[0]
@@ -85,7 +98,7 @@ def packed(memory, step, out):
 
 
 # contract: a product and a sum at once; NaN keeps its meaning.
-@njit(cache=True, nogil=True, fastmath={"contract"})
+@_compiled()
 def joint_histogram(
     points, fixed_bin, memory, shape, strides, matrix, start, stop, seen, out
 ):
@@ -212,8 +225,7 @@ def joint_histogram(
             flat[b + u3] += rows[2048 + a]
 
 
-# reassoc lets the sums become vectors; NaN keeps its meaning.
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
+@_compiled()
 def score_gradient(points, fixed_bin, seen, d_histogram, start, stop, out):
     """Add d score / d matrix to out (3, 4), from samples start to stop.
 
@@ -298,7 +310,7 @@ def score_gradient(points, fixed_bin, seen, d_histogram, start, stop, out):
         out[2, 3] += s23
 
 
-@njit(cache=True, nogil=True)
+@_compiled()
 def entropies(histogram, by_row, by_column, by_cell, out):
     """Fill out (3,) with entropies, and the slopes by (n,) (m,) (n, m) counts.
 
@@ -319,7 +331,7 @@ def entropies(histogram, by_row, by_column, by_cell, out):
     out[2] = _surprise(histogram.ravel(), total, by_cell.ravel())
 
 
-@njit(cache=True, nogil=True)
+@_compiled()
 def _surprise(counts, total, slopes):
     """Entropy of counts, and its slopes, which may go to the memory of the counts."""
     log_total, rare = np.log(total), 1e-12 * total
@@ -335,8 +347,7 @@ def _surprise(counts, total, slopes):
     return entropy
 
 
-# No number here is NaN: minimum and maximum become one instruction each.
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz", "nnan"})
+@_compiled()
 def pose_entropies(
     points,
     fixed_bins,
@@ -427,7 +438,7 @@ def pose_entropies(
             out[view, pose, 3] = h_joint * scale + log_total
 
 
-@njit(cache=True, nogil=True)
+@_compiled()
 def grey_levels(memory, low, high, levels, out):
     """Fill out (n,) with the grey levels of intensities; see `GreyScale.apply`.
 
@@ -455,7 +466,7 @@ def grey_levels(memory, low, high, levels, out):
             target[a] = levels[i] + beyond[a] * rises[i]
 
 
-@njit(cache=True, nogil=True)
+@_compiled()
 def downsample(volume, factors, limits, start, out):
     """Fill out (n, my, mz) with block means; see `scan.downsample`.
 
@@ -508,7 +519,7 @@ def downsample(volume, factors, limits, start, out):
                 means[k] = block / np.float32(size) if 2 * size >= full else np.nan
 
 
-@njit(cache=True, nogil=True)
+@_compiled()
 def _known_sum(block, low, high):
     """Sum of the numbers in a block, clipped, and how many there are."""
     total, size = np.float32(0), 0
@@ -522,7 +533,7 @@ def _known_sum(block, low, high):
     return total, size
 
 
-@njit(cache=True, nogil=True)
+@_compiled()
 def blur(volume, x_weights, y_weights, z_weights, start, out):
     """Fill out (n, ny, nz), plane `start` on, with weighted means of neighbours.
 
@@ -558,7 +569,7 @@ def blur(volume, x_weights, y_weights, z_weights, start, out):
                     total[k] += w * row[k]
 
 
-@njit(cache=True, nogil=True)
+@_compiled()
 def _axis_linear(x, n):
     """First voxel, second voxel and weight of the second one; -1 outside."""
     if not (-0.500001 <= x <= n - 0.499999):
@@ -573,7 +584,7 @@ def _axis_linear(x, n):
     return i, i + 1, f
 
 
-@njit(cache=True, nogil=True)
+@_compiled()
 def interpolate(memory, shape, strides, matrix, points, out):
     """Fill out (n,) with the values at points (n, 3); see `scan.interpolate`."""
     m = matrix
@@ -606,7 +617,7 @@ def interpolate(memory, shape, strides, matrix, points, out):
         out[a] = (1 - fx) * v0 + fx * v1
 
 
-@njit(cache=True, nogil=True)
+@_compiled()
 def even(volume, background, shading, x, y, z, start, out):
     """Fill out (n, my, mz), plane `start` on; see `scan.evened`.
 
@@ -639,7 +650,7 @@ def even(volume, background, shading, x, y, z, start, out):
                 target[k] = background + (row[k] - background) / field
 
 
-@njit(cache=True, nogil=True)
+@_compiled()
 def places(voxels, ends, first, steps, matrix, out):
     """Fill out (n, 3) with samples, those before ends (m,) in voxels (m, 3).
 
@@ -665,7 +676,7 @@ def places(voxels, ends, first, steps, matrix, out):
             a += 1
 
 
-@njit(cache=True, nogil=True)
+@_compiled()
 def surroundings(volume, where, low, high, out):
     """Add to out (n, n) the voxels (columns) in their surroundings (rows).
 
@@ -702,7 +713,7 @@ def surroundings(volume, where, low, high, out):
                 out[r + 1, c + 1] += fu * fv
 
 
-@njit(cache=True, nogil=True)
+@_compiled()
 def _axis_cubic(x, n, steps, weights):
     """Fill steps (4,) and weights (4,) of a cubic B-spline; False outside."""
     if not (-0.500001 <= x <= n - 0.499999):
@@ -723,7 +734,7 @@ def _axis_cubic(x, n, steps, weights):
     return True
 
 
-@njit(cache=True, nogil=True)
+@_compiled()
 def _axis_lanczos(x, n, turns, steps, weights):
     """Fill steps (2a,) and weights (2a,) of a Lanczos window; False outside.
 
@@ -760,7 +771,7 @@ def _axis_lanczos(x, n, turns, steps, weights):
     return True
 
 
-@njit(cache=True, nogil=True)
+@_compiled()
 def resample_nearest(memory, shape, strides, matrix, first, out):
     """Fill out (planes, ny, nx), plane `first` on; see `resample.resample`."""
     for k in range(out.shape[0]):
@@ -783,7 +794,7 @@ def resample_nearest(memory, shape, strides, matrix, first, out):
                 out[k, j, i] = memory[a] if a >= 0 else np.nan
 
 
-@njit(cache=True, nogil=True)
+@_compiled()
 def _inside(slope, start, n, count):
     """First of `count` steps that is inside an axis of n voxels, and one past the last.
 
@@ -800,7 +811,7 @@ def _inside(slope, start, n, count):
     return int(np.ceil(low)), int(high) + 1
 
 
-@njit(cache=True, nogil=True)
+@_compiled()
 def resample_linear(memory, shape, strides, matrix, first, out):
     """Fill out (planes, ny, nx), plane `first` on; see `resample.resample`."""
     m00, m10, m20 = matrix[0, 0], matrix[1, 0], matrix[2, 0]
@@ -846,7 +857,7 @@ def resample_linear(memory, shape, strides, matrix, first, out):
                 row[i] = v00 + fz * (v01 - v00)
 
 
-@njit(cache=True, nogil=True)
+@_compiled()
 def resample_cubic(memory, shape, strides, matrix, first, out):
     """Fill out (planes, ny, nx), plane `first` on; see `resample.resample`.
 
@@ -880,7 +891,7 @@ def resample_cubic(memory, shape, strides, matrix, first, out):
                 out[k, j, i] = value
 
 
-@njit(cache=True, nogil=True)
+@_compiled()
 def resample_lanczos(radius, memory, shape, strides, matrix, first, out):
     """Fill out (planes, ny, nx), plane `first` on; see `resample.resample`."""
     m = matrix
@@ -919,7 +930,7 @@ def resample_lanczos(radius, memory, shape, strides, matrix, first, out):
                 out[k, j, i] = value
 
 
-@njit(cache=True, nogil=True)
+@_compiled()
 def resample_label(memory, shape, strides, matrix, first, out):
     """Fill out (planes, ny, nx), plane `first` on; see `resample.resample`."""
     m = matrix
