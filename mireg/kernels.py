@@ -97,7 +97,6 @@ def packed(memory, step, out):
         out[a] |= (out[min(a + step, n - 1)] & np.uint32(0xFFFF)) << np.uint32(16)
 
 
-# contract: a product and a sum at once; NaN keeps its meaning.
 @_compiled()
 def joint_histogram(
     points, fixed_bin, memory, shape, strides, matrix, start, stop, seen, out
@@ -350,14 +349,12 @@ def _surprise(counts, total, slopes):
 @_compiled()
 def pose_entropies(
     points,
-    fixed_bins,
+    fixed_rows,
     memory,
     shape,
     strides,
     first_counts,
-    moving_ijk_from_mm,
-    origin,
-    poses,
+    matrices,
     x_log_x,
     start,
     stop,
@@ -365,17 +362,14 @@ def pose_entropies(
 ):
     """Fill out (n_views, n_poses, 4), poses start to stop; see `search.pose_entropies`.
 
-    points is (3, n), relative to origin; fixed_bins is (n_views, n). The last column
-    of first_counts marks "no data"; the volume's outermost voxels hold it, so that
-    samples outside can be moved onto them.
+    points is (3, n); fixed_rows (n_views, n) says where in a joint histogram each
+    sample's row starts; matrices (n_poses, 3, 4) lead from points to voxels, which
+    have their centres at a half. The last column of first_counts marks "no data"; the
+    volume's outermost voxels hold it, so that samples outside can be moved onto them.
     """
-    n_views, n = fixed_bins.shape
+    n_views, n = fixed_rows.shape
     rows, columns = first_counts.shape[1], first_counts.shape[2]
     first = first_counts.reshape(n_views, rows * columns)
-    row_of = np.empty((n_views, n), np.uint32)
-    for view in range(n_views):
-        for s in range(n):
-            row_of[view, s] = fixed_bins[view, s] * columns
     joint = np.empty(rows * columns, np.int32)
     moving = np.empty(columns, np.int32)
     cell = np.empty(n, np.uint32)  # unsigned: no test for counting from the end
@@ -383,20 +377,8 @@ def pose_entropies(
     low = np.float32(0.0)
     nx, ny = np.float32(shape[0] - 1), np.float32(shape[1] - 1)
     nz = np.float32(shape[2] - 1)
-    m = np.empty((3, 4), np.float32)
     for pose in range(start, stop):
-        for i in range(3):
-            a, b, c = (
-                moving_ijk_from_mm[i, 0],
-                moving_ijk_from_mm[i, 1],
-                moving_ijk_from_mm[i, 2],
-            )
-            place = moving_ijk_from_mm[i, 3]
-            for j in range(4):
-                along = a * poses[pose, 0, j] + b * poses[pose, 1, j]
-                along += c * poses[pose, 2, j]
-                place += along * origin[j] if j < 3 else along
-                m[i, j] = along if j < 3 else place + 0.5
+        m = matrices[pose]
         m00, m01, m02, m03 = m[0, 0], m[0, 1], m[0, 2], m[0, 3]
         m10, m11, m12, m13 = m[1, 0], m[1, 1], m[1, 2], m[1, 3]
         m20, m21, m22, m23 = m[2, 0], m[2, 1], m[2, 2], m[2, 3]
@@ -412,7 +394,7 @@ def pose_entropies(
         for view in range(n_views):
             for a in range(rows * columns):
                 joint[a] = first[view, a]
-            row = row_of[view]
+            row = fixed_rows[view]
             for s in range(n):
                 joint[row[s] + cell[s]] += 1
             for j in range(columns):

@@ -202,17 +202,21 @@ def pose_entropies(
     out = np.empty((views, len(moving_from_fixed), 4))
     n = np.arange(samples + level.first_counts.sum(axis=(1, 2)).max() + 1.0)
     x_log_x = n * np.log(np.maximum(n, 1))
+    columns = level.first_counts.shape[2]
+    fixed_rows = np.multiply(level.fixed_bins, columns, dtype=np.uint32)
+    matrices = level.moving_ijk_from_mm[:3] @ moving_from_fixed
+    # A half more: cut off, a place is then its nearest voxel.
+    matrices[..., 3] += matrices[..., :3] @ level.origin + 0.5
+    matrices = matrices.astype(np.float32)
 
     def fill(start: int) -> None:
         stop = min(start + _SHARE, len(moving_from_fixed))
         kernels.pose_entropies(
             level.points,
-            level.fixed_bins,
+            fixed_rows,
             *level.moving,
             level.first_counts,
-            level.moving_ijk_from_mm,
-            level.origin,
-            moving_from_fixed,
+            matrices,
             x_log_x,
             start,
             stop,
