@@ -195,9 +195,9 @@ def register(
     for _ in range(_MORE if start is None else 0):
         if not _is_unsure(end):
             break
-        watch.start("search", 0.6)
+        watch.start("search", 0.5)
         found = explore(watch, found)
-        watch.start("refine", 0.6)
+        watch.start("refine", 0.5)
         end = follow(found)
     _refuse_no_overlap(end.fit)
     metric = metric_at(end.level, settings.metric)
@@ -479,7 +479,7 @@ def _search(
         coarse, finer = seen(finer[0]), finer[1:]
     clear_before = False
     for again in range(before.searches, before.searches + _SEARCHES):
-        watch.reach(0.2 + 0.3 * again / (_SEARCHES * (1 + _MORE)))
+        watch.reach(0.2 + 0.7 * again / (_SEARCHES * (1 + _MORE)))
         poses, clear, _ = search(EFFORTS[1], [coarse], poses, again)
         if clear and clear_before:  # other starts led to nothing better
             break
