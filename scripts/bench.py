@@ -40,6 +40,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -88,10 +89,10 @@ BINS = (16, 32, 64, 128)
 EDGE = 128
 STAGES = ("prepare", "pyramid", "search", "refine")
 #: What `register` calls, and what takes time in it.
-STEPS = (
+STEPS = {
     *("scan", "contrast", "pyramid", "views", "levels"),
     *("candidates", "race", "refine_each", "refine", "evaluate"),
-)
+}
 
 # --- kernels -------------------------------------------------------------------------
 
@@ -416,11 +417,10 @@ def registered(
 
 def stepped(fixed: Path, moving: Path, repeats: int) -> Rows:
     """Time the functions that `register` calls, on one thread; those of one level."""
-    page = sys.modules["mireg.register"]
+    pages = [sys.modules[f"mireg.{room}"] for room in ("register", "multistart")]
     spent: dict[str, list[float]] = defaultdict(list)
 
-    def timed(name: str) -> Callable[..., Any]:
-        inner = getattr(page, name)
+    def timed(name: str, inner: Callable[..., Any]) -> Callable[..., Any]:
 
         def call(first: Any, *others: Any, **options: Any) -> Any:
             start = time.process_time()
@@ -435,7 +435,11 @@ def stepped(fixed: Path, moving: Path, repeats: int) -> Rows:
 
     images, settings = (read_image(fixed), read_image(moving)), Settings(threads=1)
     register(*images, settings=settings)  # compiles
-    with patch.multiple(page, **{name: timed(name) for name in STEPS}):
+    with ExitStack() as patched:
+        for page in pages:
+            called = STEPS & vars(page).keys()
+            of_page = {name: timed(name, getattr(page, name)) for name in called}
+            patched.enter_context(patch.multiple(page, **of_page))
         for _ in range(repeats):
             register(*images, settings=settings)
     total = sum(map(sum, spent.values()))

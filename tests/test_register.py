@@ -213,7 +213,7 @@ def test_another_start_is_refused(near):
 
 def test_an_answer_that_noise_can_have_made_is_searched_for_again(far, monkeypatch):
     method = sys.modules["mireg.register"]
-    search, trusted = method._search, []
+    search, trusted = method.explore, []
 
     def hasty(*args):
         """Be sure of a wrong pose, until told better."""
@@ -224,7 +224,7 @@ def test_an_answer_that_noise_can_have_made_is_searched_for_again(far, monkeypat
         wrong = [[far.moving_from_fixed.inverse().matrix @ turned]] * len(found.poses)
         return replace(found, poses=wrong, sure=True) if trusted[-1] else found
 
-    monkeypatch.setattr(method, "_search", hasty)
+    monkeypatch.setattr(method, "explore", hasty)
     result = register(far.fixed, far.moving, settings=QUICK)
     assert trusted == [True, False]
     assert error_mm(result, far.moving_from_fixed) < 0.6
@@ -324,7 +324,7 @@ def test_the_record_says_what_was_done(near, found):
 
 
 def test_it_searches_on_until_two_in_a_row_leave_no_doubt(near, monkeypatch):
-    room = sys.modules["mireg.register"]
+    room = sys.modules["mireg.multistart"]
     answers = [False, True, False, True, True, "never asked"]
     asked, before = [], []
 
@@ -455,6 +455,6 @@ def test_a_pair_in_line_stays_in_line_though_the_search_goes_astray(monkeypatch)
     def lost(levels, metrics, *_):
         return {0: [evaluate(levels[0], astray, metrics[0])]}
 
-    monkeypatch.setattr(sys.modules["mireg.register"], "race", lost)
+    monkeypatch.setattr(sys.modules["mireg.multistart"], "race", lost)
     found = register(pair.fixed, pair.moving)
     assert found.max_displacement_mm < 0.3
