@@ -31,7 +31,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import platform
 import subprocess
@@ -41,7 +40,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
@@ -50,29 +48,20 @@ from unittest.mock import patch
 
 import nibabel as nib
 import numpy as np
+from bench_kernels import Rows, all_kernels
 from compare_peers import write_scan
-from numba import njit
 from peers import peak_mb
 
 import mireg
-from mireg import kernels
 from mireg.files import new_file
 from mireg.formats import read_image
 from mireg.image import Image
-from mireg.phantom import PhantomPair, phantom_pair
-from mireg.pyramid import Level, finest_mm, level, pyramid
+from mireg.phantom import phantom_pair
 from mireg.records import to_json
 from mireg.register import register
 from mireg.resample import regrid, resample
-from mireg.scan import Scan, downsample, flat_volume, scan, smaller_first
-from mireg.search import counting_level, even_rotations, pose_entropies, starting_poses
 from mireg.settings import Settings
-from mireg.similarity import joint_histogram, score_gradient
 from mireg.threads import available
-
-Array = np.ndarray[Any, Any]
-#: Of one part: what was measured, and for each column a number.
-Rows = dict[str, dict[str, float]]
 
 PARTS = ("kernels", "start", "steps", "pairs", "scale")
 NOTABLE = 1.1
@@ -80,8 +69,6 @@ NOTABLE = 1.1
 MORE_IS_BETTER = ("GB/s", "% of bound")
 #: Columns that describe, and are not compared.
 GIVEN = ("x", "volumes MB")
-DRAM_BYTES = 2**28
-PLANES = 16
 EDGES = (64, 96, 128, 192, 256, 384, 512)
 SAMPLES = (25_000, 50_000, 100_000, 200_000, 400_000)
 BINS = (16, 32, 64, 128)
@@ -93,222 +80,6 @@ STEPS = {
     *("scan", "contrast", "pyramid", "views", "levels"),
     *("candidates", "race", "refine_each", "refine", "evaluate"),
 }
-
-# --- kernels -------------------------------------------------------------------------
-
-
-@njit(cache=True, nogil=True, fastmath={"reassoc", "nsz"})
-def stream(memory):  # type: ignore[no-untyped-def]
-    """Read memory from one end to the other."""
-    total = np.float32(0)
-    for a in range(memory.shape[0]):
-        total += memory[a]
-    return total
-
-
-@njit(cache=True, nogil=True, fastmath={"reassoc", "nsz"})
-def gather(memory, first, x, y, z):  # type: ignore[no-untyped-def]
-    """Read eight neighbours at many places; x, y, z are the steps to the next."""
-    total = np.float32(0)
-    x, y, z = np.uint64(x), np.uint64(y), np.uint64(z)
-    for a in range(first.shape[0]):
-        b = np.uint64(first[a])
-        c = b + x
-        total += memory[b] + memory[b + y] + memory[b + z] + memory[b + y + z]
-        total += memory[c] + memory[c + y] + memory[c + z] + memory[c + y + z]
-    return total
-
-
-@njit(cache=True, nogil=True)
-def pick(memory, first):  # type: ignore[no-untyped-def]
-    """Read one voxel at many places."""
-    total = np.uint64(0)
-    for a in range(first.shape[0]):
-        total += np.uint64(memory[np.uint64(first[a])])
-    return total
-
-
-@njit(cache=True, nogil=True)
-def increment(table, first):  # type: ignore[no-untyped-def]
-    """Add one to a bin of a table at many places."""
-    for a in range(first.shape[0]):
-        table[np.uint64(first[a])] += 1
-
-
-@njit(cache=True, nogil=True)
-def increment_four(table, first):  # type: ignore[no-untyped-def]
-    """Add one to four bins in a row of a table at many places."""
-    for a in range(first.shape[0]):
-        b = np.uint64(first[a])
-        table[b] += 1
-        table[b + np.uint64(1)] += 1
-        table[b + np.uint64(2)] += 1
-        table[b + np.uint64(3)] += 1
-
-
-class Clock:
-    """Nanoseconds of calls on one core, each the best of as many as fit."""
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        self.rows: Rows = {}
-
-    def __call__(self, call: Callable[[], object], n: int) -> float:
-        """Time a call, by what each of its n samples takes."""
-        call()  # compiles
-        best, end = math.inf, time.perf_counter() + self.seconds
-        while best == math.inf or time.perf_counter() < end:
-            start = time.thread_time_ns()
-            call()
-            best = min(best, time.thread_time_ns() - start)
-        return max(best, 1) / n
-
-    def add(
-        self,
-        name: str,
-        call: Callable[[], object],
-        n: int,
-        n_bytes: float = 0,
-        bound: float = 0,
-    ) -> None:
-        """Add a row: a call, and its bound, to which that of reading is added."""
-        ns = self(call, n)
-        if n_bytes:
-            memory = np.ones(max(1, int(n * n_bytes / 4)), np.float32)
-            bound += self(lambda: stream(memory), n)
-        self.rows[name] = {"ns": ns, "bound ns": bound, "% of bound": 100 * bound / ns}
-
-    def add_read(self, name: str, memory: Array) -> None:
-        """Add a row: memory from one end to the other."""
-        ns = self(lambda: stream(memory), memory.size)
-        self.rows[name] = {"ns": ns, "GB/s": memory.itemsize / ns}
-
-
-def places(volume: tuple[Array, Array, Array], ijk: Array) -> Array:
-    """Where voxels (3, n), or the nearest with a next one, are in flat memory."""
-    _, shape, strides = volume
-    low = np.clip(ijk.astype(np.int64), 0, np.maximum(shape - 2, 0)[:, None])
-    return (strides @ low).astype(np.uint32)
-
-
-def finest_level(pair: PhantomPair) -> tuple[Level, Array, Scan]:
-    """Bring a pair to its finest level as `register` does; its true pose; one scan."""
-    size = finest_mm(pair.fixed, pair.moving)
-    scans = [scan(image, finest_mm=size) for image in (pair.fixed, pair.moving)]
-    *looks, swapped = smaller_first(*scans)
-    pose = pair.moving_from_fixed
-    truth = (pose.inverse() if swapped else pose).matrix
-    return level(pyramid(*looks)[-1], *looks, Settings()), truth, scans[1]
-
-
-def kernel_rows(pair: PhantomPair, seconds: float) -> Rows:
-    """Time each kernel on one pair, on one core."""
-    clock = Clock(seconds)
-    rng = np.random.default_rng(0)
-    at, truth, moving = finest_level(pair)
-    n, bins = at.points.shape[1], at.n_bins
-    matrix = at.moving_ijk_from_points(truth)
-    memory, shape, strides = volume = flat_volume(at.moving_grey)
-    first = places(volume, matrix[:, :3] @ at.points + matrix[:, 3:])
-    anywhere = places(volume, rng.random((3, n)) * shape[:, None])
-    seen, table = np.zeros((8, n), np.float32), np.zeros((bins, bins))
-    joint_histogram(at, truth, 1, seen)
-    row_and_column = (at.fixed_bin * bins + seen[0].clip(1) - 1).astype(np.uint32)
-    clock.add_read("read of the volume", memory)
-    eight = clock(lambda: gather(memory, first, *strides), n)
-    # As the kernel does: each word holds two neighbours.
-    steps = np.array([0, strides[1], strides[0], strides[0] + strides[1]], np.uint32)
-    words = (first[:, None] + steps).ravel()
-    four_words = clock(lambda: pick(at.moving[0], words), n)
-    four = clock(lambda: increment_four(table.ravel(), row_and_column), n)
-    clock.rows |= {
-        "gather of 8, as sampled": {"ns": eight},
-        "gather of 8, at random": {
-            "ns": clock(lambda: gather(memory, anywhere, *strides), n)
-        },
-        "gather of 4 words, as sampled": {"ns": four_words},
-        "increment of 4 bins, as sampled": {"ns": four},
-    }
-    slopes = rng.standard_normal((bins, bins))
-    clock.add(
-        "joint_histogram",
-        lambda: joint_histogram(at, truth, 1, seen),
-        n,
-        53,
-        four_words + four,
-    )
-    clock.add("score_gradient", lambda: score_gradient(at, seen, slopes, 1), n, 33)
-
-    # As in the first round of the search, and as in its last.
-    for grey, samples in ((8, 200), (16, 3000)):
-        few = counting_level([at], grey, samples)
-        poses = starting_poses(
-            even_rotations(256), at.origin, truth[:3] @ [*at.origin, 1]
-        )
-        matrices = few.moving_ijk_from_mm @ poses
-        matrices[:, :3, 3] += matrices[:, :3, :3] @ few.origin
-        ijk = matrices[:, :3, :3] @ few.points + matrices[:, :3, 3:]
-        voxels = places(few.moving, np.moveaxis(ijk, 1, 0).reshape(3, -1))
-        levels = few.moving[0][voxels].astype(np.uint32)
-        counts = np.zeros(grey * (grey + 1), np.int32)
-        fixed = rng.integers(0, grey, len(levels), np.uint32) * np.uint32(grey + 1)
-        bound = clock(lambda m=few.moving[0], v=voxels: pick(m, v), len(voxels))
-        bound += clock(lambda c=counts, b=fixed + levels: increment(c, b), len(voxels))
-        clock.add(
-            f"pose_entropies, {samples} samples",
-            lambda f=few, p=poses: pose_entropies(f, p, 1),
-            len(voxels),
-            bound=bound,
-        )
-
-    time_volumes(pair, moving, clock)
-    return clock.rows
-
-
-def time_volumes(pair: PhantomPair, moving: Scan, clock: Clock) -> None:
-    """Time the kernels that go through a volume."""
-    image, grey, n = moving.image, moving.grey, moving.image.data.size
-    limits = grey.low, grey.high
-    clock.add("downsample", lambda: downsample(image, (2, 2, 2), limits), n, 5)
-    clock.add("grey_levels", lambda: grey.apply(image.data), n, 12)
-
-    nx, ny, nz = pair.fixed.shape
-    ijk_from_ijk = (
-        np.linalg.inv(image.mm_from_ijk)
-        @ pair.moving_from_fixed.matrix
-        @ pair.fixed.mm_from_ijk
-    )
-    # The planes in the middle are enough.
-    middle = max(0, (nz - PLANES) // 2)
-    out = np.empty((min(nz, PLANES), ny, nx), np.float32)
-    k, j, i = np.indices(out.shape, np.float32).reshape(3, -1)
-    memory, _, strides = volume = flat_volume(image.data)
-    first = places(volume, ijk_from_ijk[:3] @ [i, j, k + middle, np.ones_like(i)])
-    one = clock(lambda: pick(memory, first), out.size)
-    eight = clock(lambda: gather(memory, first, *strides), out.size)
-    for loop, gathered in (
-        (kernels.resample_nearest, one),
-        (kernels.resample_linear, eight),
-        (kernels.resample_label, eight),
-        (kernels.resample_cubic, 64 / 8 * eight),
-        (partial(kernels.resample_lanczos, 3), 216 / 8 * eight),
-    ):
-        name = getattr(loop, "func", loop).__name__
-        call = partial(loop, *volume, ijk_from_ijk, middle, out)
-        clock.add(name, call, out.size, 8, gathered)
-
-
-def all_kernels(sizes_mm: Sequence[float], seconds: float) -> Rows:
-    """Time the kernels on heads of some voxel sizes."""
-    clock = Clock(seconds)
-    clock.add_read("read of 256 MB", np.ones(DRAM_BYTES // 4, np.float32))
-    rows = clock.rows
-    for size in sizes_mm:
-        pair = phantom_pair(fixed_voxel_size_mm=size, moving_voxel_size_mm=size)
-        for name, row in kernel_rows(pair, seconds).items():
-            rows[f"{name}, {size:g} mm"] = row
-    return rows
-
 
 # --- fresh processes -----------------------------------------------------------------
 

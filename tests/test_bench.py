@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 
 import bench
+import bench_kernels
 import numpy as np
 import pytest
+from bench_kernels import gather, increment, increment_four, pick, places, stream
+
+from mireg.scan import flat_volume, scan
 
 
 @pytest.fixture(scope="module")
@@ -51,20 +55,20 @@ def test_a_comparison_says_where_the_machines_differ():
 
 def test_the_gather_reads_the_eight_neighbours_of_a_voxel():
     data = np.arange(60, dtype=np.float32).reshape(3, 4, 5)
-    volume = bench.flat_volume(data)
+    volume = flat_volume(data)
     ijk = np.array([[1, -7, 99], [2, 0, 99], [0, 0, 99]])
-    first = bench.places(volume, ijk)
+    first = places(volume, ijk)
     corners = [data[1:3, 2:4, 0:2], data[:2, :2, :2], data[1:, 2:, 3:]]
-    assert bench.gather(volume[0], first, *volume[2]) == sum(c.sum() for c in corners)
-    assert bench.pick(volume[0], first) == sum(c[0, 0, 0] for c in corners)
-    assert bench.stream(volume[0]) == data.sum()
+    assert gather(volume[0], first, *volume[2]) == sum(c.sum() for c in corners)
+    assert pick(volume[0], first) == sum(c[0, 0, 0] for c in corners)
+    assert stream(volume[0]) == data.sum()
 
 
 def test_the_increments_count_what_comes():
     first = np.array([3, 1, 3, 0], np.uint32)
     one, four = np.zeros(7), np.zeros(7)
-    bench.increment(one, first)
-    bench.increment_four(four, first)
+    increment(one, first)
+    increment_four(four, first)
     assert one.tolist() == [1, 1, 0, 2, 0, 0, 0]
     assert four.tolist() == [1, 2, 2, 4, 3, 2, 2]
 
@@ -72,7 +76,7 @@ def test_the_increments_count_what_comes():
 def test_kernels_are_timed_beside_a_bound_and_compared_with_the_last_run(
     tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr(bench, "DRAM_BYTES", 2**20)
+    monkeypatch.setattr(bench_kernels, "DRAM_BYTES", 2**20)
     old, new = tmp_path / "old.json", tmp_path / "new.json"
     before = {"joint_histogram, 12 mm": {"ns": 1e-3}}
     old.write_text(json.dumps({"about": {}, "parts": {"kernels": before}}))
@@ -111,7 +115,7 @@ def test_the_steps_of_each_level_are_told_apart(files):
     assert sizes
     assert "" not in sizes
     assert sum(row["%"] for row in rows.values()) == pytest.approx(100)
-    assert bench.register.__globals__["scan"] is bench.scan
+    assert bench.register.__globals__["scan"] is scan
 
 
 def test_a_process_tells_what_it_held():
