@@ -195,7 +195,7 @@ class Answer:
 
 def explore(
     problem: Problem,
-    reach: Callable[[float], None] | None = None,
+    reach: Callable[[float], None],
     before: Found | None = None,
 ) -> Found:
     """Search with little effort, and where that leaves doubt with more.
@@ -204,7 +204,7 @@ def explore(
     ----------
     problem : Problem
         What to compare.
-    reach : callable, optional
+    reach : callable
         Called with the share of all rounds that is done.
     before : Found, optional
         What an earlier round found, if that was not enough; goes on from there.
@@ -224,8 +224,7 @@ def explore(
         coarse, finer = problem.seen(finer[0]), finer[1:]
     clear_before = False
     for again in range(before.searches, before.searches + _SEARCHES):
-        if reach is not None:
-            reach(again / (_SEARCHES * ROUNDS))
+        reach(again / (_SEARCHES * ROUNDS))
         poses, clear, _ = _search(problem, EFFORTS[1], [coarse], poses, again)
         if clear and clear_before:  # other starts led to nothing better
             break
