@@ -45,7 +45,7 @@ _STAY = {True: (2, 5), False: (8, 12)}
 
 #: Where noise moves the answer by more than the first share of a voxel, the other image
 #: is sampled, too, and noise must then move its answer by less than the second share.
-_NOISY, _WORTH = 0.1, 0.75
+_NOISY, _WORTH = 0.08, 0.8
 
 #: Where noise moves the answer by more than this share of a voxel, it may be wrong: so
 #: it was with four of four wrong answers for hard kinds, and four of 2450 right ones.
