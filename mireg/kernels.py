@@ -354,7 +354,7 @@ def pose_entropies(
     shape,
     strides,
     first_counts,
-    matrices,
+    moving_ijk_from_points,
     x_log_x,
     start,
     stop,
@@ -362,10 +362,10 @@ def pose_entropies(
 ):
     """Fill out (n_views, n_poses, 4), poses start to stop; see `search.pose_entropies`.
 
-    points is (3, n); fixed_rows (n_views, n) says where in a joint histogram each
-    sample's row starts; matrices (n_poses, 3, 4) lead from points to voxels, which
-    have their centres at a half. The last column of first_counts marks "no data"; the
-    volume's outermost voxels hold it, so that samples outside can be moved onto them.
+    points is (3, n); fixed_rows (n_views, n), uint32, says where in a joint histogram
+    each sample's row starts; moving_ijk_from_points is (n_poses, 3, 4), float32, and
+    voxel i reaches from i to i + 1. The last column of first_counts marks "no data";
+    the volume's outermost voxels hold it, so that samples outside can be moved there.
     """
     n_views, n = fixed_rows.shape
     rows, columns = first_counts.shape[1], first_counts.shape[2]
@@ -378,7 +378,7 @@ def pose_entropies(
     nx, ny = np.float32(shape[0] - 1), np.float32(shape[1] - 1)
     nz = np.float32(shape[2] - 1)
     for pose in range(start, stop):
-        m = matrices[pose]
+        m = moving_ijk_from_points[pose]
         m00, m01, m02, m03 = m[0, 0], m[0, 1], m[0, 2], m[0, 3]
         m10, m11, m12, m13 = m[1, 0], m[1, 1], m[1, 2], m[1, 3]
         m20, m21, m22, m23 = m[2, 0], m[2, 1], m[2, 2], m[2, 3]

@@ -1,4 +1,4 @@
-"""Search from many starts, in rounds, and follow what was found to one answer."""
+"""Search from many starts, and follow what was found to one answer."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from .prior import N_VIEWS
-from .pyramid import Level, Pair, level, levels, pyramid, sparser
+from .errors import InputError
+from .pyramid import Level, Pair, levels, pyramid, sparser
 from .refine import (
     Fit,
     Start,
@@ -47,8 +47,8 @@ _STAY = {True: (2, 5), False: (8, 12)}
 #: is sampled, too, and noise must then move its answer by less than the second share.
 _NOISY, _WORTH = 0.08, 0.8
 
-#: Where noise moves the answer by more than this share of a voxel, it may be wrong: so
-#: it was with four of four wrong answers for hard kinds, and four of 2450 right ones.
+#: Where noise moves the answer by more than this share of a voxel, it may be wrong: all
+#: of four wrong answers for hard kinds were so, and none of 2450 right ones.
 _UNSURE = 0.5
 
 
@@ -58,8 +58,8 @@ class Problem:
 
     Attributes
     ----------
-    still, moved : Scan
-        That which is sampled, and the other.
+    fixed, moving : Scan
+        That which is sampled, and the other. Poses lead from the first to the second.
     looks : list of (Scan, Scan)
         They as each view shows them; see `mireg.scan.views`.
     pairs : list of Pair
@@ -72,8 +72,8 @@ class Problem:
         Threads to use; the answer does not depend on it.
     """
 
-    still: Scan
-    moved: Scan
+    fixed: Scan
+    moving: Scan
     looks: list[tuple[Scan, Scan]]
     pairs: list[Pair]
     learned: Sequence[FloatArray | None]
@@ -83,16 +83,16 @@ class Problem:
     @classmethod
     def of(
         cls,
-        still: Scan,
-        moved: Scan,
+        fixed: Scan,
+        moving: Scan,
         learned: Sequence[FloatArray | None],
         settings: Settings,
         threads: int,
     ) -> Problem:
         """Make the pyramid and the views."""
-        pairs = pyramid(still, moved, threads)
-        looks = views(still, moved, threads)
-        return cls(still, moved, looks, pairs, learned, settings, threads)
+        pairs = pyramid(fixed, moving, threads)
+        looks = views(fixed, moving, threads)
+        return cls(fixed, moving, looks, pairs, learned, settings, threads)
 
     @property
     def by_header(self) -> FloatArray:
@@ -103,25 +103,25 @@ class Problem:
     def by_centre(self) -> FloatArray:
         """The pose that brings foreground onto foreground without turning."""
         pose = np.eye(4)
-        pose[:3, 3] = self.moved.anatomy.centre - self.still.anatomy.centre
+        pose[:3, 3] = self.moving.anatomy.centre - self.fixed.anatomy.centre
         return pose
 
     def seen(self, pair: Pair) -> list[Level]:
         """Levels of all views at one resolution."""
         return levels(pair, self.looks, self.settings, self.threads, self.learned)
 
-    def other_sampled(self, view: int) -> Level:
-        """Level of a view at the finest resolution that samples the other image."""
-        still, moved = self.looks[view]
+    def moving_sampled(self, view: int) -> Level:
+        """Level of a view at the finest resolution that has its samples in `moving`.
+
+        Poses at it lead the other way.
+        """
+        fixed, moving = self.looks[view]
         joint, finest = self.learned[view], self.pairs[-1]
-        return level(
-            replace(finest, fixed=finest.moving, moving=finest.fixed),
-            moved,
-            still,
-            self.settings,
-            self.threads,
-            None if joint is None else joint.T,
-        )
+        exchanged = replace(finest, fixed=finest.moving, moving=finest.fixed)
+        transposed = None if joint is None else joint.T
+        return levels(
+            exchanged, [(moving, fixed)], self.settings, self.threads, [transposed]
+        )[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +133,7 @@ class Found:
     poses : Poses
         To follow at the coarse level, in each view.
     also : list of Start
-        To follow at all levels.
+        To follow at each finer level, whatever came of it before.
     sure : bool
         Whether little effort was enough.
     searches : int
@@ -141,7 +141,7 @@ class Found:
     coarse : list of Level
         The coarse level, in each view.
     finer : list of Pair
-        Those to follow it at.
+        Those at which to follow after that.
     """
 
     poses: Poses
@@ -155,12 +155,12 @@ class Found:
     def given(cls, problem: Problem, pose: FloatArray) -> Found:
         """Take a pose instead of a search."""
         coarse, finer = problem.seen(problem.pairs[1]), problem.pairs[2:]
-        return cls([[pose]] * N_VIEWS, [], True, 0, coarse, finer)
+        return cls([[pose]] * len(coarse), [], True, 0, coarse, finer)
 
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """Where it led.
+    """Where following what a search found led.
 
     Attributes
     ----------
@@ -171,16 +171,18 @@ class Answer:
     error_mm : float
         Its standard error, NaN where nothing overlaps.
     swapped : bool
-        Whether level and fit sample the other image, and lead the other way.
-    others : list of Fit
-        What was followed as far, the best first.
+        Whether the level has its samples in the moving image, so that the answer leads
+        from it to the fixed one.
+    followed : list of Fit
+        What was followed to the finest level, the best, which led to the answer, first;
+        all from the fixed image to the moving one.
     """
 
     level: Level
     fit: Fit
     error_mm: float
     swapped: bool
-    others: list[Fit]
+    followed: list[Fit]
 
     @property
     def is_sharp(self) -> bool:
@@ -198,7 +200,7 @@ def explore(
     reach: Callable[[float], None],
     before: Found | None = None,
 ) -> Found:
-    """Search with little effort, and where that leaves doubt with more.
+    """Search one round: with little effort, and where that leaves doubt with more.
 
     Parameters
     ----------
@@ -208,6 +210,11 @@ def explore(
         Called with the share of all rounds that is done.
     before : Found, optional
         What an earlier round found, if that was not enough; goes on from there.
+
+    Returns
+    -------
+    Found
+        What to follow, and at which levels.
     """
     if before is None:
         coarse = problem.seen(problem.pairs[1])
@@ -240,14 +247,14 @@ def _search(
     again: int = 0,
 ) -> tuple[Poses, bool, bool]:
     """Search once; what the headers say, and the centres, are among the found."""
-    still, moved = problem.still, problem.moved
-    centres = (still.anatomy.centre, still.anatomy.centre)
+    fixed, moving = problem.fixed, problem.moving
+    in_place = (fixed.anatomy.centre, fixed.anatomy.centre)
     found, clear, agree = candidates(
         effort,
         [views_of[:2] for views_of in levels],
-        still.anatomy,
-        moved.anatomy,
-        [(still.image.centre_mm, moved.image.centre_mm), centres],
+        fixed.anatomy,
+        moving.anatomy,
+        [(fixed.image.centre_mm, moving.image.centre_mm), in_place],
         orientations=problem.settings.orientations,
         keep=problem.settings.candidates,
         threads=problem.threads,
@@ -255,14 +262,28 @@ def _search(
         again=again,
     )
     always = [problem.by_header, problem.by_centre]
-    poses = [distinct([*always, *of_view], still.anatomy) for of_view in found]
+    poses = [distinct([*always, *of_view], fixed.anatomy) for of_view in found]
     return poses, clear, agree
 
 
 def follow(problem: Problem, found: Found) -> Answer:
-    """Refine what was found, level by level, ever fewer of it."""
+    """Refine what was found, level by level, ever fewer of it.
+
+    Parameters
+    ----------
+    problem : Problem
+        What to compare.
+    found : Found
+        Poses, and the levels at which to refine them.
+
+    Returns
+    -------
+    Answer
+        Refined with all samples; where noise matters, with those of the image that
+        makes it sharper.
+    """
     settings, threads = problem.settings, problem.threads
-    anatomy = problem.still.anatomy
+    anatomy = problem.fixed.anatomy
     at, few = found.coarse, [sparser(level, settings) for level in found.coarse]
     metrics = [metric_at(level, settings.metric) for level in few]
     stay = _STAY[found.sure]
@@ -317,11 +338,21 @@ def _sharper(problem: Problem, answer: Answer, view: int) -> Answer:
         fit, error_mm = _polished(level, level, pose, problem.settings, problem.threads)
         return replace(answer, level=level, fit=fit, error_mm=error_mm, swapped=swapped)
 
-    pose = answer.fit.moving_from_fixed
-    inverse = np.asarray(np.linalg.inv(pose), np.float64)
-    here = refined(answer.level, pose, swapped=False)
-    there = refined(problem.other_sampled(view), inverse, swapped=True)
-    return there if there.error_mm < _WORTH * here.error_mm else here
+    here = refined(answer.level, answer.fit.moving_from_fixed, swapped=False)
+    try:
+        other = problem.moving_sampled(view)
+    except InputError:  # a mask, or missing data, leaves too little there
+        return here
+    there = refined(other, _inverse(here.fit.moving_from_fixed), swapped=True)
+    apart = problem.fixed.anatomy.distance(
+        here.fit.moving_from_fixed, _inverse(there.fit.moving_from_fixed)
+    )
+    sharper = there.error_mm < _WORTH * here.error_mm
+    return there if sharper and apart < here.level.size_mm else here
+
+
+def _inverse(pose: FloatArray) -> FloatArray:
+    return np.asarray(np.linalg.inv(pose), np.float64)
 
 
 def _polished(

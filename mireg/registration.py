@@ -45,7 +45,9 @@ class Registration:
         Similarity at the answer and at the headers' own pose; NaN where the two
         images do not overlap.
     overlap_fraction : float
-        Share of the compared points that lie inside both images.
+        Share of the compared points that lie inside both images. They are points of
+        the smaller foreground or, where noise matters, of the larger, of which less
+        may lie inside.
     mean_displacement_mm, max_displacement_mm : float
         How far the transform moves the foreground of the fixed image.
     seconds : mapping

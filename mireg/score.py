@@ -59,7 +59,8 @@ def score(
     Notes
     -----
     `mireg.register` may end at another score for the same pose: it also looks at
-    the images with their shading divided out.
+    the images with their shading divided out, and may compare at points of the other
+    image.
 
     Examples
     --------

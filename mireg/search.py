@@ -148,6 +148,17 @@ class CountingLevel:
     first_counts: npt.NDArray[np.int32]
     moving_ijk_from_mm: FloatArray
 
+    def moving_ijk_from_points(
+        self, moving_from_fixed: FloatArray
+    ) -> npt.NDArray[np.float32]:
+        """Matrices (n, 3, 4) from `points` to voxels at poses (n, 4, 4).
+
+        Voxel i reaches from i to i + 1: cut off, a place is its nearest voxel.
+        """
+        matrices = self.moving_ijk_from_mm[:3] @ moving_from_fixed
+        matrices[..., 3] += matrices[..., :3] @ self.origin + 0.5
+        return matrices.astype(np.float32)
+
 
 def counting_level(views: Sequence[Level], bins: int, samples: int) -> CountingLevel:
     """Prepare a level, in views that share the moving image, for `pose_entropies`."""
@@ -204,10 +215,7 @@ def pose_entropies(
     x_log_x = n * np.log(np.maximum(n, 1))
     columns = level.first_counts.shape[2]
     fixed_rows = np.multiply(level.fixed_bins, columns, dtype=np.uint32)
-    matrices = level.moving_ijk_from_mm[:3] @ moving_from_fixed
-    # A half more: cut off, a place is then its nearest voxel.
-    matrices[..., 3] += matrices[..., :3] @ level.origin + 0.5
-    matrices = matrices.astype(np.float32)
+    moving_ijk_from_points = level.moving_ijk_from_points(moving_from_fixed)
 
     def fill(start: int) -> None:
         stop = min(start + _SHARE, len(moving_from_fixed))
@@ -216,7 +224,7 @@ def pose_entropies(
             fixed_rows,
             *level.moving,
             level.first_counts,
-            matrices,
+            moving_ijk_from_points,
             x_log_x,
             start,
             stop,

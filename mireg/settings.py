@@ -41,7 +41,8 @@ class Settings:
         Grey levels of each image in the joint histogram.
     samples : int
         Most points compared in the end; each is a place in the image with the
-        smaller foreground. Candidates are judged by a fourth of them.
+        smaller foreground, or in the other one where noise then moves the answer
+        less. Candidates are judged by a fourth of them.
     orientations : int
         Orientations tried by each global search, spread evenly over SO(3).
     candidates : int

@@ -43,8 +43,13 @@ def verdict(answer: Answer, anatomy: Anatomy, contrasts: Sequence[Contrast]) -> 
         Of the image that the search sampled; measures how far apart poses are.
     contrasts : sequence of Contrast
         Of the fixed and the moving image.
+
+    Returns
+    -------
+    Verdict
+        What speaks against it.
     """
-    rival, apart_mm = _rival(answer.others, anatomy)
+    rival, apart_mm = _rival(answer.followed, anatomy)
     doubts = []
     if rival > RIVAL:
         doubts.append(

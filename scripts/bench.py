@@ -75,10 +75,11 @@ BINS = (16, 32, 64, 128)
 #: Voxels along an edge where not they but samples, bins or threads vary.
 EDGE = 128
 STAGES = ("prepare", "pyramid", "search", "refine")
-#: What `register` calls, and what takes time in it.
+#: What `register` and `multistart` call, and what takes time in it.
 STEPS = {
     *("scan", "contrast", "pyramid", "views", "levels"),
     *("candidates", "race", "refine_each", "refine", "evaluate"),
+    *("inverse_hessian_at", "standard_error_mm"),
 }
 
 # --- fresh processes -----------------------------------------------------------------

@@ -175,9 +175,8 @@ def kernel_rows(pair: PhantomPair, seconds: float) -> Rows:
         poses = starting_poses(
             even_rotations(256), at.origin, truth[:3] @ [*at.origin, 1]
         )
-        matrices = few.moving_ijk_from_mm @ poses
-        matrices[:, :3, 3] += matrices[:, :3, :3] @ few.origin
-        ijk = matrices[:, :3, :3] @ few.points + matrices[:, :3, 3:]
+        matrices = few.moving_ijk_from_points(poses)
+        ijk = matrices[:, :, :3] @ few.points + matrices[:, :, 3:]
         voxels = places(few.moving, np.moveaxis(ijk, 1, 0).reshape(3, -1))
         levels = few.moving[0][voxels].astype(np.uint32)
         counts = np.zeros(grey * (grey + 1), np.int32)
