@@ -21,14 +21,16 @@ from . import cache_folder
 
 cache_folder.provide()
 
-# All alike, since numba keeps what it learned of operators by these options: two sets
-# take a tenth longer to compile. Sums may become vectors, and NaN keeps its meaning.
+# All alike where they can be, since numba keeps what it learned of operators by these
+# options: other sets take longer to compile. NaN keeps its meaning. No sum may become a
+# vector ("reassoc") in a loop that also writes: the compiler then keeps both forms, and
+# where arrays happen to lie in memory would choose the bits of the answer.
 # Nothing in C calls a loop: a wrapper for that would only take time.
 _compiled = partial(
     njit,
     cache=True,
     nogil=True,
-    fastmath={"reassoc", "contract", "nsz"},
+    fastmath={"contract", "nsz"},
     no_cfunc_wrapper=True,
 )
 
@@ -224,7 +226,7 @@ def joint_histogram(
             flat[b + u3] += rows[2048 + a]
 
 
-@_compiled()
+@_compiled(fastmath={"reassoc", "contract", "nsz"})
 def score_gradient(points, fixed_bin, seen, d_histogram, start, stop, out):
     """Add d score / d matrix to out (3, 4), from samples start to stop.
 
