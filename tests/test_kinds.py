@@ -302,17 +302,17 @@ def test_registration_comes_right(name: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def spects() -> list[HardPair]:
+def spect_pairs() -> list[HardPair]:
     return [hard_pair("spect", seed) for seed in range(5)]
 
 
 @pytest.mark.slow
 def test_noise_in_a_coarse_image_moves_the_answer_by_a_fraction_of_a_voxel(
-    spects: list[HardPair],
+    spect_pairs: list[HardPair],
 ) -> None:
     """By an eighth: if the SPECT were sampled it would be a fifth."""
     off = []
-    for pair in spects:
+    for pair in spect_pairs:
         truth = pair.moving_from_fixed
         found = register(pair.fixed, pair.moving, init=truth)
         off.append(found.transform.displacements(pair.points, truth).mean())
@@ -323,13 +323,15 @@ def test_noise_in_a_coarse_image_moves_the_answer_by_a_fraction_of_a_voxel(
 @pytest.mark.slow
 @pytest.mark.parametrize("metric", ["nmi", "oimi", "prior"])
 def test_roles_may_be_swapped_where_noise_decides_which_image_is_sampled(
-    metric: MetricName, spects: list[HardPair]
+    metric: MetricName, spect_pairs: list[HardPair]
 ) -> None:
-    pair = spects[1]
+    pair = spect_pairs[1]
     settings = Settings(metric=metric)
     there, back = None, None
     if metric == "prior":
-        truths = [(p.fixed, p.moving, p.moving_from_fixed.matrix) for p in spects[2:]]
+        truths = [
+            (p.fixed, p.moving, p.moving_from_fixed.matrix) for p in spect_pairs[2:]
+        ]
         there = learn_prior(truths)
         back = there.transposed()
     truth = pair.moving_from_fixed
