@@ -25,13 +25,15 @@ cache_folder.provide()
 # options: other sets take longer to compile. NaN keeps its meaning. No sum may become a
 # vector ("reassoc") in a loop that also writes: the compiler then keeps both forms, and
 # where arrays happen to lie in memory would choose the bits of the answer.
-# Nothing in C calls a loop: a wrapper for that would only take time.
+# Nothing in C calls a loop, and no loop has expressions of arrays: a wrapper for the
+# first, and a look for the second, would only take time.
 _compiled = partial(
     njit,
     cache=True,
     nogil=True,
     fastmath={"contract", "nsz"},
     no_cfunc_wrapper=True,
+    no_rewrites=True,
 )
 
 
@@ -148,6 +150,7 @@ def joint_histogram(
             i, j, k = np.int32(x), np.int32(y), np.int32(z)
             first[a] = i * sx + j * sy + k * sz if deep else np.int32(0)
             rows[a], rows[256 + a], rows[512 + a] = x - i, y - j, z - k
+            rows[1280 + a], rows[1536 + a], rows[1792 + a] = x, y, z
             shallow[a] = np.uint32(0) if deep else missing
             borders |= shallow[a]
         for a in range(n):
@@ -186,10 +189,7 @@ def joint_histogram(
             for a in range(n):
                 if shallow[a] == 0:
                     continue
-                u, v, w = np.float64(p[a]), np.float64(q[a]), np.float64(r[a])
-                x = m00 * u + m01 * v + m02 * w + m03
-                y = m10 * u + m11 * v + m12 * w + m13
-                z = m20 * u + m21 * v + m22 * w + m23
+                x, y, z = rows[1280 + a], rows[1536 + a], rows[1792 + a]
                 inside = (x > -0.5) & (y > -0.5) & (z > -0.5)
                 inside &= (x < nx + 1.0) & (y < ny + 1.0) & (z < nz + 1.0)
                 if not inside:
@@ -235,16 +235,11 @@ def score_gradient(points, fixed_bin, seen, d_histogram, start, stop, out):
     bins = np.int32(d_histogram.shape[1])
     flat = d_histogram.reshape(-1)
     u1, u2, u3 = np.uint64(1), np.uint64(2), np.uint64(3)
-    half, one, three, four = (
-        np.float32(0.5),
-        np.float32(1),
-        np.float32(3),
-        np.float32(4),
-    )
-    rows = np.empty(5 * 256, np.float32)
+    one, half, sixth = np.float32(1), np.float32(1 / 2), np.float32(1 / 6)
+    three, four, six = np.float32(3), np.float32(4), np.float32(6)
+    rows = np.empty(7 * 256, np.float32)
     for at in range(start, stop, 256):
         n = min(256, stop - at)
-        p, q, r = points[0, at : at + n], points[1, at : at + n], points[2, at : at + n]
         values, weights = seen[0, at : at + n], seen[4, at : at + n]
         row_of = fixed_bin[at : at + n]
         for a in range(n):
@@ -253,62 +248,47 @@ def score_gradient(points, fixed_bin, seen, d_histogram, start, stop, out):
             )
             rows[a], rows[256 + a] = flat[b], flat[b + u1]
             rows[512 + a], rows[768 + a] = flat[b + u2], flat[b + u3]
+        gx, gy, gz = seen[1, at : at + n], seen[2, at : at + n], seen[3, at : at + n]
         borders = 0
         for a in range(n):
             borders += np.int32((weights[a] > 0) & (weights[a] < 1))
             t = values[a] - np.float32(np.int32(values[a]))
             u = one - t
-            rows[1024 + a] = (weights[a] * half) * (
+            by_value = (weights[a] * half) * (
                 t * t * rows[768 + a]
                 - u * u * rows[a]
                 + (three * t - four) * t * rows[256 + a]
                 + (four - three * u) * u * rows[512 + a]
             )
-        gx, gy, gz = (
-            seen[1, at : at + n],
-            seen[2, at : at + n],
-            seen[3, at : at + n],
-        )
-        s00 = s01 = s02 = s03 = np.float32(0)
-        s10 = s11 = s12 = s13 = np.float32(0)
-        s20 = s21 = s22 = s23 = np.float32(0)
-        for a in range(n):
-            by_value = rows[1024 + a]
-            x, y, z = by_value * gx[a], by_value * gy[a], by_value * gz[a]
-            s00, s01, s02, s03 = s00 + x * p[a], s01 + x * q[a], s02 + x * r[a], s03 + x
-            s10, s11, s12, s13 = s10 + y * p[a], s11 + y * q[a], s12 + y * r[a], s13 + y
-            s20, s21, s22, s23 = s20 + z * p[a], s21 + z * q[a], s22 + z * r[a], s23 + z
+            rows[1024 + a] = by_value * gx[a]
+            rows[1280 + a] = by_value * gy[a]
+            rows[1536 + a] = by_value * gz[a]
         for a in range(n if borders else 0):
             if weights[a] == 0 or weights[a] == 1:
                 continue
             t = values[a] - np.float32(np.int32(values[a]))
             u = one - t
-            by_weight = (
+            by_weight = sixth * (
                 u * u * u * rows[a]
-                + (four - np.float32(6) * t * t + three * t * t * t) * rows[256 + a]
-                + (four - np.float32(6) * u * u + three * u * u * u) * rows[512 + a]
+                + (four + (three * t - six) * (t * t)) * rows[256 + a]
+                + (four + (three * u - six) * (u * u)) * rows[512 + a]
                 + t * t * t * rows[768 + a]
-            ) / np.float32(6)
-            x, y, z = (
-                by_weight * seen[5, at + a],
-                by_weight * seen[6, at + a],
-                by_weight * seen[7, at + a],
             )
-            s00, s01, s02, s03 = s00 + x * p[a], s01 + x * q[a], s02 + x * r[a], s03 + x
-            s10, s11, s12, s13 = s10 + y * p[a], s11 + y * q[a], s12 + y * r[a], s13 + y
-            s20, s21, s22, s23 = s20 + z * p[a], s21 + z * q[a], s22 + z * r[a], s23 + z
-        out[0, 0] += s00
-        out[0, 1] += s01
-        out[0, 2] += s02
-        out[0, 3] += s03
-        out[1, 0] += s10
-        out[1, 1] += s11
-        out[1, 2] += s12
-        out[1, 3] += s13
-        out[2, 0] += s20
-        out[2, 1] += s21
-        out[2, 2] += s22
-        out[2, 3] += s23
+            for d in range(3):
+                rows[1024 + 256 * d + a] += by_weight * seen[d + 5, at + a]
+        p, q, r = points[0, at : at + n], points[1, at : at + n], points[2, at : at + n]
+        for d in range(3):
+            row = rows[1024 + 256 * d :]
+            by_p = by_q = by_r = by_one = np.float32(0)
+            for a in range(n):
+                by_p += row[a] * p[a]
+                by_q += row[a] * q[a]
+                by_r += row[a] * r[a]
+                by_one += row[a]
+            out[d, 0] += by_p
+            out[d, 1] += by_q
+            out[d, 2] += by_r
+            out[d, 3] += by_one
 
 
 @_compiled()
@@ -477,27 +457,11 @@ def downsample(volume, factors, limits, start, out):
                         total[z] += high if v > high else v
             means = out[i, j]
             wide = (x1 - x0) * (y1 - y0)
-            for k in range(nz // step):
-                block = np.float32(0)
-                for z in range(k * step, k * step + step):
-                    block += total[z]
-                means[k] = block
-            if nz % step:
-                block = np.float32(0)
-                for z in range(nz // step * step, nz):
-                    block += total[z]
-                means[means.size - 1] = block
-            known = True
-            for k in range(means.size):
-                known &= means[k] == means[k]
-            if known and 2 * wide * step >= full and nz % step == 0:
-                size = np.float32(wide * step)
-                for k in range(means.size):
-                    means[k] /= size
-                continue
             for k in range(means.size):
                 z0, z1 = k * step, min(k * step + step, nz)
-                block, size = means[k], wide * (z1 - z0)
+                block, size = np.float32(0), wide * (z1 - z0)
+                for z in range(z0, z1):
+                    block += total[z]
                 if not block == block:  # NaN somewhere in it
                     block, size = _known_sum(volume[x0:x1, y0:y1, z0:z1], low, high)
                 means[k] = block / np.float32(size) if 2 * size >= full else np.nan
