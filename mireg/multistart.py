@@ -22,7 +22,7 @@ from .refine import (
     refine_each,
     standard_error_mm,
 )
-from .scan import Scan, views
+from .scan import Anatomy, Scan, views
 from .search import EFFORTS, Effort, candidates, distinct
 from .settings import Settings
 from .similarity import metric_at
@@ -305,9 +305,12 @@ def follow(problem: Problem, found: Found) -> Answer:
             for view, old in fits.items()
         }
     view = leading(fits)
-    best = fits[view][0].moving_from_fixed
+    followed = fits[view]
+    if not found.sure:
+        followed = _by_detours(few, view, followed, anatomy, settings, threads)
+    best = followed[0].moving_from_fixed
     fit, error_mm = _polished(at[view], few[view], best, settings, threads)
-    answer = Answer(at[view], fit, error_mm, False, fits[view])
+    answer = Answer(at[view], fit, error_mm, False, followed)
     return answer if answer.is_sharp else _sharper(problem, answer, view)
 
 
@@ -325,6 +328,27 @@ def _in_clearest_view(
         for view, level in enumerate(levels)
     }
     return {leading(here): best}
+
+
+def _by_detours(
+    levels: Sequence[Level],
+    view: int,
+    fits: Sequence[Fit],
+    anatomy: Anatomy,
+    settings: Settings,
+    threads: int,
+) -> list[Fit]:
+    """Refine from where the best fit of a view leads in the others, too.
+
+    What is a false maximum in one view may be a slope in another.
+    """
+    metrics = [metric_at(level, settings.metric) for level in levels]
+    starts = [fit.start for fit in fits]
+    for other, (level, metric) in enumerate(zip(levels, metrics, strict=True)):
+        if other != view:
+            away = refine(level, fits[0].moving_from_fixed, metric, threads)
+            starts.append((away.moving_from_fixed, None))
+    return refine_each(levels[view], starts, metrics[view], anatomy, threads)
 
 
 def _sharper(problem: Problem, answer: Answer, view: int) -> Answer:

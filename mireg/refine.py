@@ -301,8 +301,8 @@ def race(
     metrics : sequence of callable
         The similarity in each view.
     poses : sequence of sequences of (4, 4) array
-        Where to start in each of the first views, RAS+ mm. Views beyond these start
-        from where the best of the others led.
+        Where to start in each of the first views, RAS+ mm. Each view also starts
+        from where the best of the others led, views beyond these from nowhere else.
     anatomy : Anatomy
         Of the sampled image; says which poses are near twins.
     finalists : int
@@ -331,14 +331,19 @@ def race(
             for view, those in starts.items()
         }
 
-    heats = refined(
-        {view: [(pose, None) for pose in those] for view, those in enumerate(poses)},
-        _HEAT,
-    )
+    starts = {
+        view: [(pose, None) for pose in those] for view, those in enumerate(poses)
+    }
+    heats: dict[int, list[Fit]] = {view: [] for view in range(len(levels))}
+    heats |= refined(starts, _HEAT)
+    # What is a false maximum in one view may be a slope in another.
     led = _apart([fit for fits in heats.values() for fit in fits[:finalists]], anatomy)
-    climbed: list[Start] = [(fit.moving_from_fixed, None) for fit in led]
-    further = range(len(poses), len(levels))
-    heats |= refined(dict.fromkeys(further, climbed), _HEAT)
+    others = {
+        view: [(fit.moving_from_fixed, None) for fit in led if fit not in own]
+        for view, own in heats.items()
+    }
+    for view, more in refined(others, _HEAT).items():
+        heats[view] = _apart([*heats[view], *more], anatomy)
     return refined(
         {view: [fit.start for fit in fits[:finalists]] for view, fits in heats.items()},
         _MOST,
