@@ -1,4 +1,4 @@
-"""Following a search: the other image may be sampled, and the answer stays right."""
+"""Following a search: views help each other, and either image may be sampled."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from mireg import multistart
 from mireg.errors import InputError
 from mireg.image import Image
-from mireg.multistart import Problem
-from mireg.phantom import PhantomPair, brain_points, phantom_pair
+from mireg.multistart import Found, Problem, follow
+from mireg.phantom import PhantomPair, brain_points, hard_pair, phantom_pair
 from mireg.pyramid import finest_mm
 from mireg.register import register
 from mireg.scan import scan
@@ -110,3 +110,20 @@ def test_an_image_that_cannot_be_sampled_costs_no_answer(
     found = register(pair.fixed, pair.moving)
     assert always_swapped == [False]
     assert found.transform.mean_displacement(BRAIN, pair.moving_from_fixed) < 0.6
+
+
+def test_a_false_maximum_of_one_view_is_left_through_another() -> None:
+    pair = hard_pair("slices", 0)
+    images = pair.fixed, pair.moving
+    scans = [scan(image, None, finest_mm(*images), 1) for image in images]
+    # Two slices lie in the head: their image is the one to sample.
+    problem = Problem.of(scans[1], scans[0], [None] * 3, Settings(), 1)
+    false = RigidTransform([-0.371, -0.423, -0.025], [0.404, -5.333, 3.321])
+    truth = pair.moving_from_fixed
+    assert false.mean_displacement(pair.points, truth) > 3
+    pose = false.inverse().matrix
+    found = Found([[pose], [pose]], [], False, 1, problem.seen(problem.pairs[-1]), [])
+    answer = follow(problem, found)
+    assert not answer.swapped
+    ended = RigidTransform.from_matrix(answer.fit.moving_from_fixed).inverse()
+    assert ended.mean_displacement(pair.points, truth) < 1
