@@ -288,7 +288,15 @@ def follow(problem: Problem, found: Found) -> Answer:
     metrics = [metric_at(level, settings.metric) for level in few]
     stay = _STAY[found.sure]
     finalists = stay[len(found.finer) > 1]
-    fits = race(few, metrics, found.poses, anatomy, finalists, threads)
+    fits = race(
+        few,
+        metrics,
+        found.poses,
+        anatomy,
+        finalists,
+        threads,
+        exchange=not found.sure,
+    )
     for pair in found.finer:
         at = problem.seen(pair)
         few = [sparser(level, settings) for level in at]

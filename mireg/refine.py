@@ -291,6 +291,8 @@ def race(
     anatomy: Anatomy,
     finalists: int,
     threads: int = 1,
+    *,
+    exchange: bool = False,
 ) -> dict[int, list[Fit]]:
     """Refine poses in several views of a level, dropping the hopeless early.
 
@@ -301,14 +303,17 @@ def race(
     metrics : sequence of callable
         The similarity in each view.
     poses : sequence of sequences of (4, 4) array
-        Where to start in each of the first views, RAS+ mm. Each view also starts
-        from where the best of the others led, views beyond these from nowhere else.
+        Where to start in each of the first views, RAS+ mm. Views beyond these start
+        from where the best of the others led.
     anatomy : Anatomy
         Of the sampled image; says which poses are near twins.
     finalists : int
         How many of each view are refined to the end.
     threads : int, optional
         Threads to use; the answer does not depend on it.
+    exchange : bool, optional
+        Whether the first views start from where the others led, too: what is a false
+        maximum in one view may be a slope in another.
 
     Returns
     -------
@@ -336,11 +341,11 @@ def race(
     }
     heats: dict[int, list[Fit]] = {view: [] for view in range(len(levels))}
     heats |= refined(starts, _HEAT)
-    # What is a false maximum in one view may be a slope in another.
     led = _apart([fit for fits in heats.values() for fit in fits[:finalists]], anatomy)
     others = {
         view: [(fit.moving_from_fixed, None) for fit in led if fit not in own]
         for view, own in heats.items()
+        if exchange or not own
     }
     for view, more in refined(others, _HEAT).items():
         heats[view] = _apart([*heats[view], *more], anatomy)

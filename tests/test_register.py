@@ -452,7 +452,7 @@ def test_a_pair_in_line_stays_in_line_though_the_search_goes_astray(monkeypatch)
     )
     astray = RigidTransform([2, 0, 1], [40, 0, 0]).matrix
 
-    def lost(levels, metrics, *_):
+    def lost(levels, metrics, *_, **_options):
         return {0: [evaluate(levels[0], astray, metrics[0])]}
 
     monkeypatch.setattr(sys.modules["mireg.multistart"], "race", lost)
