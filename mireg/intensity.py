@@ -56,10 +56,13 @@ class GreyScale:
         return np.abs(clipped - self.background) > self.threshold
 
     def apply(
-        self, data: npt.NDArray[np.float32], threads: int = 1
+        self, data: npt.NDArray[np.float32], threads: int = 1, *, reuse: bool = False
     ) -> npt.NDArray[np.float32]:
-        """Map intensities to grey levels 0 to 1; NaN stays."""
-        out = np.empty_like(data)
+        """Map intensities to grey levels 0 to 1; NaN stays.
+
+        To reuse the memory of `data`, which must have no gaps, loses the intensities.
+        """
+        out = data if reuse else np.empty_like(data)
         memory, flat = data.ravel(order="K"), out.ravel(order="K")
         low, high = np.float32(self.ends[0]), np.float32(self.ends[1])
         levels = self.levels.astype(np.float32)

@@ -299,10 +299,11 @@ def _moving_words(
     threads: int,
 ) -> Packed:
     """Bring an image to grey levels, none outside a mask, and pack them."""
-    voxels = image.data
-    if scan.shading is not None:
-        voxels = evened(image, scan.grey.background, scan.shading, threads)
-    grey = scan.grey.apply(voxels, threads)
+    if scan.shading is None:
+        grey = scan.grey.apply(image.data, threads)
+    else:
+        even = evened(image, scan.grey.background, scan.shading, threads)
+        grey = scan.grey.apply(even, threads, reuse=True)
     if outside is not None:
         grey[outside.reshape(grey.shape)] = np.nan
     return packed(grey, reuse=True)

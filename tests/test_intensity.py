@@ -42,6 +42,9 @@ def test_grey_levels_equal_their_twin(rng):
             found = grey.apply(np.asarray(data, order=order), threads)
             expected = naive.grey_levels(data, (-1.0, 2.0), levels)
             np.testing.assert_allclose(found, expected, atol=1e-6)
+        lost = data.copy(order=order)
+        assert grey.apply(lost, reuse=True) is lost
+        np.testing.assert_array_equal(lost, found)
 
 
 @pytest.mark.parametrize("contrast", sorted(CONTRASTS))
