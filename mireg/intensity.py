@@ -11,7 +11,6 @@ from skimage.filters import threshold_otsu
 from . import kernels
 from .errors import InputError
 from .image import Image
-from .threads import shared
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -55,24 +54,13 @@ class GreyScale:
         clipped = np.clip(data, self.low, self.high)
         return np.abs(clipped - self.background) > self.threshold
 
-    def apply(
-        self, data: npt.NDArray[np.float32], threads: int = 1, *, reuse: bool = False
-    ) -> npt.NDArray[np.float32]:
-        """Map intensities to grey levels 0 to 1; NaN stays.
-
-        To reuse the memory of `data`, which must have no gaps, loses the intensities.
-        """
-        out = data if reuse else np.empty_like(data)
-        memory, flat = data.ravel(order="K"), out.ravel(order="K")
+    def apply(self, data: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Map intensities to grey levels 0 to 1; NaN stays."""
+        out = np.empty_like(data)
         low, high = np.float32(self.ends[0]), np.float32(self.ends[1])
         levels = self.levels.astype(np.float32)
-        step = 1 << 16
-
-        def fill(start: int) -> None:
-            share = slice(start, start + step)
-            kernels.grey_levels(memory[share], low, high, levels, flat[share])
-
-        shared(fill, range(0, flat.size, step), threads)
+        memory, flat = data.ravel(order="K"), out.ravel(order="K")
+        kernels.grey_levels(memory, low, high, levels, flat)
         return out
 
 

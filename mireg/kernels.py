@@ -53,22 +53,21 @@ def _fade(x, last):
 
 @_compiled()
 def _voxel(word):
-    """Grey level in the lowest bits of a word, or NaN; see `packed`."""
+    """Grey level in a word, or NaN; see `packed`."""
     return np.nan if word & 0x8000 else np.float64(np.int64(word & 0x7FFF))
 
 
 @_compiled()
-def _border_sample(memory, shape, strides, x, y, z):
+def _border_sample(memory, shape, x, y, z):
     """Value, its three slopes, weight and its three slopes, near the border."""
+    step_x, step_y = shape[1] * shape[2], shape[2]
     nx, ny, nz = shape[0] - 1, shape[1] - 1, shape[2] - 1
     i, j, k = int(x + 1.0) - 1, int(y + 1.0) - 1, int(z + 1.0) - 1
     i0, i1 = max(i, 0), min(i + 1, nx)
     j0, j1 = max(j, 0), min(j + 1, ny)
     k0, k1 = max(k, 0), min(k + 1, nz)
-    a = i0 * strides[0] + j0 * strides[1] + k0 * strides[2]
-    dx = (i1 - i0) * strides[0]
-    dy = (j1 - j0) * strides[1]
-    dz = (k1 - k0) * strides[2]
+    a = i0 * step_x + j0 * step_y + k0
+    dx, dy, dz = (i1 - i0) * step_x, (j1 - j0) * step_y, k1 - k0
     b = a + dx
     fx, fy, fz = x - i, y - j, z - k
     v00, v01 = _voxel(memory[a]), _voxel(memory[a + dy])
@@ -89,29 +88,24 @@ def _border_sample(memory, shape, strides, x, y, z):
 
 
 @_compiled()
-def packed(memory, step, out):
+def packed(memory, out):
     """Fill out (n,), a word for each voxel of memory (n,); see `pyramid.packed`."""
-    n = memory.shape[0]
-    for a in range(n):
+    for a in range(memory.shape[0]):
         x = memory[a]
         known = x == x
         grey = np.int32(min(max(x, 0.0), 1.0) * 32767.0 + 0.5) if known else 0x8000
-        out[a] = np.uint32(grey)
-    for a in range(n):  # upwards: those to come hold nothing but themselves
-        out[a] |= (out[min(a + step, n - 1)] & np.uint32(0xFFFF)) << np.uint32(16)
+        out[a] = np.uint16(grey)
 
 
 @_compiled()
-def joint_histogram(
-    points, fixed_bin, memory, shape, strides, matrix, start, stop, seen, out
-):
+def joint_histogram(points, fixed_bin, memory, shape, matrix, start, stop, seen, out):
     """Add samples start to stop to out; see `similarity.joint_histogram`.
 
-    memory is as `packed` fills it: four words hold the eight voxels about a sample.
-    Fills those of seen (8, n): the value of the moving image at each sample in bins
-    of out, its slopes along the axes, the sample's weight, and its slopes. The weight
-    is 0 where the sample was left out; its slopes are filled only where it is neither
-    0 nor 1.
+    memory holds the moving image in the order of its axes, as `packed` fills it, and
+    one word more. Fills those of seen (8, n): the value of the moving image at each
+    sample in bins of out, its slopes along the axes, the sample's weight, and its
+    slopes. The weight is 0 where the sample was left out; its slopes are filled only
+    where it is neither 0 nor 1.
 
     Samples go through in blocks, one short loop after the other: each loop does one
     kind of work on one buffer, so that the compiler makes vectors of the arithmetic
@@ -121,11 +115,11 @@ def joint_histogram(
     m10, m11, m12, m13 = matrix[1, 0], matrix[1, 1], matrix[1, 2], matrix[1, 3]
     m20, m21, m22, m23 = matrix[2, 0], matrix[2, 1], matrix[2, 2], matrix[2, 3]
     nx, ny, nz = shape[0] - 1.5, shape[1] - 1.5, shape[2] - 1.5
-    sx, sy, sz = np.int32(strides[0]), np.int32(strides[1]), np.int32(strides[2])
+    step_x, step_y = np.int32(shape[1] * shape[2]), np.int32(shape[2])
     # Unsigned indices spare the test for counting from the end. A lone slice has no
     # next one; nothing is deep in it.
-    ux = np.uint64(strides[0] if shape[0] > 1 else 0)
-    uy = np.uint64(strides[1] if shape[1] > 1 else 0)
+    thick = min(shape[0], shape[1], shape[2]) > 1
+    ux, uy = np.uint64(step_x if thick else 0), np.uint64(step_y if thick else 0)
     u1, u2, u3 = np.uint64(1), np.uint64(2), np.uint64(3)
     grey, half, missing = np.uint32(0x7FFF), np.uint32(16), np.uint32(0x80008000)
     bins = np.int32(out.shape[1])
@@ -148,16 +142,18 @@ def joint_histogram(
             deep = (x >= 0.5) & (y >= 0.5) & (z >= 0.5)
             deep &= (x <= nx) & (y <= ny) & (z <= nz)
             i, j, k = np.int32(x), np.int32(y), np.int32(z)
-            first[a] = i * sx + j * sy + k * sz if deep else np.int32(0)
+            first[a] = i * step_x + j * step_y + k if deep else np.int32(0)
             rows[a], rows[256 + a], rows[512 + a] = x - i, y - j, z - k
             rows[1280 + a], rows[1536 + a], rows[1792 + a] = x, y, z
             shallow[a] = np.uint32(0) if deep else missing
             borders |= shallow[a]
-        for a in range(n):
+        for a in range(n):  # two neighbours are read as one: the compiler sees it
             b = np.uint64(first[a])
-            c = b + ux
-            words[a], words[256 + a] = memory[b], memory[b + uy]
-            words[512 + a], words[768 + a] = memory[c], memory[c + uy]
+            c, d, e = b + uy, b + ux, b + ux + uy
+            words[a] = np.uint32(memory[b]) | np.uint32(memory[b + u1]) << half
+            words[256 + a] = np.uint32(memory[c]) | np.uint32(memory[c + u1]) << half
+            words[512 + a] = np.uint32(memory[d]) | np.uint32(memory[d + u1]) << half
+            words[768 + a] = np.uint32(memory[e]) | np.uint32(memory[e + u1]) << half
         # Along z first, then y, then x: each slope comes from the same differences.
         for a in range(n):
             fx, fy, fz = rows[a], rows[256 + a], rows[512 + a]
@@ -194,7 +190,7 @@ def joint_histogram(
                 inside &= (x < nx + 1.0) & (y < ny + 1.0) & (z < nz + 1.0)
                 if not inside:
                     continue
-                sample, weight = _border_sample(memory, shape, strides, x, y, z)
+                sample, weight = _border_sample(memory, shape, x, y, z)
                 if sample[0] == sample[0]:
                     rows[a], rows[256 + a] = 1.0 + span * sample[0], span * sample[1]
                     rows[512 + a], rows[768 + a] = span * sample[2], span * sample[3]
@@ -566,10 +562,10 @@ def interpolate(memory, shape, strides, matrix, points, out):
 
 
 @_compiled()
-def even(volume, background, shading, x, y, z, start, out):
-    """Fill out (n, my, mz), plane `start` on; see `scan.evened`.
+def even(volume, background, shading, x, y, z, out):
+    """Fill out (mx, my, mz); see `scan.evened`.
 
-    volume is (mx, my, mz); x (mx,), y and z are its places among the voxels of shading.
+    volume is as large; x (mx,), y and z are its places among the voxels of shading.
     """
     nx, ny, nz = shading.shape
     line = np.empty(nz, np.float32)
@@ -580,8 +576,8 @@ def even(volume, background, shading, x, y, z, start, out):
         beyond[k] = z[k] - below[k]
     step = np.uint32(min(1, nz - 1))
     for i in range(out.shape[0]):
-        x0 = min(int(x[i + start]), max(nx - 2, 0))
-        x1, fx = min(x0 + 1, nx - 1), np.float32(x[i + start] - x0)
+        x0 = min(int(x[i]), max(nx - 2, 0))
+        x1, fx = min(x0 + 1, nx - 1), np.float32(x[i] - x0)
         for j in range(y.shape[0]):
             y0 = min(int(y[j]), max(ny - 2, 0))
             y1, fy = min(y0 + 1, ny - 1), np.float32(y[j] - y0)
@@ -591,7 +587,7 @@ def even(volume, background, shading, x, y, z, start, out):
                 v0 = v00[k] + fy * (v01[k] - v00[k])
                 v1 = v10[k] + fy * (v11[k] - v10[k])
                 line[k] = v0 + fx * (v1 - v0)
-            row, target = volume[i + start, j], out[i, j]
+            row, target = volume[i, j], out[i, j]
             for k in range(z.shape[0]):
                 b = below[k]
                 field = line[b] + beyond[k] * (line[b + step] - line[b])

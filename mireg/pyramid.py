@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
@@ -16,7 +16,6 @@ from .image import Image
 from .scan import (
     Scan,
     evened,
-    flat_volume,
     in_mask,
     interpolate,
     memory_order,
@@ -28,7 +27,7 @@ from .threads import shared
 
 FloatArray = npt.NDArray[np.float64]
 Volume = npt.NDArray[np.float32]
-Packed = tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64], npt.NDArray[np.int64]]
+Packed = tuple[npt.NDArray[np.uint16], tuple[int, int, int]]
 
 #: The coarsest level has at least this many voxels in the anatomy's root mean square
 #: radius, and in the anatomy.
@@ -41,6 +40,9 @@ _FEWEST_SAMPLES = 8000
 
 #: Fewer than this say too little for a joint histogram.
 _FEWEST_LEFT = 500
+
+#: About how many voxels to bring to grey levels at once: few enough for the cache.
+_AT_ONCE = 1 << 16
 
 #: Irrational steps of a low-discrepancy sequence in three dimensions
 #: (powers of the inverse of the real root of x^4 = x + 1; Roberts 2018).
@@ -61,8 +63,9 @@ class Level:
         RAS+ mm.
     fixed_grey : (n,) ndarray, float32
         Grey level of the fixed image at each sample, 0 to 1.
-    moving : (ndarray, ndarray, ndarray)
-        The moving image as grey levels, as `packed` makes it.
+    moving : (ndarray, tuple)
+        The moving image as grey levels, its axes in the order of memory, as `packed`
+        makes it.
     moving_ijk_from_mm : (4, 4) ndarray
         From RAS+ mm to voxels of `moving`.
     n_bins : int
@@ -94,11 +97,10 @@ class Level:
     @cached_property
     def moving_grey(self) -> Volume:
         """The moving image as grey levels 0 to 1, float32; NaN where no data are."""
-        words, shape, strides = self.moving
-        grey = (words & 0x7FFF).astype(np.float32) / np.float32(0x7FFF)
-        grey[words & 0x8000 > 0] = np.nan
-        steps = strides * grey.itemsize
-        return np.lib.stride_tricks.as_strided(grey, shape, steps, writeable=False)
+        words, shape = self.moving
+        grey = (words[:-1] & 0x7FFF).astype(np.float32) / np.float32(0x7FFF)
+        grey[words[:-1] > 0x7FFF] = np.nan
+        return grey.reshape(shape)
 
     @cached_property
     def middle(self) -> FloatArray:
@@ -233,13 +235,15 @@ def levels(
     outside = None
     if moving.mask is not None:
         outside = ~in_mask(moving.mask, voxel_centres(pair.moving))
+        outside = outside.reshape(pair.moving.shape)
     moving_words = {
         scan: _moving_words(scan, pair.moving, outside, threads)
         for scan in {one for _, one in looks}
     }
+    mm_from_ijk = pair.moving.mm_from_ijk[:, [*memory_order(pair.moving.data), 3]]
     origin = fixed.anatomy.centre
     from_origin = np.ascontiguousarray((points - origin).T, dtype=np.float32)
-    moving_ijk_from_mm = np.linalg.inv(pair.moving.mm_from_ijk).astype(np.float64)
+    moving_ijk_from_mm = np.linalg.inv(mm_from_ijk).astype(np.float64)
     return [
         make_level(
             size_mm=pair.size_mm,
@@ -299,14 +303,19 @@ def _moving_words(
     threads: int,
 ) -> Packed:
     """Bring an image to grey levels, none outside a mask, and pack them."""
-    if scan.shading is None:
-        grey = scan.grey.apply(image.data, threads)
-    else:
-        even = evened(image, scan.grey.background, scan.shading, threads)
-        grey = scan.grey.apply(even, threads, reuse=True)
-    if outside is not None:
-        grey[outside.reshape(grey.shape)] = np.nan
-    return packed(grey, reuse=True)
+    axes = memory_order(image.data)
+    volume, even = image.data.transpose(axes), None
+    if scan.shading is not None:
+        even = evened(image, scan.grey.background, scan.shading)
+
+    def grey(planes: slice) -> Volume:
+        levels = scan.grey.apply(even(planes) if even else volume[planes])
+        if outside is not None:
+            levels[outside.transpose(axes)[planes]] = np.nan
+        return levels
+
+    nx, ny, nz = (image.shape[axis] for axis in axes)
+    return packed((nx, ny, nz), grey, threads)
 
 
 def make_level(
@@ -350,28 +359,39 @@ def sparser(level: Level, settings: Settings) -> Level:
     )
 
 
-def packed(grey: Volume, *, reuse: bool = False) -> Packed:
-    """Pack two voxels into each word, for `similarity.joint_histogram`.
+def packed(
+    shape: tuple[int, int, int], grey: Callable[[slice], Volume], threads: int = 1
+) -> Packed:
+    """Pack grey levels into 16 bits each, for `similarity.joint_histogram`.
 
     Parameters
     ----------
-    grey : (nx, ny, nz) array, float32
-        Grey levels, 0 to 1; NaN where there is no data.
-    reuse : bool, optional
-        Put the words where the grey levels were, which are lost.
+    shape : tuple of int
+        Of the volume.
+    grey : callable
+        Returns planes of the volume, a slice of its first axis: grey levels, 0 to 1;
+        NaN where there is no data.
+    threads : int, optional
+        Threads to use.
 
     Returns
     -------
-    words : (nx * ny * nz,) ndarray, uint32
-        In the lower half a voxel, in the upper half the next one along z: 15 bits of
-        grey level, and a bit that says that there is none.
-    shape, strides : (3,) ndarray
-        Of the volume, the latter in words.
+    words : (nx * ny * nz + 1,) ndarray, uint16
+        15 bits of grey level, and a bit that says that there is none. One more is at
+        the end, so that each voxel has a next one.
+    shape : tuple of int
+        As given.
     """
-    memory, shape, strides = flat_volume(grey)
-    words = memory.view(np.uint32) if reuse else np.empty(memory.size, np.uint32)
-    kernels.packed(memory, strides[2], words)
-    return words, shape, strides
+    plane = shape[1] * shape[2]
+    words = np.zeros(shape[0] * plane + 1, np.uint16)
+    step = max(1, _AT_ONCE // plane)
+
+    def fill(n: int) -> None:
+        some = np.ascontiguousarray(grey(slice(n, n + step))).ravel()
+        kernels.packed(some, words[n * plane : n * plane + some.size])
+
+    shared(fill, range(0, shape[0], step), threads)
+    return words, shape
 
 
 def _smooth(image: Image, size_mm: float, threads: int) -> Image:

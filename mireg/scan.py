@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
@@ -213,8 +214,8 @@ def flatten(scan: Scan) -> Scan:
     field = Image(shading, coarse.mm_from_ijk)
     thin = thinned(scan.image)
     clipped = Image(np.clip(thin.data, grey.low, grey.high), thin.mm_from_ijk)
-    even = evened(clipped, grey.background, field)
-    grey = grey_scale(Image(even, thin.mm_from_ijk))
+    even = evened(clipped, grey.background, field)(slice(None))
+    grey = grey_scale(Image(even, np.eye(4)))  # wherever it is
     return replace(scan, shading=field, grey=grey)
 
 
@@ -312,8 +313,8 @@ def interpolate(
 
 
 def evened(
-    image: Image, background: float, shading: Image, threads: int = 1
-) -> npt.NDArray[np.float32]:
+    image: Image, background: float, shading: Image
+) -> Callable[[slice], npt.NDArray[np.float32]]:
     """Divide the contrast of an image to its background by a shading.
 
     Parameters
@@ -325,8 +326,12 @@ def evened(
     shading : Image
         What to divide by, read linearly, edges extended. Its axes must be parallel to
         those of the image, as those of an image shrunk are.
-    threads : int, optional
-        Threads to use.
+
+    Returns
+    -------
+    callable
+        Returns those planes of the image evened that it is asked for, as a slice of
+        the slowest axis in memory, and the axes in that order.
     """
     ijk_from_ijk = np.linalg.inv(shading.mm_from_ijk) @ image.mm_from_ijk
     axes = memory_order(image.data)
@@ -341,15 +346,13 @@ def evened(
     )
     volume = np.ascontiguousarray(image.data.transpose(axes))
     field = np.ascontiguousarray(shading.data.transpose(axes))
-    out = np.empty_like(volume)
-    step = max(1, len(out) // 32)
 
-    def fill(n: int) -> None:
-        share = out[n : n + step]
-        kernels.even(volume, np.float32(background), field, x, y, z, n, share)
+    def planes(some: slice) -> npt.NDArray[np.float32]:
+        out = np.empty_like(volume[some])
+        kernels.even(volume[some], np.float32(background), field, x[some], y, z, out)
+        return out
 
-    shared(fill, range(0, len(out), step), threads)
-    return out.transpose(np.argsort(axes))
+    return planes
 
 
 def shrink(

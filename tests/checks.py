@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import numpy.typing as npt
 
+from mireg.pyramid import Packed, packed
 from mireg.transform import RigidTransform
 
 #: Corners of a box the size of a head, RAS+ mm.
@@ -38,6 +39,12 @@ def assert_close_pose(found: npt.ArrayLike, truth: npt.ArrayLike, *, mm: float) 
     """Fail if two rigid matrices differ by more than `mm` at a head's corners."""
     error = pose_error_mm(found, truth)
     assert error <= mm, f"poses differ by {error:.3g} mm, allowed are {mm:g} mm"
+
+
+def packed_volume(grey: npt.NDArray[np.float32]) -> Packed:
+    """Pack a volume of grey levels as `mireg.pyramid.levels` does."""
+    nx, ny, nz = grey.shape
+    return packed((nx, ny, nz), lambda planes: grey[planes])
 
 
 #: Ways in which a grid can lie in the world: names to `mm_from_ijk`, shape (4, 4).

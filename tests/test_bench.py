@@ -8,7 +8,15 @@ import bench
 import bench_kernels
 import numpy as np
 import pytest
-from bench_kernels import gather, increment, increment_four, pick, places, stream
+from bench_kernels import (
+    gather,
+    increment,
+    increment_four,
+    pick,
+    pick_two,
+    places,
+    stream,
+)
 
 from mireg.scan import flat_volume, scan
 
@@ -62,6 +70,10 @@ def test_the_gather_reads_the_eight_neighbours_of_a_voxel():
     assert gather(volume[0], first, *volume[2]) == sum(c.sum() for c in corners)
     assert pick(volume[0], first) == sum(c[0, 0, 0] for c in corners)
     assert stream(volume[0]) == data.sum()
+    words = np.arange(1, 61, dtype=np.uint16)
+    assert pick_two(words, first) == sum(
+        c[0, 0, 0] + 1 + (c[0, 0, 0] + 2) * 2**16 for c in corners
+    )
 
 
 def test_the_increments_count_what_comes():

@@ -37,14 +37,10 @@ def test_grey_levels_equal_their_twin(rng):
     data[0, 0, :3] = np.nan, -1e30, 1e30
     levels = np.array([0, 0.1, 0.5, 0.6, 1.0])
     grey = GreyScale(0, 0, 0, 0, (-1.0, 2.0), levels)
+    expected = naive.grey_levels(data, (-1.0, 2.0), levels)
     for order in "CF":
-        for threads in (1, 2, 4):
-            found = grey.apply(np.asarray(data, order=order), threads)
-            expected = naive.grey_levels(data, (-1.0, 2.0), levels)
-            np.testing.assert_allclose(found, expected, atol=1e-6)
-        lost = data.copy(order=order)
-        assert grey.apply(lost, reuse=True) is lost
-        np.testing.assert_array_equal(lost, found)
+        found = grey.apply(np.asarray(data, order=order))
+        np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("contrast", sorted(CONTRASTS))

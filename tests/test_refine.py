@@ -6,12 +6,12 @@ import sys
 
 import numpy as np
 import pytest
-from checks import pose_error_mm
+from checks import packed_volume, pose_error_mm
 from scipy import ndimage
 from scipy.optimize import minimize
 
 from mireg.metrics import mutual_information, normalised_mutual_information
-from mireg.pyramid import Level, make_level, packed
+from mireg.pyramid import Level, make_level
 from mireg.refine import (
     evaluate,
     inverse_hessian_at,
@@ -38,7 +38,7 @@ def level(rng) -> Level:
         points=(points - origin).T.astype(np.float32),
         origin=origin,
         fixed_grey=(1 - seen).clip(0, 1).astype(np.float32),
-        moving=packed(scene.astype(np.float32)),
+        moving=packed_volume(scene.astype(np.float32)),
         moving_ijk_from_mm=np.eye(4),
         n_bins=16,
     )
@@ -114,7 +114,7 @@ def make_many(level: Level) -> Level:
         points=np.tile(level.points, (1, 20)),
         origin=level.origin,
         fixed_grey=np.tile(level.fixed_grey, 20),
-        moving=packed(level.moving_grey),
+        moving=level.moving,
         moving_ijk_from_mm=level.moving_ijk_from_mm,
         n_bins=level.n_bins,
     )
@@ -161,7 +161,7 @@ def test_the_standard_error_is_how_far_answers_lie_apart(noise):
             points=ijk.T.astype(np.float32),
             origin=np.zeros(3),
             fixed_grey=(1 - seen).clip(0, 1).astype(np.float32),
-            moving=packed(noisy.clip(0, 1).astype(np.float32)),
+            moving=packed_volume(noisy.clip(0, 1).astype(np.float32)),
             moving_ijk_from_mm=np.eye(4),
             n_bins=16,
         )
