@@ -125,11 +125,10 @@ def joint_histogram(points, fixed_bin, memory, shape, matrix, start, stop, seen,
     bins = np.int32(out.shape[1])
     span = (bins - 3.001) / 32767.0  # the spline reaches one bin down and two up
     flat = out.reshape(-1)
-    first = np.empty(256, np.int32)  # voxel below each sample
-    cell = np.empty(256, np.int32)  # of the histogram, the first of four
+    first = np.empty(256, np.int32)  # voxel below each sample; then first of four bins
     words = np.empty(4 * 256, np.uint32)
     shallow = np.empty(256, np.uint32)  # 0: a voxel and more from the border
-    rows = np.empty(9 * 256)
+    rows = np.empty(5 * 256)
     for at in range(start, stop, 256):
         n = min(256, stop - at)
         p, q, r = points[0, at : at + n], points[1, at : at + n], points[2, at : at + n]
@@ -144,7 +143,6 @@ def joint_histogram(points, fixed_bin, memory, shape, matrix, start, stop, seen,
             i, j, k = np.int32(x), np.int32(y), np.int32(z)
             first[a] = i * step_x + j * step_y + k if deep else np.int32(0)
             rows[a], rows[256 + a], rows[512 + a] = x - i, y - j, z - k
-            rows[1280 + a], rows[1536 + a], rows[1792 + a] = x, y, z
             shallow[a] = np.uint32(0) if deep else missing
             borders |= shallow[a]
         for a in range(n):  # two neighbours are read as one: the compiler sees it
@@ -180,46 +178,45 @@ def joint_histogram(points, fixed_bin, memory, shape, matrix, start, stop, seen,
             rows[512 + a] = scale * (h0 + fx * (h1 - h0))
             rows[768 + a] = scale * (g0 + fx * (g1 - g0))
             rows[1024 + a] = 1.0 if known else 0.0
-        if borders:
-            # Near the border samples fade out, so that no score jumps there.
-            for a in range(n):
-                if shallow[a] == 0:
-                    continue
-                x, y, z = rows[1280 + a], rows[1536 + a], rows[1792 + a]
-                inside = (x > -0.5) & (y > -0.5) & (z > -0.5)
-                inside &= (x < nx + 1.0) & (y < ny + 1.0) & (z < nz + 1.0)
-                if not inside:
-                    continue
-                sample, weight = _border_sample(memory, shape, x, y, z)
-                if sample[0] == sample[0]:
-                    rows[a], rows[256 + a] = 1.0 + span * sample[0], span * sample[1]
-                    rows[512 + a], rows[768 + a] = span * sample[2], span * sample[3]
-                    rows[1024 + a] = weight[0]
-                    seen[5, at + a] = weight[1]
-                    seen[6, at + a] = weight[2]
-                    seen[7, at + a] = weight[3]
+        # Near the border samples fade out, so that no score jumps there.
+        for a in range(n if borders else 0):
+            if shallow[a] == 0:
+                continue
+            x = m00 * p[a] + m01 * q[a] + m02 * r[a] + m03
+            y = m10 * p[a] + m11 * q[a] + m12 * r[a] + m13
+            z = m20 * p[a] + m21 * q[a] + m22 * r[a] + m23
+            inside = (x > -0.5) & (y > -0.5) & (z > -0.5)
+            inside &= (x < nx + 1.0) & (y < ny + 1.0) & (z < nz + 1.0)
+            if not inside:
+                continue
+            sample, weight = _border_sample(memory, shape, x, y, z)
+            if sample[0] == sample[0]:
+                rows[a], rows[256 + a] = 1.0 + span * sample[0], span * sample[1]
+                rows[512 + a], rows[768 + a] = span * sample[2], span * sample[3]
+                rows[1024 + a] = weight[0]
+                seen[5, at + a] = weight[1]
+                seen[6, at + a] = weight[2]
+                seen[7, at + a] = weight[3]
         for row in range(5):
             target = seen[row, at : at + n]
             for a in range(n):
                 target[a] = rows[256 * row + a]
-        for a in range(n):
-            value = rows[a]
-            w = rows[1024 + a] * (1.0 / 6.0)
-            t = value - np.int32(value)
-            u = 1.0 - t
-            rows[1280 + a] = w * (u * u * u)
-            rows[1536 + a] = w * (4.0 + (3.0 * t - 6.0) * (t * t))
-            rows[1792 + a] = w * (4.0 + (3.0 * u - 6.0) * (u * u))
-            rows[2048 + a] = w * (t * t * t)
         row_of = fixed_bin[at : at + n]
         for a in range(n):
-            cell[a] = np.int32(row_of[a]) * bins + np.int32(rows[a]) - np.int32(1)
+            value, w = rows[a], rows[1024 + a] * (1.0 / 6.0)
+            t = value - np.int32(value)
+            u = 1.0 - t
+            first[a] = np.int32(row_of[a]) * bins + np.int32(value) - np.int32(1)
+            rows[a] = w * (u * u * u)
+            rows[256 + a] = w * (4.0 + (3.0 * t - 6.0) * (t * t))
+            rows[512 + a] = w * (4.0 + (3.0 * u - 6.0) * (u * u))
+            rows[768 + a] = w * (t * t * t)
         for a in range(n):
-            b = np.uint64(cell[a])
-            flat[b] += rows[1280 + a]
-            flat[b + u1] += rows[1536 + a]
-            flat[b + u2] += rows[1792 + a]
-            flat[b + u3] += rows[2048 + a]
+            b = np.uint64(first[a])
+            flat[b] += rows[a]
+            flat[b + u1] += rows[256 + a]
+            flat[b + u2] += rows[512 + a]
+            flat[b + u3] += rows[768 + a]
 
 
 @_compiled(fastmath={"reassoc", "contract", "nsz"})

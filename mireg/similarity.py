@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import numpy.typing as npt
 
@@ -19,9 +21,9 @@ from .threads import shared
 
 FloatArray = npt.NDArray[np.float64]
 
-#: Samples in one share of the work. A constant: sums are joined share by share, so
-#: the answer does not depend on the number of threads.
-_SHARE = 16384
+#: Most samples in one share of the work. A constant: sums are joined share by share,
+#: so the answer does not depend on the number of threads.
+_SHARE = 25_000
 
 
 def metric_at(level: Level, name: MetricName) -> Metric:
@@ -150,16 +152,14 @@ def joint_histogram(
     if seen is None:
         seen = np.empty((8, level.points.shape[1]), np.float32)
 
-    def histogram_of(start: int) -> FloatArray:
+    def histogram_of(share: tuple[int, int]) -> FloatArray:
         out = np.zeros((level.n_bins, level.n_bins))
-        stop = min(start + _SHARE, level.points.shape[1])
         kernels.joint_histogram(
             level.points,
             level.fixed_bin,
             *level.moving,
             matrix,
-            start,
-            stop,
+            *share,
             seen,
             out,
         )
@@ -200,28 +200,27 @@ def score_gradients(
     seen: npt.NDArray[np.float32],
     d_histogram: FloatArray,
     threads: int = 1,
-    share: int = _SHARE,
+    most: int = _SHARE,
 ) -> list[FloatArray]:
-    """Parts of the gradient that `share` samples each, in their order, add to it.
+    """Parts of the gradient that `most` samples or fewer, in their order, add to it.
 
     For the other arguments see `score_gradient`.
     """
     slopes = d_histogram.astype(np.float32)
 
-    def gradient_of(start: int) -> FloatArray:
+    def gradient_of(share: tuple[int, int]) -> FloatArray:
         out = np.zeros((3, 4))
-        stop = min(start + share, level.points.shape[1])
-        kernels.score_gradient(
-            level.points, level.fixed_bin, seen, slopes, start, stop, out
-        )
+        kernels.score_gradient(level.points, level.fixed_bin, seen, slopes, *share, out)
         return out
 
-    return shared(gradient_of, _shares(level, share), threads)
+    return shared(gradient_of, _shares(level, most), threads)
 
 
-def _shares(level: Level, share: int = _SHARE) -> range:
-    """Where each share of the samples starts; shares have a fixed size."""
-    return range(0, level.points.shape[1], share)
+def _shares(level: Level, most: int = _SHARE) -> list[tuple[int, int]]:
+    """Where shares of the samples start and stop: as few as may be, and even."""
+    n = level.points.shape[1]
+    ends = np.linspace(0, n, -(-n // most) + 1).astype(int).tolist()
+    return list(pairwise(ends))
 
 
 def _joined(parts: list[FloatArray]) -> FloatArray:
