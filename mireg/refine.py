@@ -123,7 +123,8 @@ def refine(
     inverse_hessian : (6, 6) array, optional
         As found at a coarser level; makes the first steps good ones.
     tolerance : float, optional
-        Stop after a step that moves the samples by less than this many voxels.
+        Stop after a step that moves the samples by less than this many voxels, where
+        the slope leaves no further to go.
     max_evaluations : int, optional
         Most evaluations of the similarity.
 
@@ -154,18 +155,20 @@ def refine(
     if best is None or steepness == 0:
         return replace(evaluate(level, moving_from_fixed, metric), evaluations=count)
 
+    slope = first[1]
+
     def objective(numbers: FloatArray) -> tuple[float, FloatArray]:
+        nonlocal slope
         score, slope = score_at(numbers) if numbers.any() else first
         # Scaled, so that the first trial step is one voxel long for any metric.
         return -score / steepness, -slope / steepness
 
-    last = start
+    trail = _Trail(start, slope)
 
-    def stop_when_still(intermediate_result: OptimizeResult) -> None:
-        nonlocal last
-        step, last = intermediate_result.x - last, intermediate_result.x.copy()
+    def stop_at_the_top(intermediate_result: OptimizeResult) -> None:
+        trail.go_on(intermediate_result.x.copy(), slope)
         # Here, and not in the middle of a step, what was learned of the Hessian stays.
-        if np.linalg.norm(step) < tolerance or count == max_evaluations:
+        if trail.is_at_the_top(tolerance) or count == max_evaluations:
             raise StopIteration
 
     inverse_scale = steepness / level.size_mm**2
@@ -178,7 +181,7 @@ def refine(
             start,
             jac=True,
             method="BFGS",
-            callback=stop_when_still,
+            callback=stop_at_the_top,
             options={"gtol": 1e-4, "hess_inv0": guess},
         )
         inverse_hessian = end.hess_inv / inverse_scale
@@ -190,6 +193,30 @@ def refine(
         evaluations=count,
         inverse_hessian=inverse_hessian,
     )
+
+
+class _Trail:
+    """The last step of a climb, and how fast slopes changed on its way."""
+
+    def __init__(self, start: FloatArray, slope: FloatArray) -> None:
+        self.here, self.slope = start, slope
+        self.step, self.bend = math.inf, 0.0
+
+    def go_on(self, there: FloatArray, slope: FloatArray) -> None:
+        """Take a step."""
+        self.step = float(np.linalg.norm(there - self.here))
+        turn = float(np.linalg.norm(slope - self.slope))
+        self.bend = max(self.bend, turn / max(self.step, 1e-12))
+        self.here, self.slope = there, slope
+
+    def is_at_the_top(self, tolerance: float) -> bool:
+        """Tell whether neither the last step nor the slope says that it is far.
+
+        A step can be small by chance. The top is no nearer than where the slope would
+        vanish if it changed as fast as anywhere before.
+        """
+        steep = float(np.linalg.norm(self.slope)) > tolerance * self.bend
+        return self.step < tolerance and not steep
 
 
 def inverse_hessian_at(
