@@ -282,6 +282,19 @@ def follow(problem: Problem, found: Found) -> Answer:
         Refined with all samples; where noise matters, with those of the image that
         makes it sharper.
     """
+    view, full, few, followed = _followed(problem, found)
+    best = followed[0].moving_from_fixed
+    fit, error_mm = _polished(full, few, best, problem.settings, problem.threads)
+    answer = Answer(full, fit, error_mm, False, followed)
+    return answer if answer.is_sharp else _sharper(problem, answer, view)
+
+
+def _followed(problem: Problem, found: Found) -> tuple[int, Level, Level, list[Fit]]:
+    """Follow with few samples.
+
+    Returns the view that explains most, its finest level with all samples and with
+    few, and where it led, the best first.
+    """
     settings, threads = problem.settings, problem.threads
     anatomy = problem.fixed.anatomy
     at, few = found.coarse, [sparser(level, settings) for level in found.coarse]
@@ -316,10 +329,7 @@ def follow(problem: Problem, found: Found) -> Answer:
     followed = fits[view]
     if not found.sure:
         followed = _by_detours(few, view, followed, anatomy, settings, threads)
-    best = followed[0].moving_from_fixed
-    fit, error_mm = _polished(at[view], few[view], best, settings, threads)
-    answer = Answer(at[view], fit, error_mm, False, followed)
-    return answer if answer.is_sharp else _sharper(problem, answer, view)
+    return view, at[view], few[view], followed
 
 
 def _in_clearest_view(

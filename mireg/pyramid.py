@@ -242,7 +242,8 @@ def levels(
     }
     mm_from_ijk = pair.moving.mm_from_ijk[:, [*memory_order(pair.moving.data), 3]]
     origin = fixed.anatomy.centre
-    from_origin = np.ascontiguousarray((points - origin).T, dtype=np.float32)
+    points -= origin
+    from_origin = np.ascontiguousarray(points.T, dtype=np.float32)
     moving_ijk_from_mm = np.linalg.inv(mm_from_ijk).astype(np.float64)
     return [
         make_level(
