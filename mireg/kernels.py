@@ -26,7 +26,8 @@ cache_folder.provide()
 # vector ("reassoc") in a loop that also writes: the compiler then keeps both forms, and
 # where arrays happen to lie in memory would choose the bits of the answer.
 # Nothing in C calls a loop, and no loop has expressions of arrays: a wrapper for the
-# first, and a look for the second, would only take time.
+# first, and a look for the second, would only take time. Nor does a loop divide by
+# zero: to look for that, as Python does, would keep vectors out.
 _compiled = partial(
     njit,
     cache=True,
@@ -34,6 +35,7 @@ _compiled = partial(
     fastmath={"contract", "nsz"},
     no_cfunc_wrapper=True,
     no_rewrites=True,
+    error_model="numpy",
 )
 
 
@@ -52,9 +54,15 @@ def _fade(x, last):
 
 
 @_compiled()
+def _grey(word):
+    """Grey level in the lower 16 bits of a word; see `packed`."""
+    return np.float64(np.int32(word & np.uint32(0x7FFF)))
+
+
+@_compiled()
 def _voxel(word):
     """Grey level in a word, or NaN; see `packed`."""
-    return np.nan if word & 0x8000 else np.float64(np.int64(word & 0x7FFF))
+    return np.nan if word & np.uint32(0x8000) else _grey(word)
 
 
 @_compiled()
@@ -121,7 +129,7 @@ def joint_histogram(points, fixed_bin, memory, shape, matrix, start, stop, seen,
     thick = min(shape[0], shape[1], shape[2]) > 1
     ux, uy = np.uint64(step_x if thick else 0), np.uint64(step_y if thick else 0)
     u1, u2, u3 = np.uint64(1), np.uint64(2), np.uint64(3)
-    grey, half, missing = np.uint32(0x7FFF), np.uint32(16), np.uint32(0x80008000)
+    half, missing = np.uint32(16), np.uint32(0x80008000)
     bins = np.int32(out.shape[1])
     span = (bins - 3.001) / 32767.0  # the spline reaches one bin down and two up
     flat = out.reshape(-1)
@@ -157,14 +165,14 @@ def joint_histogram(points, fixed_bin, memory, shape, matrix, start, stop, seen,
             fx, fy, fz = rows[a], rows[256 + a], rows[512 + a]
             w00, w01 = words[a], words[256 + a]
             w10, w11 = words[512 + a], words[768 + a]
-            v000 = np.float64(np.int32(w00 & grey))
-            v001 = np.float64(np.int32((w00 >> half) & grey))
-            v010 = np.float64(np.int32(w01 & grey))
-            v011 = np.float64(np.int32((w01 >> half) & grey))
-            v100 = np.float64(np.int32(w10 & grey))
-            v101 = np.float64(np.int32((w10 >> half) & grey))
-            v110 = np.float64(np.int32(w11 & grey))
-            v111 = np.float64(np.int32((w11 >> half) & grey))
+            v000 = _grey(w00)
+            v001 = _grey(w00 >> half)
+            v010 = _grey(w01)
+            v011 = _grey(w01 >> half)
+            v100 = _grey(w10)
+            v101 = _grey(w10 >> half)
+            v110 = _grey(w11)
+            v111 = _grey(w11 >> half)
             g00, g01, g10, g11 = v001 - v000, v011 - v010, v101 - v100, v111 - v110
             v00, v01 = v000 + fz * g00, v010 + fz * g01
             v10, v11 = v100 + fz * g10, v110 + fz * g11
@@ -559,35 +567,26 @@ def interpolate(memory, shape, strides, matrix, points, out):
 
 
 @_compiled()
-def even(volume, background, shading, x, y, z, out):
+def even(volume, background, shading, x, y, out):
     """Fill out (mx, my, mz); see `scan.evened`.
 
-    volume is as large; x (mx,), y and z are its places among the voxels of shading.
+    volume is as large, and shading (nx, ny, mz); x (mx,) and y (my,) are the places of
+    the one among the voxels of the other.
     """
-    nx, ny, nz = shading.shape
-    line = np.empty(nz, np.float32)
-    below = np.empty(z.size, np.uint32)
-    beyond = np.empty(z.size, np.float32)
-    for k in range(z.size):
-        below[k] = min(int(z[k]), max(nz - 2, 0))
-        beyond[k] = z[k] - below[k]
-    step = np.uint32(min(1, nz - 1))
+    nx, ny, mz = shading.shape
     for i in range(out.shape[0]):
         x0 = min(int(x[i]), max(nx - 2, 0))
         x1, fx = min(x0 + 1, nx - 1), np.float32(x[i] - x0)
-        for j in range(y.shape[0]):
+        for j in range(out.shape[1]):
             y0 = min(int(y[j]), max(ny - 2, 0))
             y1, fy = min(y0 + 1, ny - 1), np.float32(y[j] - y0)
             v00, v01 = shading[x0, y0], shading[x0, y1]
             v10, v11 = shading[x1, y0], shading[x1, y1]
-            for k in range(nz):
+            row, target = volume[i, j], out[i, j]
+            for k in range(mz):
                 v0 = v00[k] + fy * (v01[k] - v00[k])
                 v1 = v10[k] + fy * (v11[k] - v10[k])
-                line[k] = v0 + fx * (v1 - v0)
-            row, target = volume[i, j], out[i, j]
-            for k in range(z.shape[0]):
-                b = below[k]
-                field = line[b] + beyond[k] * (line[b + step] - line[b])
+                field = v0 + fx * (v1 - v0)
                 target[k] = background + (row[k] - background) / field
 
 

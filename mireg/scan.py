@@ -345,11 +345,15 @@ def evened(
         for axis in axes
     )
     volume = np.ascontiguousarray(image.data.transpose(axes))
-    field = np.ascontiguousarray(shading.data.transpose(axes))
+    field = shading.data.transpose(axes)
+    below = np.minimum(z.astype(int), max(field.shape[2] - 2, 0))
+    above = np.minimum(below + 1, field.shape[2] - 1)
+    beyond = np.float32(z - below)
+    field = np.take(field, below, 2) * (1 - beyond) + np.take(field, above, 2) * beyond
 
     def planes(some: slice) -> npt.NDArray[np.float32]:
         out = np.empty_like(volume[some])
-        kernels.even(volume[some], np.float32(background), field, x[some], y, z, out)
+        kernels.even(volume[some], np.float32(background), field, x[some], y, out)
         return out
 
     return planes
