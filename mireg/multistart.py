@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from .errors import InputError
+from .metrics import Metric
 from .pyramid import Level, Pair, levels, pyramid, sparser
 from .refine import (
     Fit,
@@ -42,6 +43,10 @@ _SEARCHES = 10
 #: How many candidates of a view enter the finest level, and each level before it: of
 #: a search that is sure, and of one that is not. Rough levels can prefer wrong poses.
 _STAY = {True: (2, 5), False: (8, 12)}
+
+#: Of a search that is sure, what explains less than this share of what the best pose
+#: does is followed no further.
+_HOPELESS = 0.5
 
 #: Where noise moves the answer by more than the first share of a voxel, the other image
 #: is sampled, too, and noise must then move its answer by less than the second share.
@@ -313,17 +318,16 @@ def _followed(problem: Problem, found: Found) -> tuple[int, Level, Level, list[F
     for pair in found.finer:
         at = problem.seen(pair)
         few = [sparser(level, settings) for level in at]
-        if found.sure:  # then one view is enough: that which explains most here
-            fits = _in_clearest_view(fits, few, settings, threads)
-        fits = {
-            view: refine_each(
-                few[view],
-                [*(fit.start for fit in old[: stay[pair.below > 0]]), *found.also],
-                metric_at(few[view], settings.metric),
-                anatomy,
-                threads,
-            )
+        metrics = [metric_at(level, settings.metric) for level in few]
+        starts = {
+            view: [*(fit.start for fit in old[: stay[pair.below > 0]]), *found.also]
             for view, old in fits.items()
+        }
+        if found.sure:  # then one view is enough, and what can still be right
+            starts = _hopeful(few, metrics, starts[leading(fits)], threads)
+        fits = {
+            view: refine_each(few[view], those, metrics[view], anatomy, threads)
+            for view, those in starts.items()
         }
     view = leading(fits)
     followed = fits[view]
@@ -332,20 +336,22 @@ def _followed(problem: Problem, found: Found) -> tuple[int, Level, Level, list[F
     return view, at[view], few[view], followed
 
 
-def _in_clearest_view(
-    fits: Mapping[int, list[Fit]],
+def _hopeful(
     levels: Sequence[Level],
-    settings: Settings,
+    metrics: Sequence[Metric],
+    starts: Sequence[Start],
     threads: int,
-) -> dict[int, list[Fit]]:
-    """Go on with the leading fits alone, in the view where the first explains most."""
-    best = fits[leading(fits)]
-    pose = best[0].moving_from_fixed
-    here = {
-        view: [evaluate(level, pose, metric_at(level, settings.metric), threads)]
-        for view, level in enumerate(levels)
-    }
-    return {leading(here): best}
+) -> dict[int, list[Start]]:
+    """Keep the first start, and what is not hopeless beside it, in its best view."""
+
+    def explained(start: Start, view: int) -> float:
+        return evaluate(levels[view], start[0], metrics[view], threads).explained
+
+    by_view = [explained(starts[0], view) for view in range(len(levels))]
+    view = by_view.index(max(by_view))
+    least = _HOPELESS * by_view[view]
+    others = [start for start in starts[1:] if explained(start, view) > least]
+    return {view: [starts[0], *others]}
 
 
 def _by_detours(

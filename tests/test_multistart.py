@@ -127,3 +127,20 @@ def test_a_false_maximum_of_one_view_is_left_through_another() -> None:
     assert not answer.swapped
     ended = RigidTransform.from_matrix(answer.fit.moving_from_fixed).inverse()
     assert ended.mean_displacement(pair.points, truth) < 1
+
+
+@pytest.mark.parametrize("sure", [False, True])
+def test_what_is_hopeless_is_not_followed_where_the_search_is_sure(
+    sure: bool, pair: PhantomPair
+) -> None:
+    scans = [scan(image, None, 6.0, 1) for image in (pair.fixed, pair.moving)]
+    problem = Problem.of(scans[0], scans[1], [None] * 3, Settings(), 1)
+    right = pair.moving_from_fixed.matrix
+    upside_down = RigidTransform([np.pi, 0, 0], [0, 0, 0]).matrix @ right
+    first, *finer = problem.pairs
+    also = [(upside_down, None)]
+    found = Found([[right]] * 2, also, sure, 0, problem.seen(first), finer)
+    answer = follow(problem, found)
+    ended = RigidTransform.from_matrix(answer.fit.moving_from_fixed)
+    assert ended.mean_displacement(BRAIN, pair.moving_from_fixed) < 0.6
+    assert (len(answer.followed) == 1) == sure
