@@ -82,7 +82,8 @@ def grey_scale(image: Image, equalise: float = 0.5) -> GreyScale:
     """
     data = image.data
     values = data.ravel(order="K")
-    values = np.sort(values[np.isfinite(values)])  # one sort serves all that follows
+    values = values[np.isfinite(values)]
+    values.sort()  # one sort serves all that follows
     if values.size == 0:
         raise InputError("the image holds no data: every voxel is NaN")
     low, high = _quantiles(values, [0.0002, 0.9998])
@@ -94,7 +95,9 @@ def grey_scale(image: Image, equalise: float = 0.5) -> GreyScale:
         raise InputError(f"the image is constant: every voxel is {low:g}")
     edges = np.clip(_edge_values(data), low, high)
     background = float(np.median(edges)) if edges.size else float(low)
-    away = np.abs(np.clip(values, low, high) - np.float32(background))
+    away = np.clip(values, low, high)
+    away -= np.float32(background)
+    np.abs(away, out=away)
     contrast = np.sort(away, kind="stable")  # two runs, which this one merges
     top = _quantiles(contrast[np.searchsorted(contrast, 0, "right") :], [0.99])[0]
     threshold = float(top) / 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
@@ -227,11 +227,8 @@ def levels(
         If a mask, or missing data, leaves too few samples.
     """
     fixed, moving = looks[0]
-    points, intensity = _samples(pair, fixed, settings, threads)
     # Views share scans: each is brought to grey levels once.
-    fixed_grey = {
-        scan: _fixed_grey(scan, points, intensity) for scan in {one for one, _ in looks}
-    }
+    points, fixed_grey = _sampled(pair, {one for one, _ in looks}, settings, threads)
     outside = None
     if moving.mask is not None:
         outside = ~in_mask(moving.mask, voxel_centres(pair.moving))
@@ -241,19 +238,16 @@ def levels(
         for scan in {one for _, one in looks}
     }
     mm_from_ijk = pair.moving.mm_from_ijk[:, [*memory_order(pair.moving.data), 3]]
-    origin = fixed.anatomy.centre
-    points -= origin
-    from_origin = np.ascontiguousarray(points.T, dtype=np.float32)
     moving_ijk_from_mm = np.linalg.inv(mm_from_ijk).astype(np.float64)
     return [
         make_level(
             size_mm=pair.size_mm,
-            points=from_origin,
-            origin=origin,
+            points=points,
+            origin=fixed.anatomy.centre,
             fixed_grey=fixed_grey[still],
             moving=moving_words[moved],
             moving_ijk_from_mm=moving_ijk_from_mm,
-            n_bins=min(settings.bins, round(len(points) ** (1 / 3))),
+            n_bins=min(settings.bins, round(points.shape[1] ** (1 / 3))),
             moving_background=moved.grey.background_level,
             learned=joint,
         )
@@ -261,6 +255,20 @@ def levels(
             looks, learned or [None] * len(looks), strict=True
         )
     ]
+
+
+def _sampled(
+    pair: Pair, scans: Collection[Scan], settings: Settings, threads: int
+) -> tuple[Volume, dict[Scan, Volume]]:
+    """Draw points as in `Level`, and read the fixed image there as each scan shows it.
+
+    The scans differ in grey scale and shading alone.
+    """
+    fixed = next(iter(scans))
+    points, intensity = _samples(pair, fixed, settings, threads)
+    greys = {scan: _fixed_grey(scan, points, intensity) for scan in scans}
+    points -= fixed.anatomy.centre
+    return np.ascontiguousarray(points.T, dtype=np.float32), greys
 
 
 def _samples(

@@ -212,11 +212,15 @@ def flatten(scan: Scan) -> Scan:
     shading = (blur(contrast / mean) + 0.02) / (blur(np.float32(foreground)) + 0.02)
     shading = np.maximum(shading, 0.1)
     field = Image(shading, coarse.mm_from_ijk)
+    even = Image(_thinly_evened(scan, field), np.eye(4))  # wherever it is
+    return replace(scan, shading=field, grey=grey_scale(even))
+
+
+def _thinly_evened(scan: Scan, shading: Image) -> npt.NDArray[np.float32]:
+    """Even what few voxels are enough to learn grey levels."""
     thin = thinned(scan.image)
-    clipped = Image(np.clip(thin.data, grey.low, grey.high), thin.mm_from_ijk)
-    even = evened(clipped, grey.background, field)(slice(None))
-    grey = grey_scale(Image(even, np.eye(4)))  # wherever it is
-    return replace(scan, shading=field, grey=grey)
+    np.clip(thin.data, scan.grey.low, scan.grey.high, out=thin.data)
+    return evened(thin, scan.grey.background, shading)(slice(None))
 
 
 def smaller_first(fixed: Scan, moving: Scan) -> tuple[Scan, Scan, bool]:
