@@ -48,9 +48,9 @@ import numpy.typing as npt
 
 from . import information, kernels
 from .errors import InputError
-from .image import Image
+from .image import Image, memory_order
 from .intensity import GreyScale
-from .scan import Scan, memory_order, scan, thinned
+from .scan import Scan, scan, thinned
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,7 @@ import numpy.typing as npt
 from .errors import InputError
 
 FloatArray = npt.NDArray[np.float64]
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 #: Which volume of a 4-D image to take: its number from 0, or one made of all.
 VolumeChoice = int | Literal["mean", "median"]
@@ -114,6 +115,24 @@ class Image:
     def to_ijk(self, points: npt.ArrayLike) -> FloatArray:
         """Map RAS+ mm, shape (..., 3), to voxel indices, shape (..., 3)."""
         return _mapped(np.linalg.inv(self.mm_from_ijk), points)
+
+
+def memory_order(data: npt.NDArray[Scalar]) -> npt.NDArray[np.intp]:
+    """Return the axes of a volume in the order of its memory, slowest first."""
+    return np.argsort(np.abs(data.strides), kind="stable")[::-1]
+
+
+def flat_volume(
+    data: npt.NDArray[Scalar],
+) -> tuple[npt.NDArray[Scalar], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return a volume as flat memory, shape, and strides in elements.
+
+    Kernels take volumes this way: one compiled loop serves every memory order.
+    """
+    if not (data.flags.c_contiguous or data.flags.f_contiguous):
+        data = np.ascontiguousarray(data)
+    strides = np.array(data.strides, dtype=np.int64) // data.itemsize
+    return data.ravel(order="K"), np.array(data.shape, dtype=np.int64), strides
 
 
 def _mapped(matrix: npt.NDArray[np.floating], points: npt.ArrayLike) -> FloatArray:

@@ -12,13 +12,12 @@ import numpy.typing as npt
 
 from . import kernels
 from .errors import InputError
-from .image import Image
+from .image import Image, memory_order
 from .scan import (
     Scan,
     evened,
     in_mask,
     interpolate,
-    memory_order,
     shrink,
     voxel_centres,
 )

@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from . import kernels
 from .errors import InputError
-from .image import Image
+from .image import Image, flat_volume
 from .threads import available, shared
 
 Interpolation = Literal["nearest", "linear", "cubic", "lanczos", "label"]
@@ -276,16 +276,16 @@ def _reader(data: Volume, interpolation: str) -> _Reader:
     """Prepare a volume to be read; what the reader fills is NaN without an answer."""
     loop = _LOOPS[interpolation]
     if interpolation not in _WIDE:
-        return partial(loop, *_flat(data))
+        return partial(loop, *flat_volume(data))
     complete = _without_holes(data)
     if interpolation == "cubic":
         wide = ndimage.spline_filter(complete, 3, np.float32, mode="mirror")
     else:
         wide = complete
-    read_wide = partial(loop, *_flat(wide))
+    read_wide = partial(loop, *flat_volume(wide))
     if complete is data:
         return read_wide
-    read_near = partial(kernels.resample_linear, *_flat(data))
+    read_near = partial(kernels.resample_linear, *flat_volume(data))
 
     def read(ijk_from_out: FloatArray, first: int, out: Volume) -> None:
         """Read; no data is where linear interpolation has none."""
@@ -295,16 +295,6 @@ def _reader(data: Volume, interpolation: str) -> _Reader:
         out[np.isnan(near)] = np.nan
 
     return read
-
-
-def _flat(
-    data: Volume,
-) -> tuple[Volume, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return a volume as flat memory, shape, and strides in elements."""
-    if not (data.flags.c_contiguous or data.flags.f_contiguous):
-        data = np.ascontiguousarray(data)
-    strides = np.array(data.strides) // data.itemsize
-    return data.ravel(order="K"), np.array(data.shape), strides
 
 
 def _without_holes(data: Volume) -> Volume:

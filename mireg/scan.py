@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,12 +12,11 @@ from scipy import ndimage
 
 from . import kernels
 from .errors import InputError
-from .image import Image
+from .image import Image, flat_volume, memory_order
 from .intensity import GreyScale, grey_scale
 from .threads import shared
 
 FloatArray = npt.NDArray[np.float64]
-Scalar = TypeVar("Scalar", bound=np.generic)
 
 #: Voxels along each axis, in the geometric mean, of the coarse view of an image.
 _COARSE_VOXELS = 40
@@ -423,21 +421,3 @@ def downsample(
     image_ijk_from_ijk[:3, 3] = (np.array(factors) - 1) / 2
     small = out.transpose(np.argsort(axes))
     return Image(small, image.mm_from_ijk @ image_ijk_from_ijk)
-
-
-def memory_order(data: npt.NDArray[Scalar]) -> npt.NDArray[np.intp]:
-    """Return the axes of a volume in the order of its memory, slowest first."""
-    return np.argsort(np.abs(data.strides), kind="stable")[::-1]
-
-
-def flat_volume(
-    data: npt.NDArray[Scalar],
-) -> tuple[npt.NDArray[Scalar], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return a volume as flat memory, shape, and strides in elements.
-
-    Kernels take volumes this way: one compiled loop serves every memory order.
-    """
-    if not (data.flags.c_contiguous or data.flags.f_contiguous):
-        data = np.ascontiguousarray(data)
-    strides = np.array(data.strides, dtype=np.int64) // data.itemsize
-    return data.ravel(order="K"), np.array(data.shape, dtype=np.int64), strides

@@ -10,8 +10,9 @@ import numpy.typing as npt
 from scipy.spatial.transform import Rotation
 
 from . import kernels
+from .image import flat_volume
 from .pyramid import Level
-from .scan import Anatomy, flat_volume
+from .scan import Anatomy
 from .similarity import even_bins
 from .threads import shared
 

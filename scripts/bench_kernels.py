@@ -12,9 +12,10 @@ import numpy as np
 from numba import njit
 
 from mireg import kernels
+from mireg.image import flat_volume
 from mireg.phantom import PhantomPair, phantom_pair
 from mireg.pyramid import Level, finest_mm, level, pyramid
-from mireg.scan import Scan, downsample, flat_volume, scan, smaller_first
+from mireg.scan import Scan, downsample, scan, smaller_first
 from mireg.search import counting_level, even_rotations, pose_entropies, starting_poses
 from mireg.settings import Settings
 from mireg.similarity import joint_histogram, score_gradient

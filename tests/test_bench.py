@@ -18,7 +18,8 @@ from bench_kernels import (
     stream,
 )
 
-from mireg.scan import flat_volume, scan
+from mireg.image import flat_volume
+from mireg.scan import scan
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 from checks import GRIDS
 
 from mireg.errors import InputError
-from mireg.image import Image
+from mireg.image import Image, memory_order
 from mireg.phantom import brain_points, make_phantom
 from mireg.scan import (
     downsample,
@@ -16,7 +16,6 @@ from mireg.scan import (
     flatten,
     in_mask,
     interpolate,
-    memory_order,
     scan,
     voxel_centres,
 )
