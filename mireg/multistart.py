@@ -332,7 +332,7 @@ def _followed(problem: Problem, found: Found) -> tuple[int, Level, Level, list[F
     view = leading(fits)
     followed = fits[view]
     if not found.sure:
-        followed = _by_detours(few, view, followed, anatomy, settings, threads)
+        followed = _by_detours(few, metrics, view, followed, anatomy, threads)
     return view, at[view], few[view], followed
 
 
@@ -356,17 +356,16 @@ def _hopeful(
 
 def _by_detours(
     levels: Sequence[Level],
+    metrics: Sequence[Metric],
     view: int,
     fits: Sequence[Fit],
     anatomy: Anatomy,
-    settings: Settings,
     threads: int,
 ) -> list[Fit]:
     """Refine from where the best fit of a view leads in the others, too.
 
     What is a false maximum in one view may be a slope in another.
     """
-    metrics = [metric_at(level, settings.metric) for level in levels]
     starts = [fit.start for fit in fits]
     for other, (level, metric) in enumerate(zip(levels, metrics, strict=True)):
         if other != view:

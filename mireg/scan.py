@@ -332,8 +332,8 @@ def evened(
     Returns
     -------
     callable
-        Returns those planes of the image evened that it is asked for, as a slice of
-        the slowest axis in memory, and the axes in that order.
+        From a slice of the axis that is slowest in memory to those planes of the image,
+        evened; their axes are in the order of memory.
     """
     ijk_from_ijk = np.linalg.inv(shading.mm_from_ijk) @ image.mm_from_ijk
     axes = memory_order(image.data)

@@ -65,9 +65,8 @@ def pick_two(memory, first):  # type: ignore[no-untyped-def]
     total = np.uint64(0)
     for a in range(first.shape[0]):
         b = np.uint64(first[a])
-        total += np.uint32(memory[b]) | np.uint32(
-            memory[b + np.uint64(1)]
-        ) << np.uint32(16)
+        after = np.uint32(memory[b + np.uint64(1)])
+        total += np.uint32(memory[b]) | after << np.uint32(16)
     return total
 
 
@@ -151,8 +150,7 @@ def kernel_rows(pair: PhantomPair, seconds: float) -> Rows:
     at, truth, moving = finest_level(pair)
     n, bins = at.points.shape[1], at.n_bins
     matrix = at.moving_ijk_from_points(truth)
-    volume = flat_volume(at.moving_grey)
-    memory, shape, strides = volume
+    memory, shape, strides = volume = flat_volume(at.moving_grey)
     first = places(volume, matrix[:, :3] @ at.points + matrix[:, 3:])
     anywhere = places(volume, rng.random((3, n)) * shape[:, None])
     seen, table = np.zeros((8, n), np.float32), np.zeros((bins, bins))
