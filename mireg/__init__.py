@@ -1,55 +1,57 @@
 """Rigid registration of medical images of different contrast.
 
-The whole method is on one page, ``mireg/register.py``. Names are loaded when they
+The whole method is on one page, ``mireg/_register.py``. Names are loaded when they
 are first used, so that ``mireg --help`` does not wait for the compiler.
 """
 
 from __future__ import annotations
 
 import importlib
-import sys
-import types
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .contrast import Contrast, contrast
-    from .errors import InputError, MiregError, MiregWarning
-    from .formats import read_image
-    from .image import Image
-    from .moved import Output
-    from .nifti import write_image
-    from .prior import Prior, learn_prior
-    from .register import register
-    from .registration import Registration
-    from .resample import resample
-    from .score import score
-    from .settings import Settings
-    from .transform import RigidTransform
-    from .transform_files import read_transform, write_transform
+    from ._contrast import Contrast, contrast
+    from ._errors import InputError, MiregError, MiregWarning
+    from ._files.formats import read_image
+    from ._files.nifti import write_image
+    from ._files.transforms import read_transform, write_transform
+    from ._image import Image
+    from ._moved import Output
+    from ._prior import Prior, learn_prior
+    from ._register import register
+    from ._registration import Registration
+    from ._resample import resample
+    from ._score import score
+    from ._settings import Settings
+    from ._transform import RigidTransform
 
 __version__ = "0.1.0"
 
+#: Where each public name is made.
 _HOME = {
-    "Contrast": "contrast",
-    "Image": "image",
-    "InputError": "errors",
-    "MiregError": "errors",
-    "MiregWarning": "errors",
-    "Output": "moved",
-    "Prior": "prior",
-    "Registration": "registration",
-    "RigidTransform": "transform",
-    "Settings": "settings",
-    "contrast": "contrast",
-    "learn_prior": "prior",
-    "read_image": "formats",
-    "read_transform": "transform_files",
-    "register": "register",
-    "resample": "resample",
-    "score": "score",
-    "write_image": "nifti",
-    "write_transform": "transform_files",
+    "Contrast": "_contrast",
+    "Image": "_image",
+    "InputError": "_errors",
+    "MiregError": "_errors",
+    "MiregWarning": "_errors",
+    "Output": "_moved",
+    "Prior": "_prior",
+    "Registration": "_registration",
+    "RigidTransform": "_transform",
+    "Settings": "_settings",
+    "contrast": "_contrast",
+    "learn_prior": "_prior",
+    "read_image": "_files.formats",
+    "read_transform": "_files.transforms",
+    "register": "_register",
+    "resample": "_resample",
+    "score": "_score",
+    "write_image": "_files.nifti",
+    "write_transform": "_files.transforms",
 }
+
+#: Public modules that are loaded when they are first used.
+_MODULES = ("information", "phantom")
 
 __all__ = [
     "Contrast",
@@ -74,15 +76,17 @@ __all__ = [
 ]
 
 
-class _Package(types.ModuleType):
-    """A package whose functions win over the modules of the same name."""
+def __getattr__(name: str) -> object:
+    """Load a public name when it is first used (PEP 562)."""
+    if name in _MODULES:
+        return importlib.import_module(f"mireg.{name}")
+    if name not in _HOME:
+        raise AttributeError(f"module 'mireg' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"mireg.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
 
-    def __getattribute__(self, name: str) -> object:
-        """Load a public name from its room when it is first used."""
-        home = types.ModuleType.__getattribute__(self, "_HOME").get(name)
-        if home is not None:
-            return getattr(importlib.import_module(f"mireg.{home}"), name)
-        return types.ModuleType.__getattribute__(self, name)
 
-
-sys.modules[__name__].__class__ = _Package
+def __dir__() -> list[str]:
+    """Name what is public."""
+    return [*__all__, *_MODULES, "__version__"]

@@ -34,7 +34,7 @@ import numpy.typing as npt
 from scipy import linalg
 from scipy.special import boxcox, entr, rel_entr, xlogy
 
-from .errors import InputError
+from ._errors import InputError
 
 FloatArray = npt.NDArray[np.float64]
 Member = Literal[

@@ -53,15 +53,15 @@ from compare_peers import write_scan
 from peers import peak_mb
 
 import mireg
-from mireg.files import new_file
-from mireg.formats import read_image
-from mireg.image import Image
+from mireg._files.formats import read_image
+from mireg._files.records import to_json
+from mireg._files.writing import new_file
+from mireg._image import Image
+from mireg._register import register
+from mireg._resample import regrid, resample
+from mireg._settings import Settings
+from mireg._threads import available
 from mireg.phantom import phantom_pair
-from mireg.records import to_json
-from mireg.register import register
-from mireg.resample import regrid, resample
-from mireg.settings import Settings
-from mireg.threads import available
 
 PARTS = ("kernels", "start", "steps", "pairs", "scale")
 NOTABLE = 1.1
@@ -189,7 +189,9 @@ def registered(
 
 def stepped(fixed: Path, moving: Path, repeats: int) -> Rows:
     """Time the functions that `register` calls, on one thread; those of one level."""
-    pages = [sys.modules[f"mireg.{room}"] for room in ("register", "multistart")]
+    pages = [
+        sys.modules[f"mireg.{room}"] for room in ("_register", "_engine.multistart")
+    ]
     spent: dict[str, list[float]] = defaultdict(list)
 
     def timed(name: str, inner: Callable[..., Any]) -> Callable[..., Any]:

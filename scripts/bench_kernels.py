@@ -11,14 +11,19 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from mireg import kernels
-from mireg.image import flat_volume
+from mireg import _kernels as kernels
+from mireg._engine.levels import Level, finest_mm, level, pyramid
+from mireg._engine.search import (
+    counting_level,
+    even_rotations,
+    pose_entropies,
+    starting_poses,
+)
+from mireg._engine.similarity import joint_histogram, score_gradient
+from mireg._image import flat_volume
+from mireg._prepare import Scan, downsample, scan, smaller_first
+from mireg._settings import Settings
 from mireg.phantom import PhantomPair, phantom_pair
-from mireg.pyramid import Level, finest_mm, level, pyramid
-from mireg.scan import Scan, downsample, scan, smaller_first
-from mireg.search import counting_level, even_rotations, pose_entropies, starting_poses
-from mireg.settings import Settings
-from mireg.similarity import joint_histogram, score_gradient
 
 Array = np.ndarray[Any, Any]
 #: Of one part: what was measured, and for each column a number.

@@ -54,8 +54,8 @@ from measuring import (
     store,
 )
 
-from mireg.errors import InputError
-from mireg.transform import RigidTransform
+from mireg._errors import InputError
+from mireg._transform import RigidTransform
 
 BIN_MM = 10.0
 SHARE = 0.9

@@ -54,9 +54,9 @@ import peers
 from measuring import FLAG, SEVERAL, Case, FloatArray, Pair, Record
 
 import mireg
-from mireg.image import Image
+from mireg._image import Image
+from mireg._transform import RigidTransform
 from mireg.phantom import KINDS, phantom_pair
-from mireg.transform import RigidTransform
 
 WORKER = Path(__file__).with_name("peers.py")
 PHANTOM_LIMIT_MM = 2.0

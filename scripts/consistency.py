@@ -68,10 +68,10 @@ from measuring import (
 )
 from scipy.spatial.transform import Rotation
 
-from mireg.formats import read_image
-from mireg.image import Image
+from mireg._files.formats import read_image
+from mireg._image import Image
+from mireg._transform import RigidTransform
 from mireg.phantom import random_pose
-from mireg.transform import RigidTransform
 
 SWAPPED_MM, SPREAD_MM, LOOP_MM, THICK_LOOP_MM = 0.3, 0.1, 0.5, 1.0
 MOVE_MM, TURN_DEG, SMALLEST_VOXEL = 5.0, 5.0, 0.8

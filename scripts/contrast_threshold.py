@@ -12,7 +12,7 @@ script prints
   0.5 for a coin, 1 for no mistake, over all scans and over those with noise;
 - the threshold that makes the fewest mistakes, and how many of each kind.
 
-`mireg.contrast.LEAST_STRUCTURE` is taken from its output.
+`mireg._contrast.LEAST_STRUCTURE` is taken from its output.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage, stats
 
-from mireg.contrast import contrast
-from mireg.image import Image
+from mireg._contrast import contrast
+from mireg._image import Image
+from mireg._register import register
 from mireg.phantom import brain_points, phantom_pair
-from mireg.register import register
 
 Row = dict[str, Any]
 

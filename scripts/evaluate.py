@@ -72,8 +72,8 @@ from measuring import (
 )
 from scipy.stats import binomtest
 
-from mireg.image import Image
-from mireg.picture import three_planes
+from mireg._image import Image
+from mireg._picture import three_planes
 
 # --- one case, one set ---------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from mireg.image import Image
+from mireg._image import Image
 from mireg.phantom import phantom_pair
 
 SEED = 2

@@ -31,11 +31,11 @@ from scipy.spatial.transform import Rotation
 from skimage.filters import threshold_otsu
 
 import mireg
-from mireg.formats import read_image
-from mireg.image import Image
+from mireg._files.formats import read_image
+from mireg._image import Image
+from mireg._settings import Settings
+from mireg._transform import RigidTransform
 from mireg.phantom import KINDS, hard_pair, phantom_pair, random_pose
-from mireg.settings import Settings
-from mireg.transform import RigidTransform
 
 FloatArray = npt.NDArray[np.float64]
 Record = dict[str, Any]
@@ -54,7 +54,7 @@ MB = 1e6
 
 
 class Answer(Protocol):
-    """What is read of a `mireg.register.Registration`."""
+    """What is read of a `mireg._register.Registration`."""
 
     @property
     def moving_from_fixed(self) -> FloatArray: ...
@@ -453,8 +453,8 @@ def about_run(args: argparse.Namespace) -> Record:
 
 
 def library(settings: Settings, init: str = "auto") -> Register:
-    """Return `mireg.register.register` with settings, compiled."""
-    from mireg.register import register  # noqa: PLC0415, not needed with a stub
+    """Return `mireg._register.register` with settings, compiled."""
+    from mireg._register import register  # noqa: PLC0415, not needed with a stub
 
     compile_all()
     return partial(register, settings=settings, init=init)
@@ -462,7 +462,7 @@ def library(settings: Settings, init: str = "auto") -> Register:
 
 def compile_all() -> None:
     """Register something small, so that compiling is in no one's time."""
-    from mireg.register import register  # noqa: PLC0415
+    from mireg._register import register  # noqa: PLC0415
 
     small = phantom_pair(fixed_voxel_size_mm=8, moving_voxel_size_mm=8)
     register(small.fixed, small.moving)

@@ -55,17 +55,17 @@ from measuring import (
     store,
 )
 
-from mireg.metrics import Metric
+from mireg._engine.levels import Level, finest_mm, level, pyramid
+from mireg._engine.metrics import Metric
+from mireg._engine.optimize import refine
+from mireg._engine.similarity import joint_histogram, metric_at
+from mireg._prepare import scan, smaller_first
+from mireg._prior import Prior, learn_prior
+from mireg._register import register
+from mireg._settings import METRICS, MetricName, Settings
+from mireg._transform import RigidTransform
 from mireg.phantom import CONTRASTS, KINDS, hard_pair, phantom_pair
 from mireg.phantom.kinds import Acquisition, Kind
-from mireg.prior import Prior, learn_prior
-from mireg.pyramid import Level, finest_mm, level, pyramid
-from mireg.refine import refine
-from mireg.register import register
-from mireg.scan import scan, smaller_first
-from mireg.settings import METRICS, MetricName, Settings
-from mireg.similarity import joint_histogram, metric_at
-from mireg.transform import RigidTransform
 
 AXES = ("x mm", "y mm", "z mm", "rx °", "ry °", "rz °")
 STEP, STEPS = 6.0, 10  # mm or degrees, of the basins

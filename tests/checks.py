@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import numpy.typing as npt
 
-from mireg.pyramid import Packed, packed
-from mireg.transform import RigidTransform
+from mireg._engine.levels import Packed, packed
+from mireg._transform import RigidTransform
 
 #: Corners of a box the size of a head, RAS+ mm.
 HEAD_BOX = (np.indices((2, 2, 2)).reshape(3, 8).T - 0.5) * [150.0, 180.0, 150.0]
@@ -42,7 +42,7 @@ def assert_close_pose(found: npt.ArrayLike, truth: npt.ArrayLike, *, mm: float) 
 
 
 def packed_volume(grey: npt.NDArray[np.float32]) -> Packed:
-    """Pack a volume of grey levels as `mireg.pyramid.levels` does."""
+    """Pack a volume of grey levels as `mireg._engine.levels.levels` does."""
     nx, ny, nz = grey.shape
     return packed((nx, ny, nz), lambda planes: grey[planes])
 

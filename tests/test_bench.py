@@ -18,8 +18,8 @@ from bench_kernels import (
     stream,
 )
 
-from mireg.image import flat_volume
-from mireg.scan import scan
+from mireg._image import flat_volume
+from mireg._prepare import scan
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ import json
 import pytest
 from test_cli import files, pair, scans  # noqa: F401, fixtures
 
-from mireg import bids
+from mireg._files import bids
+from mireg._files.transforms import read_transform
 from mireg.cli import main
-from mireg.transform_files import read_transform
 
 # --- names ------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import mireg
-from mireg import cache_folder
+from mireg import _cache_folder as cache_folder
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="owners of files")
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from checks import answer
 
-from mireg.transform import RigidTransform
+from mireg._transform import RigidTransform
 
 
 def test_a_start_is_as_far_off_as_its_cell():

@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 from checks import assert_close_pose
 
-from mireg import __version__, nifti, transform_files
+from mireg import __version__
+from mireg._files import nifti
+from mireg._files import transforms as transform_files
+from mireg._transform import RigidTransform
 from mireg.cli import main
 from mireg.cli import phantom as cli_phantom
 from mireg.phantom import KINDS, hard_pair, phantom_pair
-from mireg.transform import RigidTransform
 
 POSE = RigidTransform([0.15, -0.1, 0.2], [6, -4, 8])
 SIZE = 6.0
@@ -209,7 +211,7 @@ def test_nothing_is_left_when_it_stops(stop, expected, scans, capsys, monkeypatc
         raise stop
 
     # The image is written by then.
-    monkeypatch.setattr(sys.modules["mireg.results"], "to_json", fail)
+    monkeypatch.setattr(sys.modules["mireg._results"], "to_json", fail)
     argv = ["register", "t1.nii.gz", "t2.nii.gz", "-o", "out", "--init", "header"]
     code, says = expected
     assert main([*argv, "--quiet"]) == code
@@ -221,7 +223,7 @@ def test_unknown_errors_keep_their_traceback(scans, monkeypatch):
     def fail(*_args, **_more):
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(sys.modules["mireg.register"], "register", fail)
+    monkeypatch.setattr(sys.modules["mireg._register"], "register", fail)
     with pytest.raises(ZeroDivisionError, match="a bug"):
         main(["register", "t1.nii.gz", "t2.nii.gz"])
     assert files(scans) == ["t1.nii.gz", "t2.nii.gz"]

@@ -11,11 +11,11 @@ import pytest
 from checks import assert_close_pose
 from test_cli import POSE, files, pair, refused, scans  # noqa: F401, fixtures
 
-from mireg import transform_files
+from mireg._files import transforms as transform_files
+from mireg._files.transforms import read_transform, write_transform
+from mireg._transform import RigidTransform
 from mireg.cli import main
 from mireg.cli.common import TRANSFORM_FORMATS
-from mireg.transform import RigidTransform
-from mireg.transform_files import read_transform, write_transform
 
 AFFINE = np.array([[-2, 0, 0, 30], [0, 2.5, 0, -20], [0, 0, 3, -30], [0, 0, 0, 1.0]])
 IMAGES = ("--fixed", "fixed.nii", "--moving", "moving.nii")

@@ -14,10 +14,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from mireg import nifti
+from mireg._files import nifti
+from mireg._transform import RigidTransform
 from mireg.cli import main
 from mireg.phantom import phantom_pair
-from mireg.transform import RigidTransform
 
 fcntl = pytest.importorskip("fcntl", reason="pseudo-terminals are of Unix")
 pty = pytest.importorskip("pty")

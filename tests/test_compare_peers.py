@@ -14,9 +14,9 @@ import pytest
 import SimpleITK
 from scipy.io import savemat
 
-from mireg.image import Image
+from mireg._image import Image
+from mireg._transform import RigidTransform
 from mireg.phantom import phantom_pair
-from mireg.transform import RigidTransform
 
 GRID = np.array([[2.5, 0, 0, 7], [0, 3, 0, -4], [0, 0, 3, 1], [0, 0, 0, 1.0]])
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from checks import answer, shifted
 
-from mireg.image import Image
-from mireg.transform import RigidTransform
+from mireg._image import Image
+from mireg._transform import RigidTransform
 
 GRID = np.diag([2.0, 2, 2, 1])
 

@@ -16,9 +16,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from mireg import contrast, nifti, read_image
-from mireg.cli import main
-from mireg.contrast import (
+from mireg import contrast, read_image
+from mireg._contrast import (
     JOINT_BINS,
     Histogram,
     cohort,
@@ -28,8 +27,10 @@ from mireg.contrast import (
     read_cohort,
     surroundings,
 )
-from mireg.errors import InputError
-from mireg.image import Image
+from mireg._errors import InputError
+from mireg._files import nifti
+from mireg._image import Image
+from mireg.cli import main
 from mireg.phantom import make_phantom
 
 DATA = os.environ.get("MIREG_SHARED_DATA")
@@ -286,7 +287,7 @@ def test_real_scans_are_ordered_as_a_person_would(name):
 def of(p, score=1.0):
     """Return a contrast with this foreground."""
     p = Histogram(np.pad(np.array(p, float), (0, 64 - len(p))))
-    record = importlib.import_module("mireg.contrast").Contrast
+    record = importlib.import_module("mireg._contrast").Contrast
     return record(score, 1.0, p, p, 0.3, (0.0, 1.0))
 
 

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from checks import assert_close_pose
 
-from mireg.formats import read_image
-from mireg.image import Image
+from mireg._files.formats import read_image
+from mireg._files.transforms import read_transform, write_transform
+from mireg._image import Image
+from mireg._register import register
+from mireg._resample import resample
+from mireg._transform import RigidTransform
 from mireg.phantom import phantom_pair
-from mireg.register import register
-from mireg.resample import resample
-from mireg.transform import RigidTransform
-from mireg.transform_files import read_transform, write_transform
 
 
 def blob(x, y, z):

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813, the usual name
 
-from mireg import formats, nifti
-from mireg.errors import InputError, MiregWarning
-from mireg.image import Image
+from mireg._errors import InputError, MiregWarning
+from mireg._files import formats, nifti
+from mireg._image import Image
 
 AFFINE = np.array([[-2, 0, 0, 10], [0, 2.5, 0, -20], [0, 0, 3, -30], [0, 0, 0, 1.0]])
 NIBABEL_DATA = Path(nib.__file__).parent / "tests" / "data"

@@ -14,9 +14,13 @@ import numpy as np
 import pytest
 from checks import GRIDS
 
+from mireg._errors import InputError
+from mireg._image import Image
+from mireg._prepare import voxel_centres
+from mireg._register import register
+from mireg._settings import Settings
+from mireg._transform import RigidTransform
 from mireg.cli import main
-from mireg.errors import InputError
-from mireg.image import Image
 from mireg.phantom import (
     TISSUES,
     Contrast,
@@ -26,10 +30,6 @@ from mireg.phantom import (
     make_phantom,
     random_pose,
 )
-from mireg.register import register
-from mireg.scan import voxel_centres
-from mireg.settings import Settings
-from mireg.transform import RigidTransform
 
 #: For what is much like a case that is not marked so.
 slow = pytest.mark.slow

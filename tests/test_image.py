@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mireg.errors import InputError
-from mireg.image import Image
+from mireg._errors import InputError
+from mireg._image import Image
 
 SHEARED = np.array([[1, 0, 0, -9], [0, 1, 0.24, 5], [0, 0, 2.5, 1], [0, 0, 0, 1.0]])
 

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import integrate, spatial, special, stats
 from sklearn import metrics
 
-from mireg.errors import InputError
+from mireg._errors import InputError
 from mireg.information import (
     conditional_entropy,
     cross_entropy,

@@ -6,11 +6,11 @@ import naive
 import numpy as np
 import pytest
 
-from mireg.errors import InputError
-from mireg.image import Image
-from mireg.intensity import GreyScale, grey_scale
+from mireg._errors import InputError
+from mireg._image import Image
+from mireg._intensity import GreyScale, grey_scale
+from mireg._prepare import scan, voxel_centres
 from mireg.phantom import BRAIN, CONTRASTS, TISSUES, Contrast, Head, make_phantom
-from mireg.scan import scan, voxel_centres
 
 
 def share_of(image, tissues):

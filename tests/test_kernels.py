@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mireg import kernels
-from mireg.metrics import entropies
+from mireg import _kernels as kernels
+from mireg._engine.metrics import entropies
 
 
 def test_no_array_is_assigned_to_a_slice():

@@ -9,8 +9,12 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from mireg.errors import InputError
-from mireg.image import Image
+from mireg._errors import InputError
+from mireg._image import Image
+from mireg._prior import learn_prior
+from mireg._register import register
+from mireg._settings import MetricName, Settings
+from mireg._transform import RigidTransform
 from mireg.phantom import (
     CONTRASTS,
     KINDS,
@@ -22,10 +26,6 @@ from mireg.phantom import (
     hard_pair,
 )
 from mireg.phantom.scene import Distortion, coil
-from mireg.prior import learn_prior
-from mireg.register import register
-from mireg.settings import MetricName, Settings
-from mireg.transform import RigidTransform
 
 
 @cache

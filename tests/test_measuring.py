@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from checks import FIXED, MOVING, TRUTH, ball, shifted
 
-from mireg.image import Image
-from mireg.transform import RigidTransform
+from mireg._image import Image
+from mireg._transform import RigidTransform
 
 
 def ball_at(middle):

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from mireg import information
-from mireg.metrics import METRIC, entropies, overlap_invariant, prior_informed
-from mireg.settings import METRICS
+from mireg._engine.metrics import METRIC, entropies, overlap_invariant, prior_informed
+from mireg._settings import METRICS
 
 close = partial(pytest.approx, rel=1e-12, abs=1e-12)
 

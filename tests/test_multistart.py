@@ -7,16 +7,16 @@ import sys
 import numpy as np
 import pytest
 
-from mireg import multistart
-from mireg.errors import InputError
-from mireg.image import Image
-from mireg.multistart import Found, Problem, follow
+from mireg._engine import multistart
+from mireg._engine.levels import finest_mm
+from mireg._engine.multistart import Found, Problem, follow
+from mireg._errors import InputError
+from mireg._image import Image
+from mireg._prepare import scan
+from mireg._register import register
+from mireg._settings import Settings
+from mireg._transform import RigidTransform
 from mireg.phantom import PhantomPair, brain_points, hard_pair, phantom_pair
-from mireg.pyramid import finest_mm
-from mireg.register import register
-from mireg.scan import scan
-from mireg.settings import Settings
-from mireg.transform import RigidTransform
 
 BRAIN = brain_points(0, spacing_mm=10)
 POSE = RigidTransform([0.4, -0.9, 0.3], [20, -35, 12])
@@ -83,7 +83,7 @@ def always_swapped(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
     monkeypatch.setattr(multistart, "_NOISY", 0.0)
     monkeypatch.setattr(multistart, "_WORTH", np.inf)
-    monkeypatch.setattr(sys.modules["mireg.register"], "follow", telling)
+    monkeypatch.setattr(sys.modules["mireg._register"], "follow", telling)
     return told
 
 

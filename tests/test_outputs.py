@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from test_cli import files, pair, refused, scans  # noqa: F401, fixtures
 
-from mireg import InputError, Output, nifti, write_transform
+from mireg import InputError, Output, write_transform
+from mireg._files import nifti
+from mireg._image import Image
+from mireg._transform import RigidTransform
 from mireg.cli import main
-from mireg.image import Image
-from mireg.transform import RigidTransform
 
 POSE = RigidTransform([0.1, -0.2, 0.3], [3, -2, 4])
 

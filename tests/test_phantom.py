@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from mireg.errors import InputError
-from mireg.image import Image
+from mireg._errors import InputError
+from mireg._image import Image
+from mireg._transform import RigidTransform
 from mireg.phantom import (
     BRAIN,
     CONTRASTS,
@@ -26,7 +27,6 @@ from mireg.phantom import (
     phantom_pair,
     random_pose,
 )
-from mireg.transform import RigidTransform
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 import mireg
-from mireg import formats, preflight
+from mireg import _preflight as preflight
+from mireg._files import formats
+from mireg._image import Image
 from mireg.cli import main
-from mireg.image import Image
 from mireg.phantom import phantom_pair
 
 NIBABEL_DATA = Path(nib.__file__).parent / "tests" / "data"

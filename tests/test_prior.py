@@ -21,9 +21,9 @@ from mireg import (
     write_image,
     write_transform,
 )
+from mireg._transform import RigidTransform
 from mireg.cli import main
 from mireg.phantom import KINDS, hard_pair, phantom_pair
-from mireg.transform import RigidTransform
 
 POSE = RigidTransform([0.15, -0.1, 0.2], [6, -4, 8])
 

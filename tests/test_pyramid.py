@@ -9,10 +9,10 @@ import pytest
 from checks import GRIDS, packed_volume
 from scipy import ndimage
 
-from mireg.image import Image
-from mireg.pyramid import blur, level, make_level, pyramid, shrink, sparser
-from mireg.scan import flatten, interpolate, scan, voxel_centres
-from mireg.settings import Settings
+from mireg._engine.levels import blur, level, make_level, pyramid, shrink, sparser
+from mireg._image import Image
+from mireg._prepare import flatten, interpolate, scan, voxel_centres
+from mireg._settings import Settings
 
 SETTINGS = Settings(samples=20_000)
 

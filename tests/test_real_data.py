@@ -13,7 +13,7 @@ import evaluate
 import measuring
 import pytest
 
-from mireg.register import register
+from mireg._register import register
 
 CASES = Path(os.environ.get("MIREG_SHARED_DATA", "not set")) / "cases.json"
 
@@ -23,7 +23,7 @@ cases = measuring.cases_from_file(CASES, 1) if CASES.is_file() else []
 
 @pytest.mark.slow
 @pytest.mark.skipif(not cases, reason="MIREG_SHARED_DATA names no folder of cases")
-@pytest.mark.filterwarnings("default::mireg.errors.MiregWarning")  # odd headers
+@pytest.mark.filterwarnings("default::mireg._errors.MiregWarning")  # odd headers
 @pytest.mark.parametrize("case", cases or [None], ids=lambda case: case and case.id)
 def test_real_scans_end_within_what_the_reference_knows(case):
     record = evaluate.run_case(case, register, seed=0)

@@ -11,19 +11,19 @@ import pytest
 from checks import packed_volume, pose_error_mm
 from scipy import ndimage
 
-from mireg.metrics import mutual_information, normalised_mutual_information
-from mireg.phantom import phantom_pair
-from mireg.pyramid import Level, levels, make_level, pyramid
-from mireg.refine import (
+from mireg._engine.levels import Level, levels, make_level, pyramid
+from mireg._engine.metrics import mutual_information, normalised_mutual_information
+from mireg._engine.optimize import (
     evaluate,
     inverse_hessian_at,
     refine,
     standard_error_mm,
 )
-from mireg.scan import scan
-from mireg.settings import Settings
-from mireg.similarity import joint_histogram
-from mireg.transform import RigidTransform
+from mireg._engine.similarity import joint_histogram
+from mireg._prepare import scan
+from mireg._settings import Settings
+from mireg._transform import RigidTransform
+from mireg.phantom import phantom_pair
 
 METRICS = (mutual_information, normalised_mutual_information)
 TRUTH = RigidTransform([0.06, -0.04, 0.05], [0.8, -0.6, 0.4], [11, 10, 9])
@@ -76,7 +76,7 @@ def test_gradient_by_the_six_parameters_equals_differences(level, metric, monkey
             compared.append((gradient, differences))
         raise StopIteration  # enough seen
 
-    room = sys.modules["mireg.refine"]
+    room = sys.modules["mireg._engine.optimize"]
     monkeypatch.setattr(room, "minimize", compare)
     monkeypatch.setattr(room, "joint_histogram", by_definition)
     refine(level, np.eye(4), metric)

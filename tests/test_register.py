@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from checks import assert_close_pose, pose_error_mm
 
-from mireg.errors import InputError
-from mireg.image import Image
+from mireg._engine.optimize import evaluate
+from mireg._errors import InputError
+from mireg._image import Image
+from mireg._register import register
+from mireg._settings import Settings
+from mireg._transform import RigidTransform
 from mireg.phantom import brain_points, phantom_pair, random_pose
-from mireg.refine import evaluate
-from mireg.register import register
-from mireg.settings import Settings
-from mireg.transform import RigidTransform
 
 #: A quicker search, enough for a whole head.
 QUICK = Settings(orientations=500, candidates=4, samples=20_000)
@@ -212,7 +212,7 @@ def test_another_start_is_refused(near):
 
 
 def test_an_answer_that_noise_can_have_made_is_searched_for_again(far, monkeypatch):
-    method = sys.modules["mireg.register"]
+    method = sys.modules["mireg._register"]
     search, trusted = method.explore, []
 
     def hasty(*args):
@@ -324,7 +324,7 @@ def test_the_record_says_what_was_done(near, found):
 
 
 def test_it_searches_on_until_two_in_a_row_leave_no_doubt(near, monkeypatch):
-    room = sys.modules["mireg.multistart"]
+    room = sys.modules["mireg._engine.multistart"]
     answers = [False, True, False, True, True, "never asked"]
     asked, before = [], []
 
@@ -455,6 +455,6 @@ def test_a_pair_in_line_stays_in_line_though_the_search_goes_astray(monkeypatch)
     def lost(levels, metrics, *_, **_options):
         return {0: [evaluate(levels[0], astray, metrics[0])]}
 
-    monkeypatch.setattr(sys.modules["mireg.multistart"], "race", lost)
+    monkeypatch.setattr(sys.modules["mireg._engine.multistart"], "race", lost)
     found = register(pair.fixed, pair.moving)
     assert found.max_displacement_mm < 0.3

@@ -16,13 +16,13 @@ import SimpleITK as sitk  # noqa: N813, the usual name
 from checks import assert_close_pose
 
 import mireg
-from mireg import formats, nifti
+from mireg._errors import InputError, MiregWarning
+from mireg._files import formats, nifti
+from mireg._image import Image
+from mireg._picture import three_planes
+from mireg._transform import RigidTransform
 from mireg.cli import main
-from mireg.errors import InputError, MiregWarning
-from mireg.image import Image
 from mireg.phantom import phantom_pair
-from mireg.picture import three_planes
-from mireg.transform import RigidTransform
 
 POSE = RigidTransform([0.15, -0.1, 0.2], [6, -4, 8])
 OBLIQUE = np.array([[-2, 0.5, 0, 10], [0, 2, -0.7, -20], [0, 0, 3, -30], [0, 0, 0, 1]])

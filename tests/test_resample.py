@@ -14,17 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from mireg import kernels
-from mireg.errors import InputError
-from mireg.image import Image
-from mireg.resample import (
+from mireg import _kernels as kernels
+from mireg._errors import InputError
+from mireg._image import Image
+from mireg._resample import (
     INTERPOLATIONS,
     fill_value,
     regrid,
     resample,
     voxel_size_along,
 )
-from mireg.transform import RigidTransform
+from mireg._transform import RigidTransform
 
 OBLIQUE = np.array(
     [[1.1, 0.2, -0.1, -4.0], [-0.2, 1.3, 0.3, 2.0], [0.1, -0.2, 1.8, 1.0], [0, 0, 0, 1]]
@@ -130,7 +130,7 @@ def test_agrees_with_simpleitk(interpolation, rng, monkeypatch):
     if interpolation == "lanczos":
         # SimpleITK's window has 5 voxels to each side, and weights that do not quite
         # sum to one: what it makes of ones is their sum.
-        loops = sys.modules["mireg.resample"]._LOOPS
+        loops = sys.modules["mireg._resample"]._LOOPS
         five = partial(kernels.resample_lanczos, 5)
         monkeypatch.setitem(loops, "lanczos", five)
         expected /= in_sitk(

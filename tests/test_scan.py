@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 from checks import GRIDS
 
-from mireg.errors import InputError
-from mireg.image import Image, memory_order
-from mireg.phantom import brain_points, make_phantom
-from mireg.scan import (
+from mireg._errors import InputError
+from mireg._image import Image, memory_order
+from mireg._prepare import (
     downsample,
     evened,
     flatten,
@@ -19,6 +18,7 @@ from mireg.scan import (
     scan,
     voxel_centres,
 )
+from mireg.phantom import brain_points, make_phantom
 
 # --- block means --------------------------------------------------------------
 

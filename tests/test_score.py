@@ -7,18 +7,11 @@ import json
 import numpy as np
 import pytest
 
-from mireg import (
-    InputError,
-    Settings,
-    register,
-    score,
-    write_image,
-    write_transform,
-)
+from mireg import InputError, Settings, register, score, write_image, write_transform
+from mireg._settings import METRICS as EVERY_METRIC
+from mireg._transform import RigidTransform
 from mireg.cli import main
 from mireg.phantom import phantom_pair
-from mireg.settings import METRICS as EVERY_METRIC
-from mireg.transform import RigidTransform
 
 METRICS = [name for name in EVERY_METRIC if name != "prior"]
 POSE = RigidTransform([0.15, -0.1, 0.2], [6, -4, 8])

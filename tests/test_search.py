@@ -11,10 +11,8 @@ from checks import packed_volume
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
-from mireg.phantom import phantom_pair, random_pose
-from mireg.pyramid import Level, level, make_level, pyramid
-from mireg.scan import Anatomy, scan, views
-from mireg.search import (
+from mireg._engine.levels import Level, level, make_level, pyramid
+from mireg._engine.search import (
     EFFORTS,
     Effort,
     candidates,
@@ -26,8 +24,10 @@ from mireg.search import (
     similarity_of,
     starting_poses,
 )
-from mireg.settings import Settings
-from mireg.transform import RigidTransform
+from mireg._prepare import Anatomy, scan, views
+from mireg._settings import Settings
+from mireg._transform import RigidTransform
+from mireg.phantom import phantom_pair, random_pose
 
 # --- rotations ----------------------------------------------------------------
 

@@ -10,11 +10,16 @@ import pytest
 from checks import packed_volume
 from scipy import ndimage
 
-from mireg.errors import InputError
-from mireg.pyramid import Level, make_level, packed
-from mireg.settings import METRICS
-from mireg.similarity import joint_histogram, metric_at, parzen_window, score_gradient
-from mireg.transform import RigidTransform
+from mireg._engine.levels import Level, make_level, packed
+from mireg._engine.similarity import (
+    joint_histogram,
+    metric_at,
+    parzen_window,
+    score_gradient,
+)
+from mireg._errors import InputError
+from mireg._settings import METRICS
+from mireg._transform import RigidTransform
 
 N_BINS = 12
 POSE = RigidTransform([0.1, -0.2, 0.15], [0.7, -0.4, 0.3], [5, 4, 3]).matrix

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from scipy import integrate, ndimage, optimize, stats
 
+from mireg._engine.metrics import METRIC, prior_informed
 from mireg.information import (
     cross_entropy,
     entropy,
@@ -23,7 +24,6 @@ from mireg.information import (
     mutual_information,
     wasserstein_distance,
 )
-from mireg.metrics import METRIC, prior_informed
 
 bits = {"base": 2}
 close = partial(pytest.approx, rel=1e-12)

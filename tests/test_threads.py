@@ -8,7 +8,7 @@ from multiprocessing import get_context
 
 import pytest
 
-from mireg.threads import available, shared
+from mireg._threads import available, shared
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])

@@ -8,8 +8,8 @@ from checks import HEAD_BOX
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mireg.errors import InputError
-from mireg.transform import RigidTransform, rotation_and_derivative
+from mireg._errors import InputError
+from mireg._transform import RigidTransform, rotation_and_derivative
 
 NUMBERS = st.floats(-200, 200, allow_nan=False)
 POINT = st.tuples(NUMBERS, NUMBERS, NUMBERS)

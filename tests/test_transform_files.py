@@ -17,11 +17,11 @@ from nitransforms.io.afni import AFNILinearTransform
 from nitransforms.io.fsl import FSLLinearTransform
 from nitransforms.io.lta import FSLinearTransform
 
-from mireg import transform_files
-from mireg.errors import InputError
-from mireg.image import Image
-from mireg.transform import RigidTransform
-from mireg.transform_files import read_transform, write_transform
+from mireg._errors import InputError
+from mireg._files import transforms as transform_files
+from mireg._files.transforms import read_transform, write_transform
+from mireg._image import Image
+from mireg._transform import RigidTransform
 
 POSE = RigidTransform([0.4, -0.3, 1.1], [12, -7, 33.3], centre=[5, 6, 7])
 

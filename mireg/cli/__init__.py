@@ -18,7 +18,7 @@ from typing import Any
 import click
 
 from .. import __version__
-from ..errors import MiregError
+from .._errors import MiregError
 from . import apply, contrast, convert, inspect, phantom, prior, register, score
 from .common import colour
 
@@ -77,7 +77,7 @@ def _show_versions(context: click.Context, _option: Any, wanted: bool) -> None:
         return
     from importlib.metadata import version
 
-    from ..threads import available
+    from .._threads import available
 
     runs_on = ", ".join(
         f"{name} {version(name)}"

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from ..errors import InputError
+from .._errors import InputError
 from .common import (
     OutputCommand,
     check_outputs,
@@ -96,9 +96,9 @@ def apply(
     check_outputs([out], [Path(path) for path in (moving, like) if path], force=force)
     import numpy as np
 
-    from .. import formats, nifti
-    from ..files import new_file
-    from ..moved import writer
+    from .._files import formats, nifti
+    from .._files.writing import new_file
+    from .._moved import writer
 
     nifti.check_suffix(out)
     if like is None and not how.header_only:
@@ -132,7 +132,7 @@ def _composed(transforms: Sequence[str], first: str | None, last: str | None) ->
     """
     import numpy as np
 
-    from ..transform_files import read_transform
+    from .._files.transforms import read_transform
 
     # moving_from_fixed = moving_from_middle @ middle_from_fixed: as they are given.
     return reduce(

@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from ..errors import InputError, MiregWarning
+from .._errors import InputError, MiregWarning
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from ..image import Image, VolumeChoice
-    from ..moved import Grid, Output
-    from ..prior import Prior
+    from .._image import Image, VolumeChoice
+    from .._moved import Grid, Output
+    from .._prior import Prior
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -147,7 +147,7 @@ def output_options(command: Command) -> Command:
 
 def read_output(options: dict[str, Any], **more: Any) -> Output:
     """Take what `output_options` gave out of the options of a command."""
-    from ..moved import Output
+    from .._moved import Output
 
     names = ("grid", "interpolation", "antialias", "fill", "dtype", "header_only")
     given = {name: options.pop(name) for name in names}
@@ -200,7 +200,7 @@ def read_prior(path: str | None, strength: float | None) -> Prior | None:
         if strength is not None:
             raise InputError("--prior-strength goes with --prior, and there is none")
         return None
-    from ..prior import Prior
+    from .._prior import Prior
 
     return Prior.read(path)
 
@@ -209,7 +209,7 @@ def read_ahead(*scans: tuple[Path, VolumeChoice | None]) -> list[Future[Image]]:
     """Start to read scans, while what will work on them is still imported."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from .. import formats
+    from .._files import formats
 
     _hush_nibabel()
     pool = ThreadPoolExecutor(len(scans))
@@ -231,7 +231,7 @@ def check_outputs(
     outputs: Sequence[Path], inputs: Sequence[Path], *, force: bool
 ) -> None:
     """Refuse, before the work starts, what could not be written after it."""
-    from ..files import check_new
+    from .._files.writing import check_new
 
     for output in outputs:
         if any(output.resolve() == path.resolve() for path in inputs):

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from ..errors import InputError
-from ..records import to_json
+from .._errors import InputError
+from .._files.records import to_json
 from .common import check_outputs, notes_told, read_volume_choice, tell
 
 if TYPE_CHECKING:
-    from ..contrast import Cohort, Contrast
-    from ..image import VolumeChoice
+    from .._contrast import Cohort, Contrast
+    from .._image import VolumeChoice
 
 #: Heading and name of the columns of the table.
 _COLUMNS = {
@@ -109,8 +109,8 @@ def contrast(
         raise InputError("--json and --csv - both want stdout; give --csv a file")
     if plot:
         _check_picture(plot)
-    from ..contrast import cohort, cohort_text
-    from ..files import new_file
+    from .._contrast import cohort, cohort_text
+    from .._files.writing import new_file
 
     with notes_told(quiet=quiet):
         beside = _reference(reference, limits, volume)
@@ -148,8 +148,8 @@ def _measured(
     name: str, limits: tuple[float, float] | None, volume: VolumeChoice | None
 ) -> Contrast:
     """Measure the scan in a file."""
-    from ..contrast import contrast as measure
-    from ..formats import read_image
+    from .._contrast import contrast as measure
+    from .._files.formats import read_image
 
     image = read_image(name, volume)
     try:
@@ -167,7 +167,7 @@ def _reference(
     if reference is None:
         return None
     if Path(reference).suffix.lower() == ".json":
-        from ..contrast import read_cohort
+        from .._contrast import read_cohort
 
         return read_cohort(reference)
     return _measured(reference, limits, volume)
@@ -177,7 +177,7 @@ def _row(name: str, one: Contrast, beside: Contrast | Cohort | None) -> dict[str
     """Give the figures of a scan by the names of their columns."""
     row: dict[str, Any] = {"image": name, **one.figures()}
     if beside is not None:
-        from ..contrast import compare
+        from .._contrast import compare
 
         compared = compare(one, beside)
         row |= {
@@ -243,7 +243,7 @@ def _picture(
     import numpy as np
     from matplotlib.figure import Figure
 
-    from ..contrast import BINS
+    from .._contrast import BINS
 
     figure = Figure(figsize=(8, 0.6 + 1.9 * len(found)), layout="constrained")
     axes = figure.subplots(len(found), sharex=True, squeeze=False)[:, 0]

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import InputError
-from ..records import to_json
+from .._errors import InputError
+from .._files.records import to_json
 from .common import (
     TRANSFORM_FORMATS,
     check_outputs,
@@ -103,8 +103,8 @@ def convert(
         check_outputs([Path(out)], inputs, force=force)
     import numpy as np
 
-    from .. import transform_files
-    from ..formats import read_grid
+    from .._files import transforms as transform_files
+    from .._files.formats import read_grid
 
     name = transform_files.format_of(transform, from_format).name
     matrix: Any = transform_files.read_transform(
@@ -147,8 +147,8 @@ def _head(fixed: str | None) -> tuple[FloatArray, str]:
         ball = ball[np.linalg.norm(ball, axis=1) <= _HEAD_MM]
         first = np.zeros((1, 3))
         return np.concatenate([first, ball]), f"a ball of {_HEAD_MM} mm at the origin"
-    from ..formats import read_grid, read_image
-    from ..scan import scan
+    from .._files.formats import read_grid, read_image
+    from .._prepare import scan
 
     try:
         anatomy = scan(read_image(fixed)).anatomy
@@ -171,7 +171,7 @@ def _motion(matrix: FloatArray, points: FloatArray) -> dict[str, Any]:
     import numpy as np
     from scipy.spatial.transform import Rotation
 
-    from ..transform import RigidTransform
+    from .._transform import RigidTransform
 
     try:
         RigidTransform.from_matrix(matrix)

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..records import to_json
+from .._files.records import to_json
 from .common import read_volume_choice, say_note, show_rows
 
 if TYPE_CHECKING:
-    from ..image import Image, VolumeChoice
-    from ..preflight import ImageReport, PairReport
+    from .._image import Image, VolumeChoice
+    from .._preflight import ImageReport, PairReport
 
 #: Where a voxel axis can point.
 _TO = {
@@ -52,7 +52,7 @@ def inspect(
     """
     if not 1 <= len(images) <= 2:
         raise click.UsageError("give one image, or a fixed and a moving one")
-    from .. import preflight
+    from .. import _preflight as preflight
 
     scans = [_read(path, volume) for path in images]
     reports = [preflight.inspect_image(scan) for scan in scans]
@@ -74,7 +74,7 @@ def inspect(
 
 def _read(path: str, volume: VolumeChoice | None) -> Image:
     """Read an image, even one that could not be registered."""
-    from .. import formats
+    from .._files import formats
 
     return formats.take_volume(formats.open_nibabel(path), volume)
 

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import InputError
-from ..records import to_json
+from .._errors import InputError
+from .._files.records import to_json
 from .common import check_folder, tell
 from .register import register_files
 
 if TYPE_CHECKING:
-    from ..image import Image
-    from ..transform import RigidTransform
+    from .._image import Image
+    from .._transform import RigidTransform
 
 #: Names of the hard kinds; phantom.KINDS, which is slow to load.
 KINDS = (
@@ -207,9 +207,9 @@ def _new_files(
     import nibabel as nib
     import numpy as np
 
-    from .. import nifti
-    from ..files import new_file
-    from ..image import Image
+    from .._files import nifti
+    from .._files.writing import new_file
+    from .._image import Image
 
     whole_numbers = nib.Nifti1Image(np.zeros((1, 1, 1), np.int16), np.eye(4))
     folder_is_new = not folder.exists()

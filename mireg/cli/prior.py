@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import InputError
+from .._errors import InputError
 from .common import check_outputs, notes_told, progress_bar
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from ..image import Image
+    from .._image import Image
 
 _COLUMNS = ("fixed", "moving", "transform")
 
@@ -54,7 +54,7 @@ def learn(
       mireg prior learn pairs.csv -o t1_epi.json
       mireg register t1.nii.gz slab.nii.gz --prior t1_epi.json
     """
-    from ..prior import check_suffix, learn_prior
+    from .._prior import check_suffix, learn_prior
 
     out, table = check_suffix(output), Path(pairs)
     check_outputs([out], [table], force=force)
@@ -112,8 +112,8 @@ def _pair(
     """Read two images and the transform between them."""
     import numpy as np
 
-    from ..formats import read_image
-    from ..transform_files import read_transform
+    from .._files.formats import read_image
+    from .._files.transforms import read_transform
 
     images = read_image(fixed), read_image(moving)
     if transform is None:

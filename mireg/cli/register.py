@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .. import bids
-from ..errors import InputError
-from ..records import to_json
-from ..settings import METRICS
+from .._errors import InputError
+from .._files import bids
+from .._files.records import to_json
+from .._settings import METRICS
 from .common import (
     TRANSFORM_FORMATS,
     OutputCommand,
@@ -42,10 +42,10 @@ from .common import (
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from ..image import Image
-    from ..moved import Output
-    from ..registration import Registration
-    from ..settings import MetricName
+    from .._image import Image
+    from .._moved import Output
+    from .._registration import Registration
+    from .._settings import MetricName
 
 #: What is timed.
 _STAGES = ("load", "register", "resample", "write")
@@ -193,10 +193,11 @@ def register_files(
     reading = reading or read_ahead((fixed, None), (moving, None))
     import numpy as np
 
-    from .. import formats, results
-    from ..moved import Output
-    from ..register import register as find
-    from ..settings import Settings
+    from .. import _results as results
+    from .._files import formats
+    from .._moved import Output
+    from .._register import register as find
+    from .._settings import Settings
 
     how = how or Output()
     files = results.Files.named(prefix, transform_formats, bids_names, inverse=inverse)
@@ -265,8 +266,8 @@ def _start(init: str, fixed: Path, moving: Path) -> Any:
         raise InputError(
             f"--init {init}: not auto, header, centre or identity, and no such file"
         )
-    from ..transform import RigidTransform
-    from ..transform_files import read_transform
+    from .._files.transforms import read_transform
+    from .._transform import RigidTransform
 
     matrix = read_transform(init, fixed=fixed, moving=moving)
     try:

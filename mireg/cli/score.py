@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import click
 
-from ..records import to_json
+from .._files.records import to_json
 from .common import mask_options, notes_told, prior_options, read_prior
 
 #: What stands in the table beside each name.
@@ -64,10 +64,10 @@ def score(
     Example:
       mireg score t1.nii.gz bold.nii.gz --transform bold_to_t1.tfm
     """
-    from .. import formats
-    from ..score import score as score_pair
-    from ..settings import Settings
-    from ..transform_files import read_transform
+    from .._files import formats
+    from .._files.transforms import read_transform
+    from .._score import score as score_pair
+    from .._settings import Settings
 
     settings = Settings(threads=threads)
     learned = read_prior(prior, prior_strength)

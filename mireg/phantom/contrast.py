@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from ..errors import InputError
+from .._errors import InputError
 
 #: What a head is made of.
 TISSUES = (

@@ -12,9 +12,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from ..errors import InputError
-from ..image import Image
-from ..transform import RigidTransform
+from .._errors import InputError
+from .._image import Image
+from .._transform import RigidTransform
 from .bodies import infant, knee, mouse, near_symmetric, spine
 from .contrast import BRAIN, TISSUES
 from .head import Head

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..image import Image
-from ..transform import RigidTransform
+from .._image import Image
+from .._transform import RigidTransform
 from .contrast import BRAIN, TISSUES, Contrast, named_contrast
 from .head import Head
 from .scanner import head_grid, make_phantom

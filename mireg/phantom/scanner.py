@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from ..errors import InputError
-from ..image import Image
-from ..transform import RigidTransform
+from .._errors import InputError
+from .._image import Image
+from .._transform import RigidTransform
 from .contrast import Contrast, named_contrast
 from .head import Head
 from .shapes import FloatArray, Subject, Values

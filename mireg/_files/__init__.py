@@ -1,0 +1,1 @@
+"""Whatever touches a disk: images, transforms, records, and how they are written."""

@@ -1,0 +1,252 @@
+"""Transform files, as the programs of the field write them.
+
+Other frames than RAS+ mm (LPS, voxels, FSL's and AFNI's own) live here and never leave.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy.typing as npt
+
+from ..._errors import InputError
+from ..._transform import RigidTransform
+from ..formats import in_file
+from ..writing import PathLike, new_file
+from .afni import read_afni, write_afni
+from .common import FloatArray, Images, checked
+from .freesurfer import read_lta, write_lta
+from .fsl import read_fsl, write_fsl
+from .hdf5 import read_hdf5, write_itk_hdf5, write_x5
+from .itk import read_itk_matlab, read_itk_text, write_itk_matlab, write_itk_text
+from .plain import read_npy, read_rows, write_npy, write_rows
+
+
+@dataclass(frozen=True, eq=False)
+class Format:
+    """One kind of transform file.
+
+    Attributes
+    ----------
+    name : str
+        The program or kind; ITK has three kinds of file under one name.
+    suffixes : tuple of str
+        How the names of its files end; the first is the one that mireg gives.
+    mark : bytes pattern or None
+        What every such file has in its first bytes; None for bare numbers, which
+        only the suffix tells apart.
+    read : callable
+        Turns an open file, with the images at hand, into moving_from_fixed.
+    write : callable
+        Turns moving_from_fixed, with the images at hand, into the file's content.
+    needs_images : str
+        "never", "to write" or "always": whether both images must be known.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    mark: re.Pattern[bytes] | None
+    read: Callable[[BinaryIO, Images], FloatArray]
+    write: Callable[[FloatArray, Images], bytes]
+    needs_images: str = "never"
+
+
+_HDF5 = re.compile(rb"\A\x89HDF\r\n\x1a\n")
+_ITK = re.compile(rb"\A#Insight Transform File|^Transform:", re.M)
+_LTA = re.compile(rb"^type\s*=.*\n(.*\n)*?^nxforms\s*=", re.M)
+#: The first number of a MATLAB 4 file: byte order and precision, real and full.
+_MATLAB = re.compile(rb"\A(\x00|\x0a)\x00\x00\x00|\A\x00\x00(\x03\xe8|\x03\xf2)")
+
+#: Where several would do, the first is meant.
+FORMATS = (
+    Format("itk", (".tfm", ".txt"), _ITK, read_itk_text, write_itk_text),
+    Format("itk", (".h5", ".hdf5"), _HDF5, read_hdf5, write_itk_hdf5),
+    Format("itk", (".mat",), _MATLAB, read_itk_matlab, write_itk_matlab),
+    Format("fsl", (".mat",), None, read_fsl, write_fsl, "always"),
+    Format("lta", (".lta",), _LTA, read_lta, write_lta, "to write"),
+    Format("afni", (".aff12.1D", ".1D"), None, read_afni, write_afni, "always"),
+    Format("x5", (".x5",), _HDF5, read_hdf5, write_x5),
+    Format("matrix", (".matrix.txt", ".txt"), None, read_rows, write_rows),
+    Format("npy", (".npy",), re.compile(rb"\A\x93NUMPY"), read_npy, write_npy),
+)
+
+#: What may be asked for.
+NAMES = tuple(dict.fromkeys(row.name for row in FORMATS))
+
+#: Bytes in which the mark of a file stands.
+_HEAD = 4096
+
+
+def read_transform(
+    path: PathLike,
+    *,
+    fixed: Any = None,
+    moving: Any = None,
+    format: str | None = None,
+) -> FloatArray:
+    """Read an affine transform as moving_from_fixed, RAS+ mm.
+
+    Parameters
+    ----------
+    path : str or path
+        A file of ITK or ANTs (text, MATLAB 4, HDF5; linear ones, also composed), FSL,
+        FreeSurfer (LTA), AFNI, X5; or moving_from_fixed itself, RAS+ mm, as four rows
+        of text or .npy.
+    fixed, moving : path, nibabel image or Image, optional
+        The images that the transform is between. FSL's and AFNI's files say where
+        points go only together with both; the others do without.
+    format : {"itk", "fsl", "lta", "afni", "x5", "matrix", "npy"}, optional
+        By default told by content, and by suffix where that is bare numbers: four
+        rows are FSL's in a .mat file, and moving_from_fixed in a .txt file.
+
+    Returns
+    -------
+    (4, 4) ndarray
+        Maps points of fixed to points of moving. It may scale or shear;
+        `RigidTransform.from_matrix` checks that it does not.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, holds anything else, or needs an image that is not
+        given.
+    """
+    row = format_of(path, format)
+    with in_file(path), Path(path).open("rb") as file:
+        return checked(row.read(file, Images(fixed, moving)))
+
+
+def write_transform(
+    path: PathLike,
+    moving_from_fixed: RigidTransform | npt.ArrayLike,
+    *,
+    fixed: Any = None,
+    moving: Any = None,
+    format: str | None = None,
+    force: bool = False,
+) -> None:
+    """Write a transform for another program, whole or not at all.
+
+    Parameters
+    ----------
+    path : str or path
+        Its suffix says the format: .tfm or .txt ITK text, .h5 ITK, .lta FreeSurfer,
+        .aff12.1D AFNI, .x5 X5, .matrix.txt and .npy the matrix itself.
+    moving_from_fixed : RigidTransform or (4, 4) array_like
+        Maps points of fixed to points of moving, RAS+ mm.
+    fixed, moving : path, nibabel image or Image, optional
+        The two images; files of FSL, FreeSurfer and AFNI cannot be written without.
+    format : {"itk", "fsl", "lta", "afni", "x5", "matrix", "npy"}, optional
+        Whatever the suffix says. A .mat file can be ITK's or FSL's: say which.
+    force : bool, optional
+        Replace a file that exists.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written, or the matrix maps no space onto another.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> five_mm_right = np.eye(4)
+    >>> five_mm_right[0, 3] = 5
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_transform(f"{folder}/moving_to_fixed.tfm", five_mm_right)
+    ...     float(read_transform(f"{folder}/moving_to_fixed.tfm")[0, 3])
+    5.0
+    """
+    made = transform_bytes(
+        path, moving_from_fixed, fixed=fixed, moving=moving, format=format
+    )
+    with new_file(path, force=force) as file:
+        file.write(made)
+
+
+def transform_bytes(
+    path: PathLike,
+    moving_from_fixed: RigidTransform | npt.ArrayLike,
+    *,
+    fixed: Any = None,
+    moving: Any = None,
+    format: str | None = None,
+) -> bytes:
+    """Make the content of a transform file; see `write_transform`."""
+    if isinstance(moving_from_fixed, RigidTransform):
+        moving_from_fixed = moving_from_fixed.matrix
+    with in_file(path):
+        matrix = checked(moving_from_fixed)
+        return format_to_write(path, format).write(matrix, Images(fixed, moving))
+
+
+def format_to_write(path: PathLike, name: str | None = None) -> Format:
+    """Find the format of a file to write, by name or else by suffix."""
+    rows = _named(name)
+    suited = _suited(path, rows)
+    if name is not None:
+        return (suited or rows)[0]
+    if not suited:
+        raise InputError(
+            "its suffix names no kind of transform file; say which format: "
+            f"{', '.join(NAMES)}"
+        )
+    if {row.name for row in suited} >= {"itk", "fsl"}:
+        raise InputError(
+            "a .mat file can be ITK's or FSL's; say which format: itk or fsl"
+        )
+    return suited[0]
+
+
+def suffix_of(name: str) -> str:
+    """Give the suffix that mireg gives to files of a format."""
+    return _named(name)[0].suffixes[0]
+
+
+def format_of(path: PathLike, name: str | None = None) -> Format:
+    """Find the format of a file to read, by content or else by suffix."""
+    if not Path(path).is_file():
+        raise InputError(f"{path}: there is no such file; check the path")
+    with in_file(path):
+        try:
+            with Path(path).open("rb") as file:
+                return _recognised(path, file.read(_HEAD), name)
+        except OSError as error:
+            raise InputError(f"cannot be read ({error.strerror})") from error
+
+
+def _recognised(path: PathLike, head: bytes, name: str | None) -> Format:
+    """Find the format of a file that begins with `head`."""
+    rows = _named(name)
+    marked = [row for row in rows if row.mark and row.mark.search(head)]
+    bare = [row for row in rows if row.mark is None]
+    suited = _suited(path, bare)
+    found = _suited(path, marked) or marked or suited or (bare if name else [])
+    if not found:
+        raise InputError(
+            f"not {'such a file' if name else 'a transform file that is recognised'}; "
+            f"read are {', '.join(NAMES)}, bare numbers by their suffix"
+        )
+    return found[0]
+
+
+def _named(name: str | None) -> list[Format]:
+    """Rows of the table with a name, or all."""
+    if name is not None and name not in NAMES:
+        raise InputError(f"{name!r} is no format; choose one of {', '.join(NAMES)}")
+    return [row for row in FORMATS if name in (None, row.name)]
+
+
+def _suited(path: PathLike, rows: list[Format]) -> list[Format]:
+    """Rows with the longest suffix that the path ends with, in the table's order."""
+    lower = str(path).lower()
+    fits = {
+        row: max(len(s) for s in row.suffixes if lower.endswith(s.lower()))
+        for row in rows
+        if lower.endswith(tuple(s.lower() for s in row.suffixes))
+    }
+    return [row for row in fits if fits[row] == max(fits.values())]

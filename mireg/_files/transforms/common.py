@@ -1,0 +1,165 @@
+# nibabel has no types:
+# mypy: disallow-untyped-calls=False
+"""What the formats share: the images that a file speaks of, and checks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, BinaryIO
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+
+from ..._errors import InputError
+from ..._image import Image
+from ..formats import open_nibabel
+
+FloatArray = npt.NDArray[np.float64]
+
+#: LPS+ mm, which ITK and AFNI speak, and RAS+ mm: the same matrix goes both ways.
+LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+#: No file with one linear transform is larger, HDF5 apart.
+_MOST_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Where the voxels of an image are, and what its header says of it.
+
+    Attributes
+    ----------
+    shape : (3,) tuple of int
+        Number of voxels along each axis.
+    mm_from_ijk : (4, 4) ndarray
+        Voxel indices to RAS+ mm.
+    header : nibabel header or None
+        Of the file, if there is one.
+    name : str
+        Path of the file, or "".
+    """
+
+    shape: tuple[int, ...]
+    mm_from_ijk: FloatArray
+    header: Any = None
+    name: str = ""
+
+    @property
+    def column_mm(self) -> FloatArray:
+        """Length of one voxel step along each axis, from the affine, mm."""
+        return np.linalg.norm(self.mm_from_ijk[:3, :3], axis=0)
+
+    @property
+    def pixdim_mm(self) -> FloatArray:
+        """Voxel size as a NIfTI header states it, else as the affine does, mm."""
+        if isinstance(self.header, nib.Nifti1Header):
+            stated = np.abs(np.array(self.header.get_zooms()[:3], np.float64))
+            if (stated > 0).all():
+                return stated
+        return self.column_mm
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """The two images of a transform, opened when a file cannot do without.
+
+    Attributes
+    ----------
+    fixed, moving : path, nibabel image, Image or None
+        Only where their voxels are is read.
+    """
+
+    fixed: Any = None
+    moving: Any = None
+
+    def grids(self, what: str) -> tuple[Grid, Grid]:
+        """Give the grids of fixed and moving, or say who needs which of them."""
+        missing = [
+            f"the {side} image"
+            for side, image in (("fixed", self.fixed), ("moving", self.moving))
+            if image is None
+        ]
+        if missing:
+            raise InputError(
+                f"{what} means something only together with both images, and "
+                f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not "
+                "given; mireg convert turns it into an ITK file with "
+                "--fixed F --moving M"
+            )
+        return grid(self.fixed), grid(self.moving)
+
+
+def grid(image: Any) -> Grid:
+    """Read where the voxels of an image are: a path, a nibabel image or an Image."""
+    if isinstance(image, Image) and image.source is not None:
+        image = image.source.opened
+    if isinstance(image, Image):
+        return Grid(image.shape, image.mm_from_ijk)
+    opened = image if hasattr(image, "affine") else open_nibabel(image)
+    name = str(opened.get_filename() or "")
+    affine = np.array(opened.affine, dtype=np.float64)
+    return Grid(tuple(opened.shape[:3]), affine, opened.header, name)
+
+
+def content(file: BinaryIO) -> bytes:
+    """Read a small file."""
+    read = file.read(_MOST_BYTES + 1)
+    if len(read) > _MOST_BYTES:
+        raise InputError("too large for one linear transform; is it a warp?")
+    return read
+
+
+def text(file: BinaryIO) -> str:
+    """Read a small text file."""
+    try:
+        return content(file).decode("utf-8").replace("\r", "\n")
+    except UnicodeDecodeError as error:
+        raise InputError("not a text file, and no other kind that is read") from error
+
+
+def number_rows(words: str) -> list[list[float]]:
+    """Read rows of numbers; what follows a # is a comment."""
+    lines = [line.split("#")[0].replace(",", " ") for line in words.splitlines()]
+    try:
+        return [
+            [float(word) for word in line.split()] for line in lines if line.strip()
+        ]
+    except ValueError as error:
+        raise InputError(
+            "holds other things than rows of numbers, and is no other kind that is read"
+        ) from error
+
+
+def row_lengths(rows: list[list[float]]) -> list[int]:
+    """Count the numbers in each row."""
+    return [len(row) for row in rows]
+
+
+def rows_text(matrix: FloatArray) -> str:
+    """Write the rows of a matrix so that every digit comes back."""
+    return "".join(" ".join(f"{x + 0.0:.17g}" for x in row) + "\n" for row in matrix)
+
+
+def checked(matrix: npt.ArrayLike) -> FloatArray:
+    """Refuse a matrix that maps no space onto another."""
+    m = np.array(matrix, dtype=np.float64)
+    if m.shape != (4, 4) or not np.isfinite(m).all():
+        raise InputError("a transform must be a finite matrix of shape (4, 4)")
+    if not np.allclose(m[3], [0, 0, 0, 1], rtol=0, atol=1e-9):
+        raise InputError(f"the transform's last row is {m[3]}, not 0 0 0 1")
+    if abs(np.linalg.det(m)) < 1e-9:
+        raise InputError("the transform is singular: it flattens space")
+    return m
+
+
+def h5py() -> ModuleType:
+    """Import what reads and writes HDF5, which is not installed by default."""
+    try:
+        import h5py  # noqa: PLC0415
+    except ImportError as error:
+        raise InputError(
+            "HDF5 files need h5py; get it by: pip install 'mireg[formats]'"
+        ) from error
+    return h5py

@@ -1,0 +1,54 @@
+"""The matrix itself, moving_from_fixed in RAS+ mm: four rows of text, or .npy."""
+
+from __future__ import annotations
+
+import io
+from typing import BinaryIO
+
+import numpy as np
+
+from ..._errors import InputError
+from .common import (
+    FloatArray,
+    Images,
+    content,
+    number_rows,
+    row_lengths,
+    rows_text,
+    text,
+)
+
+
+def read_rows(file: BinaryIO, _images: Images) -> FloatArray:
+    """Read four rows of four numbers."""
+    rows = number_rows(text(file))
+    if row_lengths(rows) != [4, 4, 4, 4]:
+        raise InputError(
+            f"holds {len(rows)} rows of numbers, not the four rows of four of a matrix"
+        )
+    return np.array(rows)
+
+
+def write_rows(moving_from_fixed: FloatArray, _images: Images) -> bytes:
+    """Write four rows of four numbers."""
+    return rows_text(moving_from_fixed).encode()
+
+
+def read_npy(file: BinaryIO, _images: Images) -> FloatArray:
+    """Read a (4, 4) array of real numbers; never a pickle."""
+    try:
+        array = np.load(io.BytesIO(content(file)), allow_pickle=False)
+    except Exception as error:  # a damaged header fails in many ways
+        raise InputError("not an .npy file of numbers, or damaged") from error
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
+        raise InputError("holds something else than an array of real numbers")
+    if array.shape != (4, 4):
+        raise InputError(f"holds an array of shape {array.shape}, not (4, 4)")
+    return array.astype(np.float64)
+
+
+def write_npy(moving_from_fixed: FloatArray, _images: Images) -> bytes:
+    """Write a (4, 4) array of float64."""
+    stream = io.BytesIO()
+    np.save(stream, moving_from_fixed, allow_pickle=False)
+    return stream.getvalue()

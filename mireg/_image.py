@@ -1,0 +1,185 @@
+"""One scan: its voxels and where they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from ._errors import InputError
+
+FloatArray = npt.NDArray[np.float64]
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+#: Which volume of a 4-D image to take: its number from 0, or one made of all.
+VolumeChoice = int | Literal["mean", "median"]
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """What an `Image` was read from.
+
+    Attributes
+    ----------
+    opened : nibabel image
+        Header and type of the voxels; of a file, the voxels themselves stay there.
+    volume : int, "mean", "median" or None
+        Which volume was taken; None where there is only one.
+    notes : tuple of str
+        What was odd about it, and what was done.
+    """
+
+    opened: Any
+    volume: VolumeChoice | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def path(self) -> str | None:
+        """Path of the file, if it is one."""
+        return self.opened.get_filename()
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """A volume of intensities in world space.
+
+    Parameters
+    ----------
+    data : (nx, ny, nz) array_like
+        Real intensities in nibabel's index order, kept as float32. NaN means
+        "no data"; infinite values become NaN.
+    mm_from_ijk : (4, 4) array_like
+        Maps voxel indices (the centre of the first voxel is ``0, 0, 0``) to
+        RAS+ millimetres, kept as float64. Any invertible affine is allowed:
+        permuted or flipped axes, oblique, sheared.
+    source : Source, optional
+        What it was read from: what is written in its place takes over from there
+        the type of the voxels and the rest of the header.
+
+    Raises
+    ------
+    InputError
+        If `data` is not a real 3-D array with at least one voxel, or
+        `mm_from_ijk` is not a finite, invertible affine of shape (4, 4).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> image = Image(np.zeros((2, 3, 4)), np.diag([1.0, 1.0, 2.5, 1.0]))
+    >>> image.shape, image.voxel_size_mm
+    ((2, 3, 4), array([1. , 1. , 2.5]))
+    """
+
+    data: npt.NDArray[np.float32]
+    mm_from_ijk: FloatArray
+    source: Source | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        """Check both arrays once; later rooms trust them."""
+        object.__setattr__(self, "data", _checked_data(self.data))
+        object.__setattr__(self, "mm_from_ijk", _checked_affine(self.mm_from_ijk))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Number of voxels along each axis."""
+        nx, ny, nz = self.data.shape
+        return nx, ny, nz
+
+    @property
+    def voxel_size_mm(self) -> FloatArray:
+        """Length in mm of one voxel step along each axis, shape (3,)."""
+        return np.linalg.norm(self.mm_from_ijk[:3, :3], axis=0)
+
+    @property
+    def voxel_volume_mm3(self) -> float:
+        """Volume of one voxel in cubic mm."""
+        return abs(float(np.linalg.det(self.mm_from_ijk[:3, :3])))
+
+    @property
+    def centre_mm(self) -> FloatArray:
+        """Centre of the grid in RAS+ mm, shape (3,)."""
+        return self.to_mm((np.array(self.shape) - 1) / 2)
+
+    @property
+    def corners_mm(self) -> FloatArray:
+        """Outermost voxel centres of the grid in RAS+ mm, shape (8, 3)."""
+        unit = np.indices((2, 2, 2)).reshape(3, 8).T
+        return self.to_mm(unit * (np.array(self.shape) - 1))
+
+    def to_mm(self, ijk: npt.ArrayLike) -> FloatArray:
+        """Map voxel indices, shape (..., 3), to RAS+ mm, shape (..., 3)."""
+        return _mapped(self.mm_from_ijk, ijk)
+
+    def to_ijk(self, points: npt.ArrayLike) -> FloatArray:
+        """Map RAS+ mm, shape (..., 3), to voxel indices, shape (..., 3)."""
+        return _mapped(np.linalg.inv(self.mm_from_ijk), points)
+
+
+def memory_order(data: npt.NDArray[Scalar]) -> npt.NDArray[np.intp]:
+    """Return the axes of a volume in the order of its memory, slowest first."""
+    return np.argsort(np.abs(data.strides), kind="stable")[::-1]
+
+
+def flat_volume(
+    data: npt.NDArray[Scalar],
+) -> tuple[npt.NDArray[Scalar], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return a volume as flat memory, shape, and strides in elements.
+
+    Kernels take volumes this way: one compiled loop serves every memory order.
+    """
+    if not (data.flags.c_contiguous or data.flags.f_contiguous):
+        data = np.ascontiguousarray(data)
+    strides = np.array(data.strides, dtype=np.int64) // data.itemsize
+    return data.ravel(order="K"), np.array(data.shape, dtype=np.int64), strides
+
+
+def _mapped(matrix: npt.NDArray[np.floating], points: npt.ArrayLike) -> FloatArray:
+    """Map points, shape (..., 3), by an affine."""
+    # einsum, not @: for three columns BLAS wakes all its threads for nothing.
+    turned = np.einsum("ij,...j->...i", matrix[:3, :3], np.asarray(points, float))
+    return turned + matrix[:3, 3]
+
+
+def _checked_data(data: npt.ArrayLike) -> npt.NDArray[np.float32]:
+    """Return the voxels as finite-or-NaN float32, or say what is wrong."""
+    array = np.asarray(data)
+    if array.dtype.kind not in "fiub":
+        raise InputError(
+            f"the image holds {array.dtype} values, not real numbers; "
+            "convert it to a grey-scale image (magnitude, or one channel) first"
+        )
+    if array.ndim != 3:
+        raise InputError(
+            f"the image has {array.ndim} dimensions {array.shape}, 3 are needed; "
+            "choose one volume, or stack the slices into a volume"
+        )
+    if array.size == 0:
+        raise InputError(f"the image is empty: its shape is {array.shape}")
+    with np.errstate(over="ignore"):
+        floats = array.astype(np.float32, copy=False)
+    with np.errstate(invalid="ignore"):
+        ends = floats.min(), floats.max()  # NaN if any voxel is
+    if not np.isfinite(ends).all():
+        floats = np.where(np.isfinite(floats), floats, np.float32(np.nan))
+    return floats
+
+
+def _checked_affine(affine: npt.ArrayLike) -> FloatArray:
+    """Return the affine as float64 (4, 4), or say what is wrong."""
+    matrix = np.array(affine, dtype=np.float64)
+    if matrix.shape != (4, 4):
+        raise InputError(f"the image's affine has shape {matrix.shape}, not (4, 4)")
+    if not np.isfinite(matrix).all() or not np.array_equal(matrix[3], [0, 0, 0, 1]):
+        raise InputError(
+            "the image's affine is not finite with last row 0 0 0 1; "
+            "repair the header's sform or qform"
+        )
+    sizes = np.linalg.norm(matrix[:3, :3], axis=0)
+    if (sizes == 0).any() or abs(np.linalg.det(matrix[:3, :3] / sizes)) < 1e-3:
+        raise InputError(
+            "the image's affine is singular: two voxel axes point the same way; "
+            "repair the header's sform or qform"
+        )
+    return matrix

@@ -1,0 +1,214 @@
+"""The moved image as it is written: on which grid, how read, how stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from ._errors import InputError
+from ._files import formats, nifti
+from ._image import Image
+from ._resample import (
+    EXACT,
+    INTERPOLATIONS,
+    Interpolation,
+    fill_value,
+    regrid,
+    resample,
+    voxel_size_along,
+)
+
+#: "fixed", "moving", or the length of isotropic voxels in mm.
+Grid = Literal["fixed", "moving"] | float
+
+
+@dataclass(frozen=True)
+class Output:
+    """How an image that is brought into line with a fixed one is written.
+
+    Parameters
+    ----------
+    grid : {"fixed", "moving"} or float, optional
+        The voxels of the fixed image; or, over its field of view and along its axes,
+        voxels as large as those of the moving image, or cubes with edges of so many
+        mm.
+    interpolation, fill, antialias : optional
+        See `mireg.resample`. By default `fill` is what `resample.fill_value` chooses:
+        0, the air of a CT, or NaN.
+    dtype : str, optional
+        Type of the voxels (default: that of the moving image); see `nifti.storage`.
+    header_only : bool, optional
+        Keep the voxels of the moving image, and say in the header where they are:
+        nothing is interpolated. No other option goes with it.
+    all_volumes : bool, optional
+        Write every volume of a 4-D image instead of the one that was registered.
+
+    Raises
+    ------
+    InputError
+        If options contradict each other, or there is no such choice.
+
+    Examples
+    --------
+    A BOLD series in the space of the T1, with its own voxel size:
+
+    >>> Output(grid="moving", all_volumes=True, interpolation="lanczos").grid
+    'moving'
+    """
+
+    grid: Grid = "fixed"
+    interpolation: Interpolation = "linear"
+    fill: float | None = None
+    antialias: bool = True
+    dtype: str | None = None
+    header_only: bool = False
+    all_volumes: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the choices before any work is done."""
+        if isinstance(self.grid, str) and self.grid not in ("fixed", "moving"):
+            raise InputError(
+                f"the grid is {self.grid!r}; give fixed, moving, or voxels in mm"
+            )
+        if self.interpolation not in INTERPOLATIONS:
+            raise InputError(
+                f"interpolation is {self.interpolation!r}; "
+                f"choose one of {', '.join(INTERPOLATIONS)}"
+            )
+        if self.header_only:
+            for option in fields(self):
+                given = getattr(self, option.name) != option.default
+                if given and option.name not in ("header_only", "all_volumes"):
+                    raise InputError(
+                        f"with a new header only, nothing is interpolated: leave "
+                        f"{option.name} out"
+                    )
+
+    def on_grid(
+        self, moving: Image, fixed: Image, moving_from_fixed: npt.ArrayLike
+    ) -> Image:
+        """Give the grid to write on; its intensities mean nothing."""
+        if self.grid == "fixed":
+            return fixed
+        if self.grid == "moving":
+            return regrid(fixed, voxel_size_along(moving, fixed, moving_from_fixed))
+        return regrid(fixed, self.grid)
+
+    def check(self, opened: Any) -> None:
+        """Refuse, before the work, what the moving image cannot be written as."""
+        if not self.header_only:
+            self.stored(opened)
+
+    def stored(self, opened: Any) -> nifti.Storage:
+        """Choose type and scaling; refuse what does not fit, before the work."""
+        labels = self.interpolation in EXACT
+        stored = nifti.storage(opened, self.dtype, labels=labels)
+        if self.fill is not None:
+            stored.check_fill(self.fill, str(opened.get_filename() or "the image"))
+        return stored
+
+
+def resampled(
+    volumes: Iterable[Image],
+    fixed: Image,
+    moving_from_fixed: npt.ArrayLike,
+    output: Output,
+    threads: int | None = None,
+) -> Iterator[Image]:
+    """Bring volumes of one image, one by one, onto one grid with one fill value."""
+    grid, fill = None, output.fill
+    for volume in volumes:
+        grid = grid or output.on_grid(volume, fixed, moving_from_fixed)
+        fill = fill_value(volume) if fill is None else fill
+        yield resample(
+            volume,
+            grid,
+            moving_from_fixed,
+            interpolation=output.interpolation,
+            fill=fill,
+            antialias=output.antialias,
+            threads=threads,
+        )
+
+
+def writer(
+    opened: Any,
+    fixed: Image,
+    moving_from_fixed: npt.NDArray[np.float64],
+    output: Output,
+    *,
+    volume: Image | None = None,
+    space: int = 2,
+    threads: int | None = None,
+    progress: Callable[[str, float], None] | None = None,
+) -> Callable[[BinaryIO, Path], None]:
+    """Do the work that can be done before the file is open, and return the rest.
+
+    Parameters
+    ----------
+    opened : nibabel image
+        The moving image.
+    fixed : Image
+        What it is brought into line with.
+    moving_from_fixed : (4, 4) ndarray
+        Maps points of `fixed` to points of the moving image, RAS+ mm.
+    output : Output
+        How.
+    volume : Image, optional
+        The volume to write, where not all are.
+    space : int, optional
+        NIfTI code of the space of `fixed`.
+    threads : int, optional
+        Threads to use.
+    progress : callable, optional
+        Called with what is done now, and the share that is done.
+
+    Returns
+    -------
+    callable
+        Writes into an open file of a given name.
+    """
+    if output.header_only:
+        affine = np.linalg.inv(moving_from_fixed) @ opened.affine
+        return lambda file, path: nifti.dump_in_place(
+            file, path, opened, affine, space=space, threads=threads
+        )
+    stored = output.stored(opened)
+    count = formats.n_volumes(opened)
+    what: Image | Iterator[Image]
+    if volume is not None and (count == 1 or not output.all_volumes):
+        (what,) = resampled([volume], fixed, moving_from_fixed, output, threads)
+    else:
+        what = resampled(
+            _volumes(opened, output, progress),
+            fixed,
+            moving_from_fixed,
+            output,
+            threads,
+        )
+    return lambda file, path: nifti.dump_image(
+        file,
+        path,
+        what,
+        template=opened,
+        stored=stored,
+        space=space,
+        threads=threads,
+    )
+
+
+def _volumes(
+    opened: Any, output: Output, progress: Callable[[str, float], None] | None
+) -> Iterator[Image]:
+    """Read all volumes, one by one."""
+    count = formats.n_volumes(opened)
+    exact = output.interpolation in EXACT
+    for t, volume in enumerate(formats.read_volumes(opened, exact=exact)):
+        if progress is not None:
+            progress(f"volume {t + 1} of {count}", t / count)
+        yield volume

@@ -1,0 +1,181 @@
+# nibabel has no types:
+# mypy: disallow-untyped-calls=False
+"""The files of a registration: the moved image, the transform, the record."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nibabel as nib
+
+from . import __version__
+from ._files import bids, nifti
+from ._files import transforms as transform_files
+from ._files.records import to_json
+from ._files.writing import check_new, new_file
+from ._image import Image
+from ._moved import Output, writer
+
+if TYPE_CHECKING:
+    from ._registration import Registration
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files to write: an image, a transform in each format, a record.
+
+    The inverse image is the fixed one, brought onto the moving one. With names of BIDS
+    each image has a record of its own, a sidecar.
+    """
+
+    image: Path
+    transforms: Mapping[Path, str]
+    record: Path
+    inverse: Path | None = None
+    with_sidecars: bool = False
+
+    @classmethod
+    def named(
+        cls,
+        prefix: str,
+        transform_formats: Sequence[str],
+        names: bids.Outputs | None = None,
+        *,
+        inverse: bool = False,
+    ) -> Files:
+        """Name the files after a prefix, or as BIDS has it."""
+        image = prefix if names is None else names.image
+        base = prefix if names is None else names.transform
+        ends = {name: transform_files.suffix_of(name) for name in transform_formats}
+        if names is not None and "itk" in ends:
+            ends["itk"] = ".txt"
+        back = f"{prefix}_inverse" if names is None else names.inverse
+        return cls(
+            Path(f"{image}.nii.gz"),
+            {Path(base + end): name for name, end in ends.items()},
+            Path(f"{base}.json"),
+            Path(f"{back}.nii.gz") if inverse else None,
+            names is not None,
+        )
+
+    @property
+    def images(self) -> list[Path]:
+        """The moved image, and the inverse one if there is one."""
+        return [self.image] if self.inverse is None else [self.image, self.inverse]
+
+    @property
+    def sidecars(self) -> list[Path]:
+        """The record beside each image, under names of BIDS."""
+        if not self.with_sidecars:
+            return []
+        return [path.with_suffix("").with_suffix(".json") for path in self.images]
+
+    @property
+    def paths(self) -> list[Path]:
+        """All files."""
+        return [*self.images, *self.transforms, self.record, *self.sidecars]
+
+    def transform_bytes(
+        self, moving_from_fixed: Any, fixed: Any, moving: Any
+    ) -> dict[Path, bytes]:
+        """Make the content of the transform files."""
+        return {
+            path: transform_files.transform_bytes(
+                path, moving_from_fixed, fixed=fixed, moving=moving, format=name
+            )
+            for path, name in self.transforms.items()
+        }
+
+
+def write(
+    found: Registration,
+    files: Files,
+    *,
+    output: Output | None = None,
+    force: bool = False,
+    seconds: Mapping[str, float] | None = None,
+    options: Mapping[str, Any] | None = None,
+    notes: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Write the files of a registration: all of them, or none.
+
+    Parameters
+    ----------
+    found : Registration
+        What to write.
+    files : Files
+        Where to.
+    output, force
+        See `Registration.save`.
+    seconds, options, notes : optional
+        What else to say in the record: times of other stages, options that were
+        given, what was told.
+
+    Returns
+    -------
+    dict
+        The record as written.
+    """
+    output = output or Output()
+    for path in files.paths:
+        check_new(path, force=force)
+    start = time.perf_counter()
+    pose, threads = found.moving_from_fixed, found.settings.threads
+    ways = [(found.moving, found.fixed, pose)]
+    if files.inverse is not None:
+        ways.append((found.fixed, found.moving, found.transform.inverse().matrix))
+    writers = [
+        writer(
+            opened(image),
+            onto,
+            image_from_onto,
+            output,
+            volume=image,
+            space=nifti.space_code(opened(onto)),
+            threads=threads,
+        )
+        for image, onto, image_from_onto in ways
+    ]
+    resampled = time.perf_counter()
+    made = files.transform_bytes(pose, found.fixed, found.moving)
+    with ExitStack() as new_files:
+        taken = {
+            path: new_files.enter_context(new_file(path, force=force))
+            for path in files.paths
+        }
+        for path, write_image in zip(files.images, writers, strict=True):
+            write_image(taken[path], path)
+        for path, content in made.items():
+            taken[path].write(content)
+        record = found.to_dict()
+        record["seconds"] = {
+            **(seconds or {}),
+            **record["seconds"],
+            "resample": resampled - start,
+            "write": time.perf_counter() - resampled,
+        }
+        fill = None if output.fill is None else str(output.fill)
+        record["options"] = {**(options or {}), **asdict(output), "fill": fill}
+        record["warnings"] = list(dict.fromkeys([*notes, *record["warnings"]]))
+        method = f"mireg {__version__}, rigid registration by {found.metric}"
+        paths = record["fixed"]["path"], record["moving"]["path"]
+        ends = (paths, paths[::-1])
+        besides = [bids.sidecar(*pair, method) for pair in ends[: len(files.sidecars)]]
+        for path, beside in zip(files.sidecars, besides, strict=True):
+            taken[path].write(to_json(beside).encode())
+        if besides:
+            record = {**besides[0], **record}
+        taken[files.record].write(to_json(record).encode())
+    return record
+
+
+def opened(image: Image) -> Any:
+    """Give what an image was read from, or put its voxels under a header."""
+    if image.source is not None:
+        return image.source.opened
+    return nib.Nifti1Image(image.data, image.mm_from_ijk)

@@ -1,0 +1,106 @@
+"""What every similarity metric says of two images at a pose."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _threads
+from ._engine.levels import finest_mm, level, pyramid
+from ._engine.similarity import joint_histogram, metric_at
+from ._errors import InputError
+from ._files.formats import ImageLike, as_image, as_mask
+from ._prepare import scan, smaller_first
+from ._prior import Prior
+from ._settings import METRICS, Settings
+
+
+def score(
+    fixed: ImageLike,
+    moving: ImageLike,
+    moving_from_fixed: npt.ArrayLike | None = None,
+    *,
+    fixed_mask: ImageLike | None = None,
+    moving_mask: ImageLike | None = None,
+    settings: Settings | None = None,
+    prior: Prior | None = None,
+) -> Mapping[str, float]:
+    """Score two images at a pose by every similarity metric.
+
+    Parameters
+    ----------
+    fixed, moving : Image, path, nibabel image, SimpleITK image or (array, affine)
+        Two scans.
+    moving_from_fixed : (4, 4) array_like, optional
+        Maps points of `fixed` to points of `moving`, RAS+ mm to RAS+ mm
+        (default: the images lie as their headers say).
+    fixed_mask, moving_mask : as `fixed`, optional
+        Above 0.5 where to compare; any grid, in the world space of its image.
+    settings : Settings, optional
+        Bins, samples, seed and threads, and the strength of the prior.
+    prior : Prior, optional
+        What aligned pairs of these contrasts look like.
+
+    Returns
+    -------
+    mapping of str to float
+        The score by each of `mireg._settings.METRICS` ("prior" only with one), of the
+        images as they are at their full resolution; higher is better. Then
+        "overlap_fraction", the share of the samples that lie inside both images.
+
+    Raises
+    ------
+    InputError
+        If an image has no contrast, a mask misses its image, or no sample lies
+        inside both images.
+
+    Notes
+    -----
+    `mireg.register` may end at another score for the same pose: it also looks at
+    the images with their shading divided out, and may compare at points of the other
+    image.
+
+    Examples
+    --------
+    >>> x, y, z = np.indices((20, 24, 22))
+    >>> ball = np.exp(-((x - 9) ** 2 + (y - 9) ** 2 + (z - 12) ** 2) / 30.0)
+    >>> fixed = ball + (x > 12), np.eye(4)
+    >>> moving = 3 - fixed[0], np.eye(4)
+    >>> one_mm_right = np.eye(4)
+    >>> one_mm_right[0, 3] = 1
+    >>> there, beside = score(fixed, moving), score(fixed, moving, one_mm_right)
+    >>> all(there[name] > beside[name] for name in there)
+    True
+    """
+    fixed, moving = as_image(fixed), as_image(moving)
+    settings = settings or Settings()
+    threads = settings.threads or _threads.available()
+    pose = np.eye(4) if moving_from_fixed is None else np.asarray(moving_from_fixed)
+    size_mm = finest_mm(fixed, moving)
+    scans = (
+        scan(fixed, as_mask(fixed_mask), size_mm, threads),
+        scan(moving, as_mask(moving_mask), size_mm, threads),
+    )
+    still, moved, swapped = smaller_first(*scans)
+    learned = None
+    if prior is not None:
+        joints = prior.transposed().joints if swapped else prior.joints
+        learned = joints[0] * settings.prior_strength
+    finest = level(
+        pyramid(still, moved, threads)[-1], still, moved, settings, threads, learned
+    )
+    histogram, _ = joint_histogram(
+        finest, np.linalg.inv(pose) if swapped else pose, threads
+    )
+    if not histogram.any():
+        raise InputError("the images do not overlap at this pose: nothing to score")
+    return {
+        **{
+            name: metric_at(finest, name)(histogram)[0]
+            for name in METRICS
+            if name != "prior" or prior is not None
+        },
+        "overlap_fraction": float(histogram.sum() / len(finest.fixed_bin)),
+    }

@@ -1,0 +1,89 @@
+"""Every number of the method, in one record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from ._errors import InputError
+
+#: Names of the similarity metrics, see `mireg._engine.metrics`.
+MetricName = Literal["mi", "nmi", "ecc", "js", "hellinger", "chi2", "oimi", "prior"]
+METRICS: tuple[MetricName, ...] = get_args(MetricName)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to register. The defaults suit every pair that was measured.
+
+    Lengths that depend on the anatomy are not here: they come from the images.
+
+    Parameters
+    ----------
+    metric : str
+        Similarity to maximise. All measure how far the joint histogram is from
+        that of two images that know nothing of each other:
+
+        ===========  ==========================================================
+        "mi"         mutual information
+        "nmi"        Studholme's normalised mutual information
+        "ecc"        Maes' entropy correlation coefficient
+        "js"         Jensen-Shannon divergence
+        "hellinger"  squared Hellinger distance
+        "chi2"       Pearson's chi-squared
+        "oimi"       mutual information, background outside the moving image
+        "prior"      mutual information of the histogram pooled with a learned one
+        ===========  ==========================================================
+    prior_strength : float
+        With metric "prior", what the learned histogram counts as, in units of the
+        number of samples: from 0, which is "mi", to 1000.
+    bins : int
+        Grey levels of each image in the joint histogram.
+    samples : int
+        Most points compared in the end; each is a place in the image with the
+        smaller foreground, or in the other one where noise then moves the answer
+        less. Candidates are judged by a fourth of them.
+    orientations : int
+        Orientations tried by each global search, spread evenly over SO(3).
+    candidates : int
+        Poses that the global search hands on to be refined.
+    seed : int
+        Seed of the jitter of the sample positions.
+    threads : int or None
+        Threads to use; None is all processors. The answer does not depend on it.
+
+    Examples
+    --------
+    >>> Settings(metric="mi").bins
+    32
+    """
+
+    metric: MetricName = "nmi"
+    prior_strength: float = 1.0
+    bins: int = 32
+    samples: int = 200_000
+    orientations: int = 1000
+    candidates: int = 20
+    seed: int = 0
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that cannot work."""
+        if self.metric not in METRICS:
+            raise InputError(
+                f"metric is {self.metric!r}; choose one of {', '.join(METRICS)}"
+            )
+        lowest = {"bins": 8, "samples": 500, "orientations": 1, "candidates": 1}
+        for name, least in lowest.items():
+            if getattr(self, name) < least:
+                raise InputError(
+                    f"{name} is {getattr(self, name)}; it must be at least {least}"
+                )
+        if self.bins > 250:
+            raise InputError(f"bins is {self.bins}; it must be at most 250")
+        if not 0 <= self.prior_strength <= 1000:
+            raise InputError(
+                f"prior_strength is {self.prior_strength}; it must be from 0 to 1000"
+            )
+        if self.threads is not None and self.threads < 1:
+            raise InputError(f"threads is {self.threads}; it must be at least 1")
