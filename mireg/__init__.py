@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ._files.transforms import read_transform, write_transform
     from ._image import Image
     from ._moved import Output
+    from ._prepare import PreparedImage, prepare
     from ._prior import Prior, learn_prior
     from ._register import register
     from ._registration import Registration
@@ -41,6 +42,8 @@ _HOME = {
     "Settings": "_settings",
     "contrast": "_contrast",
     "learn_prior": "_prior",
+    "prepare": "_prepare",
+    "PreparedImage": "_prepare",
     "read_image": "_files.formats",
     "read_transform": "_files.transforms",
     "register": "_register",
@@ -60,12 +63,14 @@ __all__ = [
     "MiregError",
     "MiregWarning",
     "Output",
+    "PreparedImage",
     "Prior",
     "Registration",
     "RigidTransform",
     "Settings",
     "contrast",
     "learn_prior",
+    "prepare",
     "read_image",
     "read_transform",
     "register",

@@ -8,7 +8,7 @@ intensities are laid on one axis of grey levels, so the axis is made as follows.
   `mireg._intensity` finds them: a few spikes, padding, or more air around the head do
   not move it. A change of scale moves every intensity with it, and an inversion
   ``a -> c - a`` mirrors it; neither changes a divergence.
-- It is lengthened by the pedestal: the empty stretch between zero and the intensity
+- It is lengthened by the offset: the empty stretch between zero and the intensity
   closest to it. Washing out (pulling all intensities to the middle of their range)
   lifts them off zero and leaves that stretch unused. A shift of all intensities does
   the same; one that leaves zero within the data, as of Hounsfield units, does not.
@@ -49,9 +49,10 @@ import numpy.typing as npt
 from . import _kernels as kernels
 from . import information
 from ._errors import InputError
+from ._files.formats import ImageLike
 from ._image import Image, memory_order
-from ._intensity import GreyScale
-from ._prepare import Scan, scan, thinned
+from ._intensity import IntensityScale, subsampled
+from ._prepare import PreparedImage, prepare
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -165,23 +166,20 @@ class Contrast:
 
 
 def contrast(
-    image: Image,
+    image: ImageLike | PreparedImage,
     *,
     limits: tuple[float, float] | None = None,
-    known: Scan | None = None,
 ) -> Contrast:
     """Score the contrast of a scan.
 
     Parameters
     ----------
-    image : Image
-        The scan.
+    image : Image, PreparedImage, path, nibabel image, SimpleITK image or tuple
+        The scan; a tuple is (array, affine).
     limits : tuple of float, optional
         Nominal range of the intensities, such as -1024 and 3071 of CT, instead of
         the range of the scan itself. A squeezed scan is then always told from the
         original; the limits must follow a change of scale.
-    known : Scan, optional
-        What `mireg._prepare.scan` learnt of the same image, to spare the work.
 
     Returns
     -------
@@ -207,21 +205,21 @@ def contrast(
     >>> washed_out.score > plain.score, abs(inverted.score - plain.score) < 1e-6
     (True, True)
     """
-    known = known or scan(image)
-    grey = known.grey
-    voxels = thinned(image).data
-    low, high = _axis(image, voxels, grey) if limits is None else limits
+    prepared = prepare(image)
+    image, scale = prepared.image, prepared.scale
+    voxels = subsampled(image).data
+    low, high = _axis(image, voxels, scale) if limits is None else limits
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise InputError(f"the range {low:g} to {high:g} is none; give low, then high")
-    voxels = np.clip(voxels, np.float32(grey.low), np.float32(grey.high))
-    foreground = grey.is_foreground(voxels)
+    voxels = np.clip(voxels, np.float32(scale.low), np.float32(scale.high))
+    foreground = scale.is_foreground(voxels)
     if not foreground.any():
         foreground = np.isfinite(voxels)
-    joint = surroundings(voxels, foreground, low, high)
-    blocks = known.coarse.data
+    joint = neighbourhood_histogram(voxels, foreground, low, high)
+    blocks = prepared.low_resolution.data
     filled = np.isfinite(blocks)
     ends = np.percentile(blocks[filled], [0.5, 99.5])
-    blocks_joint = surroundings(blocks, filled, *ends)
+    blocks_joint = neighbourhood_histogram(blocks, filled, *ends)
     return Contrast(
         score=math.log2(JOINT_BINS) - information.conditional_entropy(joint, base=2),
         structure=information.entropy_correlation_coefficient(blocks_joint),
@@ -457,38 +455,38 @@ def _read_histogram(values: object) -> Histogram:
 
 
 def _axis(
-    image: Image, some: npt.NDArray[np.float32], grey: GreyScale
+    image: Image, some: npt.NDArray[np.float32], scale: IntensityScale
 ) -> tuple[float, float]:
-    """Lengthen the grey scale by the stretch between zero and all intensities."""
-    low, high = grey.ends
-    pedestal = 0.0
+    """Lengthen the scale by the stretch between zero and all intensities."""
+    low, high = scale.ends
+    offset = 0.0
     for data in (some, image.data):  # all only if some leave doubt
         values = data.ravel(order="K")
         lowest, highest = np.fmin.reduce(values), np.fmax.reduce(values)
-        pedestal = float(max(lowest, -highest, 0.0))
-        if pedestal == 0:
+        offset = float(max(lowest, -highest, 0.0))
+        if offset == 0:
             break
-    if grey.background - low <= high - grey.background:
-        return low - pedestal, high
-    return low, high + pedestal
+    if scale.background - low <= high - scale.background:
+        return low - offset, high
+    return low, high + offset
 
 
-def surroundings(
+def neighbourhood_histogram(
     values: npt.NDArray[np.float32],
     where: npt.NDArray[np.bool_],
     low: float,
     high: float,
 ) -> FloatArray:
-    """Return the joint histogram of the surroundings (rows) and what they surround.
+    """Return the joint histogram of neighbourhood means (rows) and voxels.
 
-    The surroundings are the mean of the neighbours on the grid, up to 26. A value
+    The mean is that of the neighbours on the grid, up to 26. A value
     between the centres of two bins gives to both.
     """
     high = high if high > low else low + 1.0  # all alike: one bin
     axes = memory_order(values)
     volume = np.ascontiguousarray(values.transpose(axes))
     counts = np.zeros((JOINT_BINS, JOINT_BINS))
-    kernels.surroundings(volume, where.transpose(axes), low, high, counts)
+    kernels.neighbourhood_histogram(volume, where.transpose(axes), low, high, counts)
     if not counts.any():  # no voxel has a neighbour
         counts[0] = np.histogram(values, JOINT_BINS, (low, high))[0]
     return information.from_counts(counts)

@@ -40,7 +40,7 @@ _compiled = partial(
 
 
 @_compiled()
-def _fade(x, last):
+def _taper(x, last):
     """Weight of a sample near the ends of an axis, and its slope.
 
     0 half a voxel past the outermost voxel centres (0 and `last`), 1 half a voxel
@@ -54,15 +54,15 @@ def _fade(x, last):
 
 
 @_compiled()
-def _grey(word):
-    """Grey level in the lower 16 bits of a word; see `packed`."""
+def _value(word):
+    """Intensity in the lower 16 bits of a word, 0 to 32767; see `quantised`."""
     return np.float64(np.int32(word & np.uint32(0x7FFF)))
 
 
 @_compiled()
 def _voxel(word):
-    """Grey level in a word, or NaN; see `packed`."""
-    return np.nan if word & np.uint32(0x8000) else _grey(word)
+    """Intensity in a word, or NaN; see `quantised`."""
+    return np.nan if word & np.uint32(0x8000) else _value(word)
 
 
 @_compiled()
@@ -86,9 +86,9 @@ def _border_sample(memory, shape, x, y, z):
     h0, h1 = v01 - v00, v11 - v10
     v0, v1 = v00 + fy * h0, v10 + fy * h1
     g0, g1 = g00 + fy * (g01 - g00), g10 + fy * (g11 - g10)
-    wx, sx = _fade(x, np.float64(nx))
-    wy, sy = _fade(y, np.float64(ny))
-    wz, sz = _fade(z, np.float64(nz))
+    wx, sx = _taper(x, np.float64(nx))
+    wy, sy = _taper(y, np.float64(ny))
+    wz, sz = _taper(z, np.float64(nz))
     return (
         (v0 + fx * (v1 - v0), v1 - v0, h0 + fx * (h1 - h0), g0 + fx * (g1 - g0)),
         (wx * wy * wz, sx * wy * wz, wx * sy * wz, wx * wy * sz),
@@ -96,24 +96,26 @@ def _border_sample(memory, shape, x, y, z):
 
 
 @_compiled()
-def packed(memory, out):
-    """Fill out (n,), a word for each voxel of memory (n,); see `pyramid.packed`."""
+def quantised(memory, out):
+    """Fill out (n,), a word for each voxel of memory (n,); see `levels.quantised`."""
     for a in range(memory.shape[0]):
         x = memory[a]
         known = x == x
-        grey = np.int32(min(max(x, 0.0), 1.0) * 32767.0 + 0.5) if known else 0x8000
-        out[a] = np.uint16(grey)
+        level = np.int32(min(max(x, 0.0), 1.0) * 32767.0 + 0.5) if known else 0x8000
+        out[a] = np.uint16(level)
 
 
 @_compiled()
-def joint_histogram(points, fixed_bin, memory, shape, matrix, start, stop, seen, out):
+def joint_histogram(
+    points, sampled_bin, memory, shape, matrix, start, stop, readings, out
+):
     """Add samples start to stop to out; see `similarity.joint_histogram`.
 
-    memory holds the moving image in the order of its axes, as `packed` fills it, and
-    one word more. Fills those of seen (8, n): the value of the moving image at each
-    sample in bins of out, its slopes along the axes, the sample's weight, and its
-    slopes. The weight is 0 where the sample was left out; its slopes are filled only
-    where it is neither 0 nor 1.
+    memory holds the interpolated image in the order of its axes, as `quantised` fills
+    it, and one word more. Fills those of readings (8, n): the value of the image at
+    each sample in bins of out, its gradient along the axes, the sample's weight, and
+    the gradient of that. The weight is 0 where the sample was left out; its gradient
+    is filled only where it is neither 0 nor 1.
 
     Samples go through in blocks, one short loop after the other: each loop does one
     kind of work on one buffer, so that the compiler makes vectors of the arithmetic
@@ -165,14 +167,14 @@ def joint_histogram(points, fixed_bin, memory, shape, matrix, start, stop, seen,
             fx, fy, fz = rows[a], rows[256 + a], rows[512 + a]
             w00, w01 = words[a], words[256 + a]
             w10, w11 = words[512 + a], words[768 + a]
-            v000 = _grey(w00)
-            v001 = _grey(w00 >> half)
-            v010 = _grey(w01)
-            v011 = _grey(w01 >> half)
-            v100 = _grey(w10)
-            v101 = _grey(w10 >> half)
-            v110 = _grey(w11)
-            v111 = _grey(w11 >> half)
+            v000 = _value(w00)
+            v001 = _value(w00 >> half)
+            v010 = _value(w01)
+            v011 = _value(w01 >> half)
+            v100 = _value(w10)
+            v101 = _value(w10 >> half)
+            v110 = _value(w11)
+            v111 = _value(w11 >> half)
             g00, g01, g10, g11 = v001 - v000, v011 - v010, v101 - v100, v111 - v110
             v00, v01 = v000 + fz * g00, v010 + fz * g01
             v10, v11 = v100 + fz * g10, v110 + fz * g11
@@ -186,7 +188,7 @@ def joint_histogram(points, fixed_bin, memory, shape, matrix, start, stop, seen,
             rows[512 + a] = scale * (h0 + fx * (h1 - h0))
             rows[768 + a] = scale * (g0 + fx * (g1 - g0))
             rows[1024 + a] = 1.0 if known else 0.0
-        # Near the border samples fade out, so that no score jumps there.
+        # Near the border samples taper off, so that no score jumps there.
         for a in range(n if borders else 0):
             if shallow[a] == 0:
                 continue
@@ -202,14 +204,14 @@ def joint_histogram(points, fixed_bin, memory, shape, matrix, start, stop, seen,
                 rows[a], rows[256 + a] = 1.0 + span * sample[0], span * sample[1]
                 rows[512 + a], rows[768 + a] = span * sample[2], span * sample[3]
                 rows[1024 + a] = weight[0]
-                seen[5, at + a] = weight[1]
-                seen[6, at + a] = weight[2]
-                seen[7, at + a] = weight[3]
+                readings[5, at + a] = weight[1]
+                readings[6, at + a] = weight[2]
+                readings[7, at + a] = weight[3]
         for row in range(5):
-            target = seen[row, at : at + n]
+            target = readings[row, at : at + n]
             for a in range(n):
                 target[a] = rows[256 * row + a]
-        row_of = fixed_bin[at : at + n]
+        row_of = sampled_bin[at : at + n]
         for a in range(n):
             value, w = rows[a], rows[1024 + a] * (1.0 / 6.0)
             t = value - np.int32(value)
@@ -228,7 +230,7 @@ def joint_histogram(points, fixed_bin, memory, shape, matrix, start, stop, seen,
 
 
 @_compiled(fastmath={"reassoc", "contract", "nsz"})
-def score_gradient(points, fixed_bin, seen, d_histogram, start, stop, out):
+def score_gradient(points, sampled_bin, readings, d_histogram, start, stop, out):
     """Add d score / d matrix to out (3, 4), from samples start to stop.
 
     See `similarity.score_gradient`; d_histogram is float32. In blocks, as above.
@@ -241,15 +243,19 @@ def score_gradient(points, fixed_bin, seen, d_histogram, start, stop, out):
     rows = np.empty(7 * 256, np.float32)
     for at in range(start, stop, 256):
         n = min(256, stop - at)
-        values, weights = seen[0, at : at + n], seen[4, at : at + n]
-        row_of = fixed_bin[at : at + n]
+        values, weights = readings[0, at : at + n], readings[4, at : at + n]
+        row_of = sampled_bin[at : at + n]
         for a in range(n):
             b = np.uint64(
                 np.int32(row_of[a]) * bins + np.int32(values[a]) - np.int32(1)
             )
             rows[a], rows[256 + a] = flat[b], flat[b + u1]
             rows[512 + a], rows[768 + a] = flat[b + u2], flat[b + u3]
-        gx, gy, gz = seen[1, at : at + n], seen[2, at : at + n], seen[3, at : at + n]
+        gx, gy, gz = (
+            readings[1, at : at + n],
+            readings[2, at : at + n],
+            readings[3, at : at + n],
+        )
         borders = 0
         for a in range(n):
             borders += np.int32((weights[a] > 0) & (weights[a] < 1))
@@ -276,7 +282,7 @@ def score_gradient(points, fixed_bin, seen, d_histogram, start, stop, out):
                 + t * t * t * rows[768 + a]
             )
             for d in range(3):
-                rows[1024 + 256 * d + a] += by_weight * seen[d + 5, at + a]
+                rows[1024 + 256 * d + a] += by_weight * readings[d + 5, at + a]
         p, q, r = points[0, at : at + n], points[1, at : at + n], points[2, at : at + n]
         for d in range(3):
             row = rows[1024 + 256 * d :]
@@ -330,38 +336,39 @@ def _surprise(counts, total, slopes):
 
 
 @_compiled()
-def pose_entropies(
+def nearest_neighbour_entropies(
     points,
-    fixed_rows,
+    sampled_rows,
     memory,
     shape,
     strides,
     first_counts,
-    moving_ijk_from_points,
+    ijk_from_points,
     x_log_x,
     start,
     stop,
     out,
 ):
-    """Fill out (n_views, n_poses, 4), poses start to stop; see `search.pose_entropies`.
+    """Fill out (n_channels, n_poses, 4), poses start to stop.
 
-    points is (3, n); fixed_rows (n_views, n), uint32, says where in a joint histogram
-    each sample's row starts; moving_ijk_from_points is (n_poses, 3, 4), float32, and
+    See `search.nearest_neighbour_entropies`. points is (3, n); sampled_rows
+    (n_channels, n), uint32, says where in a joint histogram each sample's row starts;
+    ijk_from_points is (n_poses, 3, 4), float32, and
     voxel i reaches from i to i + 1. The last column of first_counts marks "no data";
     the volume's outermost voxels hold it, so that samples outside can be moved there.
     """
-    n_views, n = fixed_rows.shape
+    n_channels, n = sampled_rows.shape
     rows, columns = first_counts.shape[1], first_counts.shape[2]
-    first = first_counts.reshape(n_views, rows * columns)
+    first = first_counts.reshape(n_channels, rows * columns)
     joint = np.empty(rows * columns, np.int32)
-    moving = np.empty(columns, np.int32)
+    interpolated = np.empty(columns, np.int32)
     cell = np.empty(n, np.uint32)  # unsigned: no test for counting from the end
     sx, sy, sz = np.int32(strides[0]), np.int32(strides[1]), np.int32(strides[2])
     low = np.float32(0.0)
     nx, ny = np.float32(shape[0] - 1), np.float32(shape[1] - 1)
     nz = np.float32(shape[2] - 1)
     for pose in range(start, stop):
-        m = moving_ijk_from_points[pose]
+        m = ijk_from_points[pose]
         m00, m01, m02, m03 = m[0, 0], m[0, 1], m[0, 2], m[0, 3]
         m10, m11, m12, m13 = m[1, 0], m[1, 1], m[1, 2], m[1, 3]
         m20, m21, m22, m23 = m[2, 0], m[2, 1], m[2, 2], m[2, 3]
@@ -374,47 +381,47 @@ def pose_entropies(
             cell[s] = np.uint32(np.int32(x) * sx + np.int32(y) * sy + np.int32(z) * sz)
         for s in range(n):
             cell[s] = memory[cell[s]]
-        for view in range(n_views):
+        for channel in range(n_channels):
             for a in range(rows * columns):
-                joint[a] = first[view, a]
-            row = fixed_rows[view]
+                joint[a] = first[channel, a]
+            row = sampled_rows[channel]
             for s in range(n):
                 joint[row[s] + cell[s]] += 1
             for j in range(columns):
-                moving[j] = 0
+                interpolated[j] = 0
             total = 0
-            h_fixed, h_moving, h_joint = 0.0, 0.0, 0.0
+            h_sampled, h_interpolated, h_joint = 0.0, 0.0, 0.0
             for i in range(rows):
                 in_row = 0
                 for j in range(columns - 1):
                     count = joint[i * columns + j]
                     in_row += count
-                    moving[j] += count
+                    interpolated[j] += count
                     h_joint -= x_log_x[count]
                 total += in_row
-                h_fixed -= x_log_x[in_row]
+                h_sampled -= x_log_x[in_row]
             for j in range(columns - 1):
-                h_moving -= x_log_x[moving[j]]
+                h_interpolated -= x_log_x[interpolated[j]]
             scale = 1.0 / max(total, 1)
             log_total = x_log_x[total] * scale
-            out[view, pose, 0] = total
-            out[view, pose, 1] = h_fixed * scale + log_total
-            out[view, pose, 2] = h_moving * scale + log_total
-            out[view, pose, 3] = h_joint * scale + log_total
+            out[channel, pose, 0] = total
+            out[channel, pose, 1] = h_sampled * scale + log_total
+            out[channel, pose, 2] = h_interpolated * scale + log_total
+            out[channel, pose, 3] = h_joint * scale + log_total
 
 
 @_compiled()
-def grey_levels(memory, low, high, levels, out):
-    """Fill out (n,) with the grey levels of intensities; see `GreyScale.apply`.
+def normalise(memory, low, high, knots, out):
+    """Fill out (n,) with normalised intensities; see `IntensityScale.apply`.
 
     All are float32. In blocks, as above.
     """
-    zero, last = np.float32(0), np.float32(levels.shape[0] - 1)
+    zero, last = np.float32(0), np.float32(knots.shape[0] - 1)
     scale = last / (high - low)
-    most = np.int32(levels.shape[0] - 2)
+    most = np.int32(knots.shape[0] - 2)
     rises = np.empty(most + 1, np.float32)
     for i in range(most + 1):
-        rises[i] = levels[i + 1] - levels[i]
+        rises[i] = knots[i + 1] - knots[i]
     first = np.empty(256, np.int32)
     beyond = np.empty(256, np.float32)
     for at in range(0, memory.shape[0], 256):
@@ -428,12 +435,12 @@ def grey_levels(memory, low, high, levels, out):
             first[a], beyond[a] = i, x - np.float32(i)
         for a in range(n):
             i = np.uint32(first[a])
-            target[a] = levels[i] + beyond[a] * rises[i]
+            target[a] = knots[i] + beyond[a] * rises[i]
 
 
 @_compiled()
 def downsample(volume, factors, limits, start, out):
-    """Fill out (n, my, mz) with block means; see `scan.downsample`.
+    """Fill out (n, my, mz) with block means; see `prepare.downsample`.
 
     volume (nx, ny, nz) lies in memory in the order of its axes.
     """
@@ -483,11 +490,11 @@ def _known_sum(block, low, high):
 
 
 @_compiled()
-def blur(volume, x_weights, y_weights, z_weights, start, out):
+def gaussian(volume, x_weights, y_weights, z_weights, start, out):
     """Fill out (n, ny, nz), plane `start` on, with weighted means of neighbours.
 
     One odd number of float32 weights an axis of volume (nx, ny, nz), whose outermost
-    voxels are repeated beyond; see `pyramid.blur`.
+    voxels are repeated beyond; see `levels.gaussian`.
     """
     nx, ny, nz = volume.shape
     rx, ry, rz = x_weights.size // 2, y_weights.size // 2, z_weights.size // 2
@@ -535,7 +542,7 @@ def _axis_linear(x, n):
 
 @_compiled()
 def interpolate(memory, shape, strides, matrix, points, out):
-    """Fill out (n,) with the values at points (n, 3); see `scan.interpolate`."""
+    """Fill out (n,) with the values at points (n, 3); see `prepare.interpolate`."""
     m = matrix
     for a in range(points.shape[0]):
         p, q, r = points[a, 0], points[a, 1], points[a, 2]
@@ -567,21 +574,21 @@ def interpolate(memory, shape, strides, matrix, points, out):
 
 
 @_compiled()
-def even(volume, background, shading, x, y, out):
-    """Fill out (mx, my, mz); see `scan.evened`.
+def bias_corrected(volume, background, bias, x, y, out):
+    """Fill out (mx, my, mz); see `prepare.bias_corrected`.
 
-    volume is as large, and shading (nx, ny, mz); x (mx,) and y (my,) are the places of
+    volume is as large, and bias (nx, ny, mz); x (mx,) and y (my,) are the places of
     the one among the voxels of the other.
     """
-    nx, ny, mz = shading.shape
+    nx, ny, mz = bias.shape
     for i in range(out.shape[0]):
         x0 = min(int(x[i]), max(nx - 2, 0))
         x1, fx = min(x0 + 1, nx - 1), np.float32(x[i] - x0)
         for j in range(out.shape[1]):
             y0 = min(int(y[j]), max(ny - 2, 0))
             y1, fy = min(y0 + 1, ny - 1), np.float32(y[j] - y0)
-            v00, v01 = shading[x0, y0], shading[x0, y1]
-            v10, v11 = shading[x1, y0], shading[x1, y1]
+            v00, v01 = bias[x0, y0], bias[x0, y1]
+            v10, v11 = bias[x1, y0], bias[x1, y1]
             row, target = volume[i, j], out[i, j]
             for k in range(mz):
                 v0 = v00[k] + fy * (v01[k] - v00[k])
@@ -591,10 +598,10 @@ def even(volume, background, shading, x, y, out):
 
 
 @_compiled()
-def places(voxels, ends, first, steps, matrix, out):
+def sample_positions(voxels, ends, first, steps, matrix, out):
     """Fill out (n, 3) with samples, those before ends (m,) in voxels (m, 3).
 
-    See `pyramid._places`.
+    See `levels._sample_positions`.
     """
     a = 0
     for n in range(voxels.shape[0]):
@@ -617,10 +624,10 @@ def places(voxels, ends, first, steps, matrix, out):
 
 
 @_compiled()
-def surroundings(volume, where, low, high, out):
-    """Add to out (n, n) the voxels (columns) in their surroundings (rows).
+def neighbourhood_histogram(volume, where, low, high, out):
+    """Add to out (n, n) the voxels (columns) by the mean of their neighbours (rows).
 
-    volume and where are (nx, ny, nz); see `contrast.surroundings`.
+    volume and where are (nx, ny, nz); see `contrast.neighbourhood_histogram`.
     """
     nx, ny, nz = volume.shape
     last = out.shape[0] - 1.0

@@ -1,262 +1,308 @@
-"""What is learnt of one image before it meets the other: a `Scan`."""
+"""What is learned of one image before it meets another: a `PreparedImage`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
 from . import _kernels as kernels
+from . import _parameters as parameters
 from ._errors import InputError
+from ._files.formats import ImageLike, as_image, as_mask
 from ._image import Image, flat_volume, memory_order
-from ._intensity import GreyScale, grey_scale
-from ._threads import shared
+from ._intensity import IntensityScale, intensity_scale, subsampled
+from ._threads import available, shared
 
 FloatArray = npt.NDArray[np.float64]
-
-#: Voxels along each axis, in the geometric mean, of the coarse view of an image.
-_COARSE_VOXELS = 40
-
-#: Voxels looked at to learn the grey levels of an image; more change nothing.
-_MOST_VOXELS = 300_000
-
-#: Voxels are shrunk to this share of those of the coarser image, or less: blocks as
-#: large as its voxels would blur what it shows once more.
-_DETAIL = 0.7
-
-#: How far around the foreground to compare, in radii of the anatomy: its outline must
-#: show, but the air of a slab fits any air.
-_RIM = 0.1
-
-#: Width (sigma) of the blur that finds the shading, in radii of the anatomy.
-_SHADING = 0.1
+Volume = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
-class Anatomy:
-    """Where the foreground of an image is.
+class Foreground:
+    """Where the anatomy of an image is.
 
     Attributes
     ----------
-    centre : (3,) ndarray
-        Centre of mass, RAS+ mm.
-    radius : float
-        Root mean square distance of the foreground from its centre, mm.
+    centroid : (3,) ndarray
+        RAS+ mm.
+    rms_radius : float
+        Root mean square distance of the foreground from its centroid, mm.
     volume : float
         Cubic mm.
     points : (n, 3) ndarray
-        Its voxels on a coarse grid, RAS+ mm.
+        Its voxels on the low-resolution grid, RAS+ mm.
     depths : (n,) ndarray
-        How deep in the foreground each of them lies, mm.
+        Distance of each of them from the border, mm.
     """
 
-    centre: FloatArray
-    radius: float
+    centroid: FloatArray
+    rms_radius: float
     volume: float
     points: FloatArray
     depths: FloatArray
 
     @property
-    def depth(self) -> float:
-        """How deep its centre lies, mm."""
-        off = np.square(self.points - self.centre).sum(axis=1)
+    def centroid_depth(self) -> float:
+        """Distance of the centroid from the border, mm."""
+        off = np.square(self.points - self.centroid).sum(axis=1)
         return float(self.depths[off.argmin()])
 
-    def lattice(self, spacing: float, depth: float = 0.0) -> FloatArray:
-        """Places `spacing` mm apart and at least `depth` mm deep, (n, 3) in RAS+ mm.
+    def translation_grid(self, spacing: float, depth: float = 0.0) -> FloatArray:
+        """Points `spacing` mm apart and at least `depth` mm deep, (n, 3) in RAS+ mm.
 
-        The centre comes first, wherever it lies.
+        The centroid comes first, wherever it lies.
         """
         deep = self.points[self.depths >= depth]
-        cells = np.unique(np.rint((deep - self.centre) / spacing).astype(int), axis=0)
+        cells = np.unique(np.rint((deep - self.centroid) / spacing).astype(int), axis=0)
         cells = cells[(cells != 0).any(axis=1)]
-        return self.centre + spacing * np.concatenate([np.zeros((1, 3)), cells])
+        return self.centroid + spacing * np.concatenate([np.zeros((1, 3)), cells])
 
-    def places(self, poses: FloatArray) -> FloatArray:
+    def embed(self, poses: FloatArray) -> FloatArray:
         """Twelve numbers (n, 12) for each of (n, 4, 4) poses, all in mm.
 
         The distance between those of two poses is the root mean square distance
-        between where the poses put the anatomy.
+        between where the poses put the foreground.
         """
-        centres = poses[:, :3, :3] @ self.centre + poses[:, :3, 3]
-        turns = poses[:, :3, :3].reshape(-1, 9) * (self.radius / np.sqrt(3))
-        return np.concatenate([centres, turns], axis=1)
+        centroids = poses[:, :3, :3] @ self.centroid + poses[:, :3, 3]
+        rotations = poses[:, :3, :3].reshape(-1, 9) * (self.rms_radius / np.sqrt(3))
+        return np.concatenate([centroids, rotations], axis=1)
 
     def distance(self, pose: FloatArray, other: FloatArray) -> float:
-        """Root mean square distance, mm, between where two poses put the anatomy."""
-        here, there = self.places(np.array([pose, other]))
+        """Root mean square distance, mm, between where two poses put the foreground."""
+        here, there = self.embed(np.array([pose, other]))
         return float(np.linalg.norm(here - there))
 
 
 @dataclass(frozen=True, eq=False)
-class Scan:
-    """One image with what was learnt of it.
+class Normalisation:
+    """How the intensities of an image become normalised ones, 0 to 1.
+
+    Attributes
+    ----------
+    scale : IntensityScale
+        The scale of the intensities, bias-corrected where there is a bias field.
+    bias_field : Image or None
+        By which to divide the contrast to the background first, on a grid whose axes
+        are parallel to those of the image.
+    background : float
+        Intensity of the background, which bias correction leaves alone.
+    """
+
+    scale: IntensityScale
+    background: float
+    bias_field: Image | None = None
+
+    def at(self, points: FloatArray, intensity: Volume) -> Volume:
+        """Normalise intensities (n,) that were read at points (n, 3), RAS+ mm."""
+        if self.bias_field is not None:
+            background = np.float32(self.background)
+            bias = interpolate(self.bias_field, points)
+            intensity = background + (intensity - background) / bias
+        return self.scale.apply(intensity)
+
+    def planes_of(self, image: Image) -> Callable[[slice], Volume]:
+        """Return what normalises planes of an image, as `bias_corrected` takes them."""
+        if self.bias_field is None:
+            volume = image.data.transpose(memory_order(image.data))
+            return lambda some: self.scale.apply(volume[some])
+        corrected = bias_corrected(image, self.background, self.bias_field)
+        return lambda some: self.scale.apply(corrected(some))
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedImage:
+    """One image with what was learned of it, which serves any number of partners.
+
+    Made by `mireg.prepare`, and accepted wherever an image is.
 
     Attributes
     ----------
     image : Image
-        The voxels, shrunk where they were finer than needed.
-    grey : GreyScale
-        Background, foreground and grey levels.
-    anatomy : Anatomy
-        Where the foreground is.
-    region : Image
-        1 in and near the foreground, 0 elsewhere, on a coarse grid.
-    coarse : Image
-        The image on that grid.
+        The image.
     mask : Image or None
-        The user's mask, on its own grid.
-    shading : Image or None
-        What to divide the contrast to the background by, on the coarse grid.
+        Above 0.5 where to compare, on its own grid in the world space of the image.
+    scale : IntensityScale
+        Background, foreground threshold and scale of the intensities.
+    foreground : Foreground
+        Where the anatomy is.
+    low_resolution : Image
+        The image in about 40 voxels along each axis.
+    sampling_mask : Image
+        1 in and near the foreground, 0 elsewhere, on the low-resolution grid.
     """
 
     image: Image
-    grey: GreyScale
-    anatomy: Anatomy
-    region: Image
-    coarse: Image
     mask: Image | None
-    shading: Image | None = None
+    scale: IntensityScale
+    foreground: Foreground
+    low_resolution: Image
+    sampling_mask: Image
+    _shrunk: dict[tuple[int, ...], Image] = field(default_factory=dict, repr=False)
+
+    def __repr__(self) -> str:
+        """Say what it is in one line."""
+        return f"PreparedImage({self.image!r}, mask={self.mask is not None})"
+
+    @cached_property
+    def original(self) -> Normalisation:
+        """How its intensities are normalised as they are."""
+        return Normalisation(self.scale, self.scale.background)
+
+    @cached_property
+    def corrected(self) -> Normalisation:
+        """How its intensities are normalised with the bias field divided out.
+
+        The bias field is the contrast to the background, smoothed over the foreground
+        nearby. Where brightness says more about the receive coil than about tissue, as
+        in EPI of a whole head, correction makes the right pose the best one; elsewhere
+        it can cost a little of the contrast between large structures.
+        """
+        scale, low = self.scale, self.low_resolution
+        smooth = partial(
+            ndimage.gaussian_filter,
+            sigma=parameters.BIAS_RADII
+            * self.foreground.rms_radius
+            / low.voxel_size_mm,
+            mode="constant",
+            truncate=parameters.GAUSSIAN_CUT,
+        )
+        foreground = scale.is_foreground(low.data)
+        contrast = np.where(foreground, np.abs(low.data - scale.background), 0)
+        mean = contrast.sum() / max(1, foreground.sum())
+        if mean == 0:
+            return self.original
+        # Far from the foreground the field becomes one.
+        outside = parameters.BIAS_OUTSIDE
+        bias = smooth(contrast / mean) + outside
+        bias /= smooth(np.float32(foreground)) + outside
+        bias_field = Image(np.maximum(bias, parameters.BIAS_LEAST), low.mm_from_ijk)
+        few = subsampled(self.image)
+        np.clip(few.data, scale.low, scale.high, out=few.data)
+        planes = bias_corrected(few, scale.background, bias_field)
+        corrected = Image(planes(slice(None)), np.eye(4))  # wherever it is
+        return Normalisation(intensity_scale(corrected), scale.background, bias_field)
+
+    def shrunk(self, size_mm: float, threads: int = 1) -> Image:
+        """Shrink the image to voxels of about `size_mm`, never finer; kept."""
+        factors = shrink_factors(self.image, size_mm)
+        if factors not in self._shrunk:
+            limits = self.scale.low, self.scale.high
+            self._shrunk[factors] = downsample(self.image, factors, limits, threads)
+        return self._shrunk[factors]
 
 
-def scan(
-    image: Image,
-    mask: Image | None = None,
-    finest_mm: float = 0.0,
-    threads: int = 1,
-) -> Scan:
-    """Learn grey scale and anatomy of an image.
+def prepare(
+    image: ImageLike | PreparedImage,
+    mask: ImageLike | None = None,
+    *,
+    threads: int | None = None,
+) -> PreparedImage:
+    """Learn what depends on one image alone, to register it with any number of others.
 
     Parameters
     ----------
-    image : Image
-        The image.
-    mask : Image, optional
-        Above 0.5 where to compare, on any grid, in the same world space.
-    finest_mm : float, optional
-        Size of the voxels of the coarser image; much finer ones are shrunk at once,
-        so that each is read only once.
+    image : Image, path, nibabel image, SimpleITK image or (array, affine)
+        A scan; of a 4-D image the mean is taken.
+    mask : as `image`, optional
+        Above 0.5 where to compare, on any grid in the world space of the image.
     threads : int, optional
-        Threads to use.
+        Threads to use (default: all processors); the result does not depend on it.
+
+    Returns
+    -------
+    PreparedImage
+        The image with its intensity scale, foreground and bias field. It is accepted
+        wherever an image is, and keeps what it was shrunk to for its partners.
 
     Raises
     ------
     InputError
-        If the image has no contrast, or the mask is empty, misses it, or leaves too
-        little of it.
+        If the image has no contrast; if the mask is empty, misses the image, or leaves
+        too little of it; or if a prepared image is given another mask.
+
+    See Also
+    --------
+    mireg.register : Takes prepared images.
+
+    Examples
+    --------
+    Twenty scans brought to one T1, which is prepared once::
+
+        t1 = mireg.prepare("t1.nii.gz")
+        found = [mireg.register(t1, scan) for scan in scans]
+
+    >>> x, y, z = np.indices((20, 24, 22))
+    >>> ball = np.exp(-((x - 9) ** 2 + (y - 9) ** 2 + (z - 12) ** 2) / 30.0)
+    >>> prepared = prepare((ball, np.eye(4)))
+    >>> prepared.foreground.centroid.round()
+    array([ 9.,  9., 12.])
     """
-    grey = grey_scale(thinned(image))
-    image = shrink(image, _DETAIL * finest_mm, (grey.low, grey.high), threads)
-    coarse_mm = (image.voxel_volume_mm3 * image.data.size) ** (1 / 3) / _COARSE_VOXELS
-    coarse = shrink(image, coarse_mm, (grey.low, grey.high), threads)
-    foreground = grey.is_foreground(coarse.data)
+    if isinstance(image, PreparedImage):
+        if mask is not None:
+            raise InputError(
+                "a prepared image has its mask already: give the mask to prepare"
+            )
+        return image
+    image, mask = as_image(image), as_mask(mask)
+    threads = threads or available()
+    scale = intensity_scale(subsampled(image))
+    low_resolution = _low_resolution(image, scale, threads)
+    foreground = scale.is_foreground(low_resolution.data)
     if mask is not None:
-        inside = in_mask(mask, voxel_centres(coarse)).reshape(coarse.shape)
+        centres = voxel_centres(low_resolution)
+        inside = in_mask(mask, centres).reshape(low_resolution.shape)
         if not inside.any():
             raise InputError(_what_is_wrong(mask, image))
         foreground = foreground & inside if (foreground & inside).any() else inside
     if not foreground.any():
-        foreground = np.isfinite(coarse.data)
-    anatomy = _anatomy(coarse, foreground)
-    reach = np.maximum(1, np.rint(_RIM * anatomy.radius / coarse.voxel_size_mm))
-    near = ndimage.uniform_filter(
-        np.float32(foreground), 2 * reach.astype(int) + 1, mode="nearest"
+        foreground = np.isfinite(low_resolution.data)
+    measured = _measured(low_resolution, foreground)
+    return PreparedImage(
+        image=image,
+        mask=mask,
+        scale=scale,
+        foreground=measured,
+        low_resolution=low_resolution,
+        sampling_mask=_sampling_mask(low_resolution, foreground, measured.rms_radius),
     )
-    few = min(0.02, near.max() / 2)  # in noise the foreground is specks
-    region = Image((near > few).astype(np.float32), coarse.mm_from_ijk)
-    return Scan(image, grey, anatomy, region, coarse, mask)
 
 
-def views(fixed: Scan, moving: Scan, threads: int = 1) -> list[tuple[Scan, Scan]]:
-    """Pair two scans as they are, with the first evened, and with the second.
-
-    A coil's shading can hide the right pose: see `flatten`.
-    """
-    even_fixed, even_moving = shared(flatten, (fixed, moving), threads)
-    return [(fixed, moving), (even_fixed, moving), (fixed, even_moving)]
+def _low_resolution(image: Image, scale: IntensityScale, threads: int) -> Image:
+    """Shrink an image to about 40 voxels along each axis."""
+    side_mm = (image.voxel_volume_mm3 * image.data.size) ** (1 / 3)
+    factors = shrink_factors(image, side_mm / parameters.LOW_RESOLUTION_VOXELS)
+    return downsample(image, factors, (scale.low, scale.high), threads)
 
 
-def flatten(scan: Scan) -> Scan:
-    """Divide out the slow shading of an image, such as that of a receive coil.
-
-    The contrast to the background is divided by its own mean over the foreground
-    nearby. Where brightness says more about the coil than about the tissue, as in
-    EPI of a whole head, this is what makes the right pose the best one; elsewhere
-    it can cost a little of the contrast between large structures.
-
-    Parameters
-    ----------
-    scan : Scan
-        As made by `scan`.
-
-    Returns
-    -------
-    Scan
-        The same image with `shading`, and the grey scale of what remains.
-    """
-    grey, coarse = scan.grey, scan.coarse
-    sigma = _SHADING * scan.anatomy.radius / coarse.voxel_size_mm
-    blur = partial(ndimage.gaussian_filter, sigma=sigma, mode="constant", truncate=3)
-    foreground = grey.is_foreground(coarse.data)
-    contrast = np.where(foreground, np.abs(coarse.data - grey.background), 0)
-    mean = contrast.sum() / max(1, foreground.sum())
-    if mean == 0:
-        return scan
-    # Far from the foreground the shading fades to one.
-    shading = (blur(contrast / mean) + 0.02) / (blur(np.float32(foreground)) + 0.02)
-    shading = np.maximum(shading, 0.1)
-    field = Image(shading, coarse.mm_from_ijk)
-    even = Image(_thinly_evened(scan, field), np.eye(4))  # wherever it is
-    return replace(scan, shading=field, grey=grey_scale(even))
-
-
-def _thinly_evened(scan: Scan, shading: Image) -> npt.NDArray[np.float32]:
-    """Even what few voxels are enough to learn grey levels."""
-    thin = thinned(scan.image)
-    np.clip(thin.data, scan.grey.low, scan.grey.high, out=thin.data)
-    return evened(thin, scan.grey.background, shading)(slice(None))
-
-
-def smaller_first(fixed: Scan, moving: Scan) -> tuple[Scan, Scan, bool]:
-    """Put the scan with the smaller anatomy first, and tell whether that swaps them.
-
-    The order does not depend on which is fixed.
-    """
-
-    def size(one: Scan) -> tuple[float, float]:
-        return one.anatomy.volume, float(np.nanmean(one.region.data))
-
-    swapped = size(moving) < size(fixed)
-    return (moving, fixed, True) if swapped else (fixed, moving, False)
-
-
-def thinned(image: Image) -> Image:
-    """Take every n-th voxel along the longer axes: enough to learn grey levels."""
-    shape, steps = np.array(image.shape), np.ones(3, int)
-    while shape.prod() > _MOST_VOXELS:
-        halved = np.where(shape == shape.max(), 2, 1)
-        shape, steps = -(-shape // halved), steps * halved
-    i, j, k = steps
-    data = image.data[::i, ::j, ::k].copy(order="K")
-    return Image(data, image.mm_from_ijk @ np.diag([*steps, 1.0]))
-
-
-def _anatomy(image: Image, foreground: npt.NDArray[np.bool_]) -> Anatomy:
+def _measured(image: Image, foreground: npt.NDArray[np.bool_]) -> Foreground:
     """Measure where a foreground is."""
     points = image.to_mm(np.argwhere(foreground))
-    centre = points.mean(axis=0)
-    radius = float(np.sqrt(np.square(points - centre).sum(axis=1).mean()))
-    radius = max(radius, float(image.voxel_size_mm.max()))
+    centroid = points.mean(axis=0)
+    rms_radius = float(np.sqrt(np.square(points - centroid).sum(axis=1).mean()))
+    rms_radius = max(rms_radius, float(image.voxel_size_mm.max()))
     volume = len(points) * image.voxel_volume_mm3
     outside, _ = ndimage.label(~np.pad(foreground, 1))
     filled = outside != outside[0, 0, 0]  # holes in the anatomy are part of it
     depths = ndimage.distance_transform_edt(filled, sampling=image.voxel_size_mm)
-    deep = depths[1:-1, 1:-1, 1:-1][foreground]
-    return Anatomy(centre, radius, volume, points, deep)
+    depths = depths[1:-1, 1:-1, 1:-1][foreground]
+    return Foreground(centroid, rms_radius, volume, points, depths)
+
+
+def _sampling_mask(
+    image: Image, foreground: npt.NDArray[np.bool_], rms_radius: float
+) -> Image:
+    """Where to draw samples: in the foreground and a narrow rim around it."""
+    rim = np.rint(parameters.RIM_RADII * rms_radius / image.voxel_size_mm)
+    width = 2 * np.maximum(1, rim).astype(int) + 1
+    near = ndimage.uniform_filter(np.float32(foreground), width, mode="nearest")
+    # In noise the foreground is specks.
+    least = min(parameters.SAMPLING_SHARE, near.max() / 2)
+    return Image((near > least).astype(np.float32), image.mm_from_ijk)
 
 
 def in_mask(mask: Image, points: FloatArray) -> npt.NDArray[np.bool_]:
@@ -294,9 +340,7 @@ def voxel_centres(image: Image) -> FloatArray:
     return image.to_mm(np.indices(image.shape).reshape(3, -1).T)
 
 
-def interpolate(
-    image: Image, points: FloatArray, threads: int = 1
-) -> npt.NDArray[np.float32]:
+def interpolate(image: Image, points: FloatArray, threads: int = 1) -> Volume:
     """Read an image at points, shape (n, 3) in RAS+ mm, linearly.
 
     The outermost voxels reach half a voxel further; beyond, and where a neighbour
@@ -314,10 +358,10 @@ def interpolate(
     return out
 
 
-def evened(
-    image: Image, background: float, shading: Image
-) -> Callable[[slice], npt.NDArray[np.float32]]:
-    """Divide the contrast of an image to its background by a shading.
+def bias_corrected(
+    image: Image, background: float, bias_field: Image
+) -> Callable[[slice], Volume]:
+    """Divide the contrast of an image to its background by a bias field.
 
     Parameters
     ----------
@@ -325,7 +369,7 @@ def evened(
         The image.
     background : float
         Intensity that stays as it is.
-    shading : Image
+    bias_field : Image
         What to divide by, read linearly, edges extended. Its axes must be parallel to
         those of the image, as those of an image shrunk are.
 
@@ -333,42 +377,41 @@ def evened(
     -------
     callable
         From a slice of the axis that is slowest in memory to those planes of the image,
-        evened; their axes are in the order of memory.
+        corrected; their axes are in the order of memory.
     """
-    ijk_from_ijk = np.linalg.inv(shading.mm_from_ijk) @ image.mm_from_ijk
+    field_ijk_from_ijk = np.linalg.inv(bias_field.mm_from_ijk) @ image.mm_from_ijk
     axes = memory_order(image.data)
     x, y, z = (
         np.clip(
-            np.arange(image.shape[axis]) * ijk_from_ijk[axis, axis]
-            + ijk_from_ijk[axis, 3],
+            np.arange(image.shape[axis]) * field_ijk_from_ijk[axis, axis]
+            + field_ijk_from_ijk[axis, 3],
             0,
-            shading.shape[axis] - 1,
+            bias_field.shape[axis] - 1,
         )
         for axis in axes
     )
     volume = np.ascontiguousarray(image.data.transpose(axes))
-    field = shading.data.transpose(axes)
-    below = np.minimum(z.astype(int), max(field.shape[2] - 2, 0))
-    above = np.minimum(below + 1, field.shape[2] - 1)
+    bias = bias_field.data.transpose(axes)
+    below = np.minimum(z.astype(int), max(bias.shape[2] - 2, 0))
+    above = np.minimum(below + 1, bias.shape[2] - 1)
     beyond = np.float32(z - below)
-    field = np.take(field, below, 2) * (1 - beyond) + np.take(field, above, 2) * beyond
+    bias = np.take(bias, below, 2) * (1 - beyond) + np.take(bias, above, 2) * beyond
 
-    def planes(some: slice) -> npt.NDArray[np.float32]:
+    def planes(some: slice) -> Volume:
         out = np.empty_like(volume[some])
-        kernels.even(volume[some], np.float32(background), field, x[some], y, out)
+        kernels.bias_corrected(
+            volume[some], np.float32(background), bias, x[some], y, out
+        )
         return out
 
     return planes
 
 
-def shrink(
-    image: Image, size_mm: float, limits: tuple[float, float], threads: int = 1
-) -> Image:
-    """Bring an image to voxels of about `size_mm`, never finer than they are."""
+def shrink_factors(image: Image, size_mm: float) -> tuple[int, int, int]:
+    """Voxels along each axis of a block of about `size_mm`."""
     factors = np.maximum(1, np.rint(size_mm / image.voxel_size_mm)).astype(int)
-    if (factors == 1).all():
-        return image
-    return downsample(image, tuple(factors), limits, threads)
+    x, y, z = factors.tolist()
+    return x, y, z
 
 
 def downsample(
@@ -385,7 +428,7 @@ def downsample(
         The image.
     factors : tuple of int
         Voxels of a block along each axis. What remains at the end of an axis makes
-        a block of its own.
+        a block of its own. Blocks of one voxel are the image as it is.
     limits : tuple of float, optional
         Intensities are clipped to these before the mean is taken.
     threads : int, optional
@@ -404,6 +447,8 @@ def downsample(
     >>> small.data.ravel(), small.mm_from_ijk[0]
     (array([0.5, 2.5], dtype=float32), array([2. , 0. , 0. , 0.5]))
     """
+    if factors == (1, 1, 1):
+        return image
     axes = memory_order(image.data)
     volume = np.ascontiguousarray(image.data.transpose(axes))
     blocks = np.array(factors, dtype=np.int64)[axes]

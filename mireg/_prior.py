@@ -5,53 +5,53 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from . import _threads
-from ._engine.levels import finest_mm, levels, pyramid
+from ._engine.levels import levels, pyramid
+from ._engine.pair import Pair
 from ._engine.similarity import joint_histogram
 from ._errors import InputError
-from ._files.formats import ImageLike, as_image
+from ._files.formats import ImageLike
 from ._files.writing import new_file
-from ._prepare import scan, smaller_first, views
+from ._prepare import PreparedImage, prepare
 from ._settings import Settings
 from .information import from_counts
 
 FloatArray = npt.NDArray[np.float64]
 
-#: Looks at a pair, see `mireg._prepare.views`.
-N_VIEWS = 3
-#: Which view each becomes when the images change places.
-_EXCHANGED = [0, 2, 1]
+#: The channels of a pair, by the image whose bias field is divided out.
+CHANNELS = ("original", "fixed_corrected", "moving_corrected")
 
-#: Grey levels of what is learned along each axis.
-_GREY_LEVELS = 64
+#: Intervals of normalised intensity along each axis of what is learned.
+_INTERVALS = 64
 
 #: Most bytes of a prior's file, unpacked: far more than any needs.
 _MOST_BYTES = 20_000_000
 
-_KIND = "mireg prior"
+_KIND, _VERSION = "mireg prior", 2
 
 
 @dataclass(frozen=True, eq=False)
 class Prior:
     """The joint intensity distribution of aligned pairs of two contrasts.
 
-    Intensities are the grey levels of `mireg._intensity`, 0 to 1: they depend on the
-    ranks of the foreground's intensities and on nothing that a scanner may scale.
+    Intensities are normalised ones, 0 to 1: they depend on the ranks of the
+    foreground's intensities and on nothing that a scanner may scale.
 
     Parameters
     ----------
-    joints : (3, g, g) array
-        For each of `mireg._prepare.views` (as they are, the fixed image evened, the
-        moving image evened) the joint distribution of the grey levels; rows are
-        those of the fixed image. Each adds up to 1.
+    joints : mapping of str to (g, g) array
+        For each channel ("original"; "fixed_corrected" and "moving_corrected", with the
+        bias field of that image divided out) the joint distribution of the normalised
+        intensities; rows are those of the fixed image. Each adds up to 1.
     pairs : int
         How many pairs it was learned from.
 
@@ -61,24 +61,30 @@ class Prior:
         If the arrays are no such distributions.
     """
 
-    joints: FloatArray
+    joints: Mapping[str, FloatArray]
     pairs: int
 
     def __post_init__(self) -> None:
-        """Check the shape; bring the sums to 1."""
-        joints = np.array(self.joints, dtype=np.float64)
-        if joints.ndim != 3 or joints.shape != (N_VIEWS, *2 * joints.shape[1:2]):
+        """Check names and shapes; bring the sums to 1."""
+        if set(self.joints) != set(CHANNELS):
             raise InputError(
-                f"a prior holds {N_VIEWS} square joint distributions, not an array of "
-                f"shape {joints.shape}"
+                f"a prior holds joint distributions by the names {', '.join(CHANNELS)}"
+                f"; these are {', '.join(map(str, self.joints))}"
             )
-        joints = np.stack([from_counts(joint) for joint in joints])
-        joints.setflags(write=False)
-        object.__setattr__(self, "joints", joints)
+        joints = {name: np.array(self.joints[name], np.float64) for name in CHANNELS}
+        for name, joint in joints.items():
+            if joint.ndim != 2 or joint.shape[0] != joint.shape[1]:
+                raise InputError(
+                    f"a prior holds square joint distributions; {name} is an array of "
+                    f"shape {joint.shape}"
+                )
+            joints[name] = from_counts(joint)
+            joints[name].setflags(write=False)
+        object.__setattr__(self, "joints", MappingProxyType(joints))
 
-    def transposed(self) -> Prior:
-        """Return the same knowledge for the two contrasts the other way round."""
-        return Prior(self.joints[_EXCHANGED].transpose(0, 2, 1), self.pairs)
+    def weighted(self, strength: float) -> dict[str, FloatArray]:
+        """Return the joint distributions, each adding up to `strength`."""
+        return {name: joint * strength for name, joint in self.joints.items()}
 
     def write(self, path: str | Path, *, force: bool = False) -> None:
         """Write a file, whole or not at all; neither kind can hold code.
@@ -96,14 +102,20 @@ class Prior:
             If the suffix is another, or the file exists or cannot be made.
         """
         path = check_suffix(path)
-        about = {"kind": _KIND, "version": 1, "pairs": self.pairs}
+        about = {"kind": _KIND, "version": _VERSION, "pairs": self.pairs}
         with new_file(path, force=force) as file:
             if path.suffix == ".npz":
-                np.savez_compressed(file, about=json.dumps(about), joints=self.joints)
+                np.savez_compressed(
+                    file,
+                    allow_pickle=False,
+                    about=np.array(json.dumps(about)),
+                    **self.joints,
+                )
                 return
-            rows = [
-                [[float(f"{p:.6g}") for p in row] for row in j] for j in self.joints
-            ]
+            rows = {
+                name: [[float(f"{p:.6g}") for p in row] for row in joint]
+                for name, joint in self.joints.items()
+            }
             file.write(json.dumps({**about, "joints": rows}).encode() + b"\n")
 
     @classmethod
@@ -123,9 +135,9 @@ class Prior:
         try:
             read = _from_npz if path.suffix == ".npz" else json.loads
             record = read(data)
-            if record["kind"] != _KIND or record["version"] != 1:
+            if record["kind"] != _KIND or record["version"] != _VERSION:
                 raise ValueError
-            return cls(np.array(record["joints"], np.float64), int(record["pairs"]))
+            return cls(dict(record["joints"]), int(record["pairs"]))
         except (
             ValueError,  # InputError is one
             KeyError,
@@ -179,7 +191,7 @@ def learn_prior(
     >>> fixed = ball + (x > 12), np.eye(4)
     >>> negative = 3 - fixed[0], np.eye(4)
     >>> prior = learn_prior([(fixed, negative, np.eye(4))])
-    >>> dark = prior.joints[0, :9]  # of the fixed image
+    >>> dark = prior.joints["original"][:9]  # of the fixed image
     >>> bool(dark[:, -9:].sum() > 10 * dark[:, :9].sum())
     True
     """
@@ -187,41 +199,45 @@ def learn_prior(
     joints = [_joints(*pair, n_threads) for pair in aligned]
     if not joints:
         raise InputError("there is no pair to learn from")
-    return Prior(sum(joints, np.zeros_like(joints[0])), len(joints))
+    total = {name: np.sum([one[name] for one in joints], axis=0) for name in CHANNELS}
+    return Prior(total, len(joints))
 
 
 def _joints(
-    fixed: ImageLike, moving: ImageLike, moving_from_fixed: npt.ArrayLike, threads: int
-) -> FloatArray:
+    fixed: ImageLike | PreparedImage,
+    moving: ImageLike | PreparedImage,
+    moving_from_fixed: npt.ArrayLike,
+    threads: int,
+) -> dict[str, FloatArray]:
     """Joint distributions of one pair, as `Prior` holds them."""
-    fixed, moving = as_image(fixed), as_image(moving)
-    settings, finest = Settings(), finest_mm(fixed, moving)
-    scans = (scan(image, None, finest, threads) for image in (fixed, moving))
-    still, moved, swapped = smaller_first(*scans)
-    pose = np.asarray(moving_from_fixed, np.float64)
-    if swapped:
-        pose = np.asarray(np.linalg.inv(pose))
-    pairs = pyramid(still, moved, threads)
-    looks = views(still, moved, threads)
-    joints = np.zeros((N_VIEWS, _GREY_LEVELS, _GREY_LEVELS))
-    for pair in pairs:
-        for view, at in enumerate(levels(pair, looks, settings, threads)):
-            _, seen = joint_histogram(at, pose, threads)
-            inside = seen[4] > 0
+    settings = Settings()
+    prepared = prepare(fixed, threads=threads), prepare(moving, threads=threads)
+    pair = Pair.of(*prepared, threads=threads)
+    pose = pair.engine_pose(np.asarray(moving_from_fixed, np.float64))
+    resolutions = pyramid(pair, threads)
+    shape = (_INTERVALS, _INTERVALS)
+    joints = {name: np.zeros(shape) for name in CHANNELS}
+    for resolution in (resolutions.rough, resolutions.coarse, *resolutions.finer):
+        for name, level in levels(pair, resolution, settings, threads).items():
+            _, readings = joint_histogram(level, pose, threads)
+            inside = readings[4] > 0
             if not inside.any():
                 raise InputError(
                     "two images to learn from do not overlap: are they in line?"
                 )
-            moving_grey = (seen[0, inside] - 1) / (at.n_bins - 3.001)
+            interpolated = (readings[0, inside] - 1) / (level.n_bins - 3.001)
             counts, _, _ = np.histogram2d(
-                at.fixed_grey[inside],
-                moving_grey.clip(0, 1),
-                bins=_GREY_LEVELS,
+                level.sampled_values[inside],
+                interpolated.clip(0, 1),
+                bins=_INTERVALS,
                 range=((0, 1), (0, 1)),
-                weights=seen[4, inside],
+                weights=readings[4, inside],
             )
-            joints[view] += from_counts(counts) / len(pairs)
-    return joints[_EXCHANGED].transpose(0, 2, 1) if swapped else joints
+            joint = from_counts(counts)
+            joints[pair.user_channel(name)] += (
+                joint if pair.sampled_is_fixed else joint.T
+            )
+    return joints
 
 
 def _from_npz(data: bytes) -> dict[str, Any]:
@@ -230,4 +246,5 @@ def _from_npz(data: bytes) -> dict[str, Any]:
         if sum(member.file_size for member in archive.infolist()) > _MOST_BYTES:
             raise ValueError
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-        return {**json.loads(str(arrays["about"])), "joints": arrays["joints"]}
+        joints = {name: arrays[name] for name in arrays.files if name != "about"}
+        return {**json.loads(str(arrays["about"])), "joints": joints}

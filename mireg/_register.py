@@ -1,28 +1,61 @@
-"""The whole method on one page: from two images to a rigid transform."""
+"""The whole method on one page: from two images to a rigid transform.
+
+Each image is prepared by itself: intensity scale, foreground, bias field. The one with
+the smaller foreground is sampled, the other one interpolated. A global search tries all
+orientations; candidates are followed from coarse to fine in three channels, with and
+without the bias fields; the best is polished with all samples, and noise tells how far
+off it may be. `mireg._parameters` has the numbers, and what chose them.
+"""
 
 from __future__ import annotations
 
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from . import _parameters as parameters
 from . import _preflight as preflight
 from . import _threads
 from ._contrast import contrast
-from ._engine.levels import finest_mm, sparser
-from ._engine.multistart import ROUNDS, Found, Problem, explore, follow
-from ._engine.optimize import Fit, evaluate, stay_or_go
+from ._engine.levels import (
+    Level,
+    Pyramid,
+    Resolution,
+    levels,
+    pyramid,
+    subsampled,
+)
+from ._engine.model_choice import header_or_answer
+from ._engine.optimize import (
+    Channels,
+    Fit,
+    evaluate,
+    leading,
+    maximise,
+    optimise_all,
+    pruned,
+    restart_from_channels,
+    successive_halving,
+)
+from ._engine.pair import Pair, inverse
+from ._engine.search import global_search, searched_channels
 from ._engine.similarity import metric_at
+from ._engine.uncertainty import (
+    Uncertainty,
+    inverse_hessian_at,
+    uncertainty,
+)
 from ._engine.verdict import verdict
 from ._errors import InputError
 from ._files.formats import ImageLike, as_image, as_mask
-from ._prepare import scan, smaller_first
-from ._prior import N_VIEWS, Prior
+from ._prepare import PreparedImage, prepare
+from ._prior import Prior
 from ._registration import Registration
 from ._settings import Settings
 from ._threads import shared
@@ -31,12 +64,12 @@ from ._transform import RigidTransform
 FloatArray = npt.NDArray[np.float64]
 Progress = Callable[[str, float], None]
 
-_LOG = logging.getLogger("mireg")
+_LOG = logging.getLogger(__name__)
 
 
 def register(
-    fixed: ImageLike,
-    moving: ImageLike,
+    fixed: ImageLike | PreparedImage,
+    moving: ImageLike | PreparedImage,
     *,
     init: Literal["auto", "header", "centre"] | RigidTransform = "auto",
     fixed_mask: ImageLike | None = None,
@@ -49,11 +82,11 @@ def register(
 
     Parameters
     ----------
-    fixed, moving : Image, path, nibabel image, SimpleITK image or (array, affine)
+    fixed, moving : Image, PreparedImage, path, nibabel image, SimpleITK image or tuple
         Two scans of one patient; contrast, grid and pose may differ. Of a 4-D image
-        the mean; `read_image` reads any other volume.
+        the mean; `read_image` reads any other volume. A tuple is (array, affine).
     init : {"auto", "header", "centre"} or RigidTransform, optional
-        Where to start. "auto" searches every orientation and needs no good start;
+        Where to start. "auto" searches every orientation and needs no starting guess;
         "header" trusts the headers, "centre" brings foreground onto foreground
         without turning; a transform (fixed to moving, RAS+ mm) is taken as it is.
         All but "auto" stay in the neighbourhood of their start.
@@ -81,12 +114,13 @@ def register(
 
     Notes
     -----
-    The logger "mireg" is told the stages and, at level INFO, the poses that the search
-    found.
+    The similarity is (normalised) mutual information [1]_ [2]_ of normalised
+    intensities, over samples of the image with the smaller foreground; in the end of
+    the other one, where noise then moves the answer clearly less. The method is the
+    rest of this page.
 
-    The similarity is (normalised) mutual information [1]_ [2]_ of grey levels, over
-    samples of the image with the smaller foreground; in the end of the other one, where
-    noise then moves the answer clearly less.
+    The logger "mireg" is told the stages and, at level INFO, the candidates that the
+    search found.
 
     References
     ----------
@@ -107,65 +141,66 @@ def register(
     >>> bool(np.abs(found.moving_from_fixed - five_mm_right).max() < 0.2)
     True
     """
-    fixed = as_image(fixed, name="the fixed image")
-    moving = as_image(moving, name="the moving image")
-    fixed_mask = as_mask(fixed_mask, name="the fixed mask")
-    moving_mask = as_mask(moving_mask, name="the moving mask")
-    notes = preflight.notes(fixed, moving)
     settings = settings or Settings()
     threads = settings.threads or _threads.available()
-    watch = _Stopwatch(progress)
+    joints = _believed(prior, settings)
+    told = _Progress(progress)
 
-    watch.start("prepare", 0.0)
-    scans = shared(
-        lambda pair: scan(*pair, finest_mm(fixed, moving), threads),
-        [(fixed, fixed_mask), (moving, moving_mask)],
+    told.start("prepare", 0.0)
+    prepared = shared(
+        lambda one: _prepared(*one, threads),
+        [("fixed", fixed, fixed_mask), ("moving", moving, moving_mask)],
         threads,
     )
-    contrasts = shared(
-        lambda pair: contrast(pair[0], known=pair[1]),
-        list(zip((fixed, moving), scans, strict=True)),
-        threads,
-    )
-    # The search samples the smaller anatomy: it is likely to be inside the other.
-    still, moved, swapped = smaller_first(*scans)
+    contrasts = shared(contrast, prepared, threads)
+    notes = preflight.notes(*(one.image for one in prepared))
 
-    watch.start("pyramid", 0.1)
-    learned = _learned(prior, swapped, settings)
-    problem = Problem.of(still, moved, learned, settings, threads)
+    told.start("pyramid", 0.1)
+    pair = Pair.of(prepared[0], prepared[1], joints, threads)
+    resolutions = pyramid(pair, threads)
+    start = _start(init, pair)
 
-    def reach(share: float) -> None:
-        watch.reach(0.2 + 0.7 * share)
-
-    watch.start("search", 0.2)
-    start = _start(init, problem, swapped)
-    found = explore(problem, reach) if start is None else Found.given(problem, start)
-    _log_candidates(found, scans[0].anatomy.centre, swapped, settings)
-    watch.start("refine", 0.5)
-    answer = follow(problem, found)
-    for _ in range(1, ROUNDS):
-        if start is not None or not answer.is_unsure:
+    told.start("search", 0.2)
+    found = _first_search(pair, resolutions, start, settings, threads)
+    for stage in range(1 if start is not None else parameters.MAX_STAGES):
+        if stage > 0 or not found.confident:
+            told.start("search", 0.5 if stage else 0.2)
+            found = _search_on(pair, resolutions, found, settings, threads, told)
+        _log_candidates(pair, found, settings)
+        told.start("refine", 0.5)
+        channel, level, fits = _followed(pair, found, settings, threads)
+        answer = _polished(
+            pair, resolutions, channel, level, fits[0].pose, settings, threads
+        )
+        if not answer.error_voxels > parameters.UNCERTAIN_VOXELS:
             break
-        watch.start("search", 0.5)
-        found = explore(problem, reach, found)
-        watch.start("refine", 0.5)
-        answer = follow(problem, found)
-    _refuse_no_overlap(answer.fit)
-    level, metric = answer.level, metric_at(answer.level, settings.metric)
-    header = evaluate(level, problem.by_header, metric, threads)
-    sampled = (moved if answer.swapped else still).anatomy
-    fit = stay_or_go(level, header, answer.fit, sampled)
-    judged = verdict(answer, still.anatomy, contrasts)
-    watch.start("", 1.0)
 
-    back = swapped != answer.swapped
-    pose = np.linalg.inv(fit.moving_from_fixed) if back else fit.moving_from_fixed
-    anatomy = scans[0].anatomy
-    transform = RigidTransform.from_matrix(pose, anatomy.centre)
-    moved_by = transform.displacements(anatomy.points)
+    header = evaluate(
+        answer.level,
+        pair.header_pose,
+        metric_at(answer.level, settings.metric),
+        threads,
+    )
+    if answer.fit.overlap_fraction == 0:
+        raise InputError(
+            "the two images, or what the masks leave of them, do not overlap at the "
+            "start: give a better one, or let init be auto, which searches everywhere"
+        )
+    sampled = answer.pair.sampled.foreground
+    fit = header_or_answer(answer.level, header, answer.fit, sampled)
+    judged = verdict(
+        fits, pair.sampled.foreground, answer.error_mm, answer.level, contrasts
+    )
+    told.start("", 1.0)
+
+    foreground = prepared[0].foreground
+    transform = RigidTransform.from_matrix(
+        answer.pair.moving_from_fixed(fit.pose), foreground.centroid
+    )
+    moved_by = transform.displacements(foreground.points)
     return Registration(
-        fixed=fixed,
-        moving=moving,
+        fixed=prepared[0].image,
+        moving=prepared[1].image,
         transform=transform,
         metric=settings.metric,
         score=fit.score,
@@ -173,88 +208,314 @@ def register(
         overlap_fraction=fit.overlap_fraction,
         mean_displacement_mm=float(moved_by.mean()),
         max_displacement_mm=float(moved_by.max()),
-        seconds=watch.seconds,
+        seconds=told.seconds,
         settings=settings,
         fixed_contrast=contrasts[0],
         moving_contrast=contrasts[1],
         warnings=notes + judged.notes,
-        rival=judged.rival,
+        rival=judged.runner_up,
         standard_error_mm=answer.error_mm,
         doubtful=judged.doubtful,
     )
 
 
-def _refuse_no_overlap(fit: Fit) -> None:
-    """Say what to do where nothing could be compared."""
-    if fit.overlap_fraction == 0:
-        raise InputError(
-            "the two images, or what the masks leave of them, do not overlap at the "
-            "start: give a better one, or let init be auto, which searches everywhere"
+# --- global search --------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """What was searched for, and where to follow it.
+
+    Attributes
+    ----------
+    candidates : mapping of str to (n, 4, 4) ndarray
+        In the channels that were searched.
+    also : list of (4, 4) array
+        Poses that are followed at each finer level, whatever came of them before.
+    confident : bool
+        Whether the search left no doubt.
+    searches : int
+        Number of thorough searches so far.
+    levels : dict of str to Level
+        Where local optimisation begins.
+    finer : tuple of Resolution
+        Through which it goes on.
+    """
+
+    candidates: Mapping[str, FloatArray]
+    also: list[FloatArray]
+    confident: bool
+    searches: int
+    levels: dict[str, Level]
+    finer: tuple[Resolution, ...]
+
+
+def _first_search(
+    pair: Pair,
+    resolutions: Pyramid,
+    start: FloatArray | None,
+    settings: Settings,
+    threads: int,
+) -> _Found:
+    """Search quickly on two coarse levels, or take the start that was given."""
+    coarse = levels(pair, resolutions.coarse, settings, threads)
+    if start is not None:
+        candidates = {name: start[None] for name in pair.channels}
+        return _Found(candidates, [], True, 0, coarse, resolutions.finer)
+    searched = pair.only(*searched_channels(pair))
+    rough = levels(searched, resolutions.rough, settings, threads)
+    found = global_search(
+        pair, parameters.QUICK_SEARCH, [rough, coarse], settings, threads
+    )
+    # What was in line stays in line.
+    also = [pair.header_pose]
+    return _Found(found.poses, also, found.confident, 0, coarse, resolutions.finer)
+
+
+def _search_on(
+    pair: Pair,
+    resolutions: Pyramid,
+    found: _Found,
+    settings: Settings,
+    threads: int,
+    told: _Progress,
+) -> _Found:
+    """Search thoroughly, from other starts each time, until that changes nothing.
+
+    Two searches in a row that end without a runner-up are enough.
+    """
+    begin = found.levels
+    if not found.searches:
+        begin = levels(pair, resolutions.detailed, settings, threads)
+    candidates, unimodal = found.candidates, False
+    for restart in range(found.searches, found.searches + parameters.MAX_RESTARTS):
+        told.reach(
+            0.2 + 0.7 * restart / (parameters.MAX_RESTARTS * parameters.MAX_STAGES)
+        )
+        unimodal_before = unimodal
+        search = global_search(
+            pair,
+            parameters.THOROUGH_SEARCH,
+            [begin],
+            settings,
+            threads,
+            found=candidates,
+            restart=restart,
+        )
+        candidates, unimodal = search.poses, search.unimodal
+        if unimodal and unimodal_before:
+            break
+    finer = resolutions.finer[1:]
+    return _Found(candidates, found.also, False, restart + 1, begin, finer)
+
+
+# --- multi-resolution refinement ------------------------------------------------------
+
+
+def _followed(
+    pair: Pair, found: _Found, settings: Settings, threads: int
+) -> tuple[str, Level, list[Fit]]:
+    """Optimise candidates level by level, ever fewer of them, with few samples.
+
+    Returns the channel that explains most, its finest level with all samples, and the
+    fits there, the best first.
+    """
+    foreground, beam = pair.sampled.foreground, parameters.BEAM_WIDTH[found.confident]
+    full = found.levels
+    few = _compared(full, settings)
+    fits = successive_halving(
+        few,
+        found.candidates,
+        foreground,
+        beam.coarser if len(found.finer) > 1 else beam.finest,
+        threads,
+        cross_seeding=not found.confident,
+    )
+    for resolution in found.finer:
+        full = levels(pair, resolution, settings, threads)
+        few = _compared(full, settings)
+        keep = beam.coarser if resolution.finer else beam.finest
+        also = [(pose, None) for pose in found.also]
+        starts = {
+            name: [*(fit.start for fit in those[:keep]), *also]
+            for name, those in fits.items()
+        }
+        if found.confident:  # then one channel is enough
+            starts = pruned(few, starts[leading(fits)], threads)
+        fits = optimise_all(few, starts, foreground, threads)
+    channel = leading(fits)
+    best = fits[channel]
+    if not found.confident:
+        best = restart_from_channels(few, best, channel, foreground, threads)
+    return channel, full[channel], best
+
+
+def _compared(full: Mapping[str, Level], settings: Settings) -> Channels:
+    """Levels with few samples, and the metric for their joint histograms."""
+    few = {name: subsampled(level, settings) for name, level in full.items()}
+    return {
+        name: (level, metric_at(level, settings.metric)) for name, level in few.items()
+    }
+
+
+# --- final polish ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class _Answer:
+    """A pose that was optimised with all samples.
+
+    Attributes
+    ----------
+    pair : Pair
+        The roles in which it was.
+    level : Level
+        The finest level in its channel.
+    fit : Fit
+        The pose.
+    uncertainty : Uncertainty or None
+        How far noise moves it; None where next to nothing overlaps.
+    """
+
+    pair: Pair
+    level: Level
+    fit: Fit
+    uncertainty: Uncertainty | None
+
+    @property
+    def error_mm(self) -> float:
+        """Give its standard error; NaN where that cannot be told."""
+        return (
+            math.nan if self.uncertainty is None else self.uncertainty.standard_error_mm
         )
 
+    @property
+    def error_voxels(self) -> float:
+        """Give the same in voxels of the coarser image."""
+        return self.error_mm / self.level.size_mm
 
-def _learned(
-    prior: Prior | None, swapped: bool, settings: Settings
-) -> Sequence[FloatArray | None]:
-    """Look up what was learned of each view, as strong as it is believed."""
+
+def _polished(
+    pair: Pair,
+    resolutions: Pyramid,
+    channel: str,
+    level: Level,
+    pose: FloatArray,
+    settings: Settings,
+    threads: int,
+) -> _Answer:
+    """Optimise with all samples; where noise matters, with those of the other image.
+
+    Reading between voxels smooths. Where an image is coarse and noisy that helps, and
+    the finer one is the better to sample, even if it shows more of the anatomy.
+    """
+    few = subsampled(level, settings)
+    here = _optimised(pair, level, few, pose, settings, threads)
+    if not here.error_voxels > parameters.OTHER_SAMPLING_VOXELS:
+        return here
+    here = _optimised(pair, level, level, here.fit.pose, settings, threads)
+    other, finest = pair.only(channel).exchanged(), resolutions.finest.exchanged()
+    try:
+        (other_level,) = levels(other, finest, settings, threads).values()
+    except InputError:  # a mask, or missing data, leaves too little there
+        return here
+    pose = inverse(here.fit.pose)
+    there = _optimised(other, other_level, other_level, pose, settings, threads)
+    apart = pair.sampled.foreground.distance(here.fit.pose, inverse(there.fit.pose))
+    better = there.error_mm < parameters.OTHER_SAMPLING_GAIN * here.error_mm
+    return there if better and apart < level.size_mm else here
+
+
+def _optimised(
+    pair: Pair,
+    level: Level,
+    few: Level,
+    pose: FloatArray,
+    settings: Settings,
+    threads: int,
+) -> _Answer:
+    """Optimise a pose with all samples; few tell how sharp the maximum is."""
+    metric = metric_at(few, settings.metric)
+    sharpness = inverse_hessian_at(few, pose, metric, threads)
+    metric = metric_at(level, settings.metric)
+    fit = maximise(level, pose, metric, threads, inverse_hessian=sharpness)
+    if sharpness is None:
+        return _Answer(pair, level, fit, None)
+    noise = uncertainty(level, fit.pose, metric, sharpness, threads)
+    return _Answer(pair, level, fit, noise)
+
+
+# --- what comes in, what is told ------------------------------------------------------
+
+
+def _prepared(
+    role: str,
+    image: ImageLike | PreparedImage,
+    mask: ImageLike | None,
+    threads: int,
+) -> PreparedImage:
+    """Read and prepare an image, unless it is prepared already."""
+    if not isinstance(image, PreparedImage):
+        image = as_image(image, name=f"the {role} image")
+    mask = as_mask(mask, name=f"the {role} mask")
+    return prepare(image, mask, threads=threads)
+
+
+def _believed(prior: Prior | None, settings: Settings) -> dict[str, FloatArray] | None:
+    """Look up what was learned of each channel, as strong as it is believed."""
     if (prior is not None) != (settings.metric == "prior"):
         raise InputError(
             f'the metric is "{settings.metric}" and there is '
             f'{"a" if prior else "no"} prior: metric "prior" goes with one'
         )
-    if prior is None:
-        return [None] * N_VIEWS
-    joints = prior.transposed().joints if swapped else prior.joints
-    return list(joints * settings.prior_strength)
+    return None if prior is None else prior.weighted(settings.prior_strength)
 
 
-def _start(
-    init: str | RigidTransform, problem: Problem, swapped: bool
-) -> FloatArray | None:
+def _start(init: str | RigidTransform, pair: Pair) -> FloatArray | None:
     """Turn the user's wish into a pose, or None where all are to be searched."""
     if isinstance(init, RigidTransform):
-        return init.inverse().matrix if swapped else init.matrix
+        return pair.engine_pose(init.matrix)
     if init == "auto":
         return None
     if init == "header":
-        return problem.by_header
+        return pair.header_pose
     if init == "centre":
-        return problem.by_centre
+        return pair.centroid_pose
     raise InputError(
         f"init is {init!r}; choose auto, header, centre, or give a transform"
     )
 
 
-def _log_candidates(
-    found: Found, centre: FloatArray, swapped: bool, settings: Settings
-) -> None:
-    """Tell the logger which poses the search found, the best first."""
+def _log_candidates(pair: Pair, found: _Found, settings: Settings) -> None:
+    """Tell the logger which candidates the search found, the best first."""
     if not _LOG.isEnabledFor(logging.INFO):
         return
-    level = sparser(found.coarse[0], settings)
+    name, poses = next(iter(found.candidates.items()))
+    level = subsampled(found.levels[name], settings)
     metric = metric_at(level, settings.metric)
-    fits = [evaluate(level, pose, metric) for pose in found.poses[0]]
+    fits = [evaluate(level, pose, metric) for pose in poses]
+    fixed = pair.sampled if pair.sampled_is_fixed else pair.interpolated
     _LOG.info("candidate  information  overlap  degrees   mm (right, front, up)")
-    for rank, fit in enumerate(sorted(fits, key=lambda fit: -fit.explained), 1):
-        pose = fit.moving_from_fixed
-        said = np.linalg.inv(pose) if swapped else pose
-        place = RigidTransform.from_matrix(said, centre)
+    for rank, fit in enumerate(sorted(fits, key=lambda f: -f.weighted_information), 1):
+        place = RigidTransform.from_matrix(
+            pair.moving_from_fixed(fit.pose), fixed.foreground.centroid
+        )
         _LOG.info(
             "%9d  %11.4f  %6.0f%%  %7.2f  %7.2f %7.2f %7.2f",
             rank,
-            fit.explained,
+            fit.weighted_information,
             100 * fit.overlap_fraction,
             place.angle_deg,
             *place.translation,
         )
 
 
-class _Stopwatch:
+class _Progress:
     """Seconds spent in each stage, told to whoever wants to know."""
 
-    def __init__(self, progress: Progress | None) -> None:
+    def __init__(self, tell: Progress | None) -> None:
         self.seconds: dict[str, float] = {}
-        self._progress = progress
+        self._tell = tell
         self._stage = ""
         self._share = 0.0
         self._since = time.perf_counter()
@@ -272,5 +533,5 @@ class _Stopwatch:
     def reach(self, share: float) -> None:
         """Tell how much is done."""
         self._share = max(self._share, share)
-        if self._progress is not None:
-            self._progress(self._stage or "done", self._share)
+        if self._tell is not None:
+            self._tell(self._stage or "done", self._share)

@@ -8,18 +8,19 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _threads
-from ._engine.levels import finest_mm, level, pyramid
+from ._engine.levels import levels, pyramid
+from ._engine.pair import Pair
 from ._engine.similarity import joint_histogram, metric_at
 from ._errors import InputError
-from ._files.formats import ImageLike, as_image, as_mask
-from ._prepare import scan, smaller_first
+from ._files.formats import ImageLike
+from ._prepare import PreparedImage, prepare
 from ._prior import Prior
 from ._settings import METRICS, Settings
 
 
 def score(
-    fixed: ImageLike,
-    moving: ImageLike,
+    fixed: ImageLike | PreparedImage,
+    moving: ImageLike | PreparedImage,
     moving_from_fixed: npt.ArrayLike | None = None,
     *,
     fixed_mask: ImageLike | None = None,
@@ -31,8 +32,8 @@ def score(
 
     Parameters
     ----------
-    fixed, moving : Image, path, nibabel image, SimpleITK image or (array, affine)
-        Two scans.
+    fixed, moving : Image, PreparedImage, path, nibabel image, SimpleITK image or tuple
+        Two scans; a tuple is (array, affine).
     moving_from_fixed : (4, 4) array_like, optional
         Maps points of `fixed` to points of `moving`, RAS+ mm to RAS+ mm
         (default: the images lie as their headers say).
@@ -59,8 +60,8 @@ def score(
     Notes
     -----
     `mireg.register` may end at another score for the same pose: it also looks at
-    the images with their shading divided out, and may compare at points of the other
-    image.
+    the images with their bias fields divided out, and may compare at points of the
+    other image.
 
     Examples
     --------
@@ -74,33 +75,25 @@ def score(
     >>> all(there[name] > beside[name] for name in there)
     True
     """
-    fixed, moving = as_image(fixed), as_image(moving)
     settings = settings or Settings()
     threads = settings.threads or _threads.available()
     pose = np.eye(4) if moving_from_fixed is None else np.asarray(moving_from_fixed)
-    size_mm = finest_mm(fixed, moving)
-    scans = (
-        scan(fixed, as_mask(fixed_mask), size_mm, threads),
-        scan(moving, as_mask(moving_mask), size_mm, threads),
+    prepared = (
+        prepare(fixed, fixed_mask, threads=threads),
+        prepare(moving, moving_mask, threads=threads),
     )
-    still, moved, swapped = smaller_first(*scans)
-    learned = None
-    if prior is not None:
-        joints = prior.transposed().joints if swapped else prior.joints
-        learned = joints[0] * settings.prior_strength
-    finest = level(
-        pyramid(still, moved, threads)[-1], still, moved, settings, threads, learned
-    )
-    histogram, _ = joint_histogram(
-        finest, np.linalg.inv(pose) if swapped else pose, threads
-    )
+    joints = None if prior is None else prior.weighted(settings.prior_strength)
+    pair = Pair.of(*prepared, joints, threads, channels=["original"])
+    finest = pyramid(pair, threads).finest
+    level = levels(pair, finest, settings, threads)["original"]
+    histogram, _ = joint_histogram(level, pair.engine_pose(pose), threads)
     if not histogram.any():
         raise InputError("the images do not overlap at this pose: nothing to score")
     return {
         **{
-            name: metric_at(finest, name)(histogram)[0]
+            name: metric_at(level, name)(histogram)[0]
             for name in METRICS
             if name != "prior" or prior is not None
         },
-        "overlap_fraction": float(histogram.sum() / len(finest.fixed_bin)),
+        "overlap_fraction": float(histogram.sum() / level.n_samples),
     }

@@ -1,286 +1,291 @@
-"""From two scans to levels, coarse to fine: smooth, shrink, bin, choose samples."""
+"""From a pair to its levels, coarse to fine: smooth, shrink, draw samples, quantise."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from .. import _kernels as kernels
+from .. import _parameters as parameters
 from .._errors import InputError
 from .._image import Image, memory_order
-from .._prepare import Scan, evened, in_mask, interpolate, shrink, voxel_centres
+from .._prepare import (
+    Normalisation,
+    PreparedImage,
+    downsample,
+    in_mask,
+    interpolate,
+    shrink_factors,
+    voxel_centres,
+)
 from .._settings import Settings
 from .._threads import shared
+from .pair import Pair
 
 FloatArray = npt.NDArray[np.float64]
 Volume = npt.NDArray[np.float32]
-Packed = tuple[npt.NDArray[np.uint16], tuple[int, int, int]]
+QuantisedVolume = tuple[npt.NDArray[np.uint16], tuple[int, int, int]]
 
-#: The coarsest level has at least this many voxels in the anatomy's root mean square
-#: radius, and in the anatomy.
-_COARSEST, _FEWEST_VOXELS = 6, 1000
-
-#: Fewest samples of a level. At the finest there are four for each voxel, which makes
-#: the similarity smoother, up to `Settings.samples`; before it one for each voxel, up
-#: to a fourth of that, and then half as many each.
-_FEWEST_SAMPLES = 8000
-
-#: Fewer than this say too little for a joint histogram.
-_FEWEST_LEFT = 500
-
-#: About how many voxels to bring to grey levels at once: few enough for the cache.
+#: About how many voxels are quantised at once: few enough for the cache.
 _AT_ONCE = 1 << 16
-
-#: Irrational steps of a low-discrepancy sequence in three dimensions
-#: (powers of the inverse of the real root of x^4 = x + 1; Roberts 2018).
-_STEPS = np.array([0.8191725133961645, 0.6710436067037893, 0.5497004779019703])
 
 
 @dataclass(frozen=True, eq=False)
 class Level:
-    """Two scans at one resolution, ready to be compared at any pose.
+    """A pair in one channel at one resolution, ready to be compared at any pose.
 
     Attributes
     ----------
     size_mm : float
         Side of a voxel at this level; at the finest, of one of the coarser image.
     points : (3, n) ndarray, float32
-        Samples of the fixed image: RAS+ mm, relative to `origin`; one row an axis.
+        Samples of the sampled image: RAS+ mm, relative to `origin`; one row an axis.
     origin : (3,) ndarray
         RAS+ mm.
-    fixed_grey : (n,) ndarray, float32
-        Grey level of the fixed image at each sample, 0 to 1.
-    moving : (ndarray, tuple)
-        The moving image as grey levels, its axes in the order of memory, as `packed`
-        makes it.
-    moving_ijk_from_mm : (4, 4) ndarray
-        From RAS+ mm to voxels of `moving`.
+    sampled_values : (n,) ndarray, float32
+        Normalised intensity of the sampled image at each sample, 0 to 1.
+    interpolated : (ndarray, tuple)
+        The interpolated image, its axes in the order of memory, as `quantised` makes
+        it.
+    interpolated_ijk_from_mm : (4, 4) ndarray
+        From RAS+ mm to voxels of `interpolated`.
     n_bins : int
         Bins of the joint histogram along each axis.
-    moving_background : float
-        Grey level of what surrounds the anatomy in the moving image, 0 to 1.
-    learned : (g, g) ndarray or None
-        Joint distribution of the grey levels of aligned pairs of this kind, rows of
-        the fixed image, times the strength with which it is believed.
+    sampled_bin : (n,) ndarray, uint8
+        Bin of each sample.
+    interpolated_background : float
+        Normalised intensity of the background of the interpolated image, 0 to 1.
+    prior : (g, g) ndarray or None
+        As in `Channel`.
     """
 
     size_mm: float
     points: Volume
     origin: FloatArray
-    fixed_grey: Volume
-    moving: Packed
-    moving_ijk_from_mm: FloatArray
+    sampled_values: Volume
+    interpolated: QuantisedVolume
+    interpolated_ijk_from_mm: FloatArray
     n_bins: int
-    fixed_bin: npt.NDArray[np.uint8]
-    moving_background: float = 0.0
-    learned: FloatArray | None = None
+    sampled_bin: npt.NDArray[np.uint8]
+    interpolated_background: float = 0.0
+    prior: FloatArray | None = None
 
-    def moving_ijk_from_points(self, moving_from_fixed: FloatArray) -> FloatArray:
-        """Matrix (3, 4) from `points` to voxels of the moving image at a pose."""
-        matrix = self.moving_ijk_from_mm @ moving_from_fixed
+    @property
+    def n_samples(self) -> int:
+        """Number of samples."""
+        return self.points.shape[1]
+
+    def ijk_from_points(self, interpolated_from_sampled: FloatArray) -> FloatArray:
+        """Matrix (3, 4) from `points` to voxels of the interpolated image at a pose."""
+        matrix = self.interpolated_ijk_from_mm @ interpolated_from_sampled
         matrix[:3, 3] += matrix[:3, :3] @ self.origin
         return np.ascontiguousarray(matrix[:3])
 
     @cached_property
-    def moving_grey(self) -> Volume:
-        """The moving image as grey levels 0 to 1, float32; NaN where no data are."""
-        words, shape = self.moving
-        grey = (words[:-1] & 0x7FFF).astype(np.float32) / np.float32(0x7FFF)
-        grey[words[:-1] > 0x7FFF] = np.nan
-        return grey.reshape(shape)
+    def interpolated_values(self) -> Volume:
+        """The interpolated image as float32, 0 to 1; NaN where there are no data."""
+        words, shape = self.interpolated
+        values = (words[:-1] & 0x7FFF).astype(np.float32) / np.float32(0x7FFF)
+        values[words[:-1] > 0x7FFF] = np.nan
+        return values.reshape(shape)
 
     @cached_property
-    def middle(self) -> FloatArray:
+    def centre(self) -> FloatArray:
         """Mean of `points`, mm."""
         return self.points.mean(axis=1, dtype=np.float64)
 
     @cached_property
-    def radius(self) -> float:
-        """Root mean square distance of `points` from `middle`, mm; a voxel or more."""
-        square = np.square(self.points, dtype=np.float64).sum() / self.points.shape[1]
-        spread = float(square - self.middle @ self.middle)
+    def rms_radius(self) -> float:
+        """Root mean square distance of `points` from `centre`, mm; a voxel or more."""
+        square = np.square(self.points, dtype=np.float64).sum() / self.n_samples
+        spread = float(square - self.centre @ self.centre)
         return max(math.sqrt(max(spread, 0.0)), self.size_mm)
 
 
-def finest_mm(fixed: Image, moving: Image) -> float:
+@dataclass(frozen=True, eq=False)
+class Resolution:
+    """Both images of a pair, intensities as they were scanned, at one resolution.
+
+    Attributes
+    ----------
+    size_mm : float
+        Side of a voxel.
+    sampled, interpolated : Image
+        The images.
+    finer : int
+        Number of finer resolutions.
+    """
+
+    size_mm: float
+    sampled: Image
+    interpolated: Image
+    finer: int
+
+    def exchanged(self) -> Resolution:
+        """Exchange the roles of the images."""
+        return replace(self, sampled=self.interpolated, interpolated=self.sampled)
+
+
+@dataclass(frozen=True, eq=False)
+class Pyramid:
+    """The resolutions of a pair, by what they are for.
+
+    Attributes
+    ----------
+    rough : Resolution
+        Where all starting poses are ranked: a thousand voxels or more.
+    coarse : Resolution
+        Where the pattern search ends and local optimisation begins.
+    finer : tuple of Resolution
+        Through which candidates are followed, the coarsest first; may be empty.
+    """
+
+    rough: Resolution
+    coarse: Resolution
+    finer: tuple[Resolution, ...]
+
+    @property
+    def finest(self) -> Resolution:
+        """The images in their own voxels, or near them; not smoothed."""
+        return self.finer[-1] if self.finer else self.coarse
+
+    @property
+    def detailed(self) -> Resolution:
+        """Where the thorough search is: coarse levels can prefer wrong poses."""
+        return self.finer[0] if self.finer else self.coarse
+
+
+def finest_size_mm(pair: Pair) -> float:
     """Voxel size of the finest level: that of the coarser image."""
-    return max(image.voxel_volume_mm3 ** (1 / 3) for image in (fixed, moving))
+    images = pair.sampled.image, pair.interpolated.image
+    return max(image.voxel_volume_mm3 ** (1 / 3) for image in images)
 
 
-def sizes_mm(finest: float, coarsest: float) -> list[float]:
+def level_sizes_mm(finest: float, coarsest: float) -> list[float]:
     """Voxel sizes of the levels, coarse to fine, each about half of the one before."""
     coarsest = max(coarsest, finest)
     steps = max(1, round(np.log2(coarsest / finest)))
     return [float(size) for size in np.geomspace(coarsest, finest, steps + 1)]
 
 
-@dataclass(frozen=True, eq=False)
-class Pair:
-    """Two images, as they came, at one resolution.
-
-    Attributes
-    ----------
-    size_mm : float
-        Side of a voxel.
-    fixed, moving : Image
-        The images.
-    below : int
-        Number of finer levels.
-    """
-
-    size_mm: float
-    fixed: Image
-    moving: Image
-    below: int
-
-
-def pyramid(fixed: Scan, moving: Scan, threads: int = 1) -> list[Pair]:
-    """Smooth and shrink two scans, coarse to fine.
+def pyramid(pair: Pair, threads: int = 1) -> Pyramid:
+    """Shrink and smooth both images, fine to coarse.
 
     Parameters
     ----------
-    fixed, moving : Scan
+    pair : Pair
         The pair.
+    threads : int, optional
+        Threads to use.
+    """
+    finest, foreground = finest_size_mm(pair), pair.sampled.foreground
+    coarsest = min(
+        foreground.rms_radius / parameters.COARSEST_RADIUS_VOXELS,
+        (foreground.volume / parameters.COARSEST_VOXELS) ** (1 / 3),
+    )
+    prepared = pair.sampled, pair.interpolated
+    images = [one.shrunk(parameters.FINEST_SHARE * finest, threads) for one in prepared]
+    *coarser, last = level_sizes_mm(finest, coarsest)
+    resolutions = [Resolution(last, images[0], images[1], 0)]
+    for size_mm in reversed(coarser):
+        limits = [(one.scale.low, one.scale.high) for one in prepared]
+        images = [
+            downsample(image, shrink_factors(image, size_mm), ends, threads)
+            for image, ends in zip(images, limits, strict=True)
+        ]
+        smoothed = [smooth(image, size_mm, threads) for image in images]
+        sampled, interpolated = smoothed
+        resolutions.append(Resolution(size_mm, sampled, interpolated, len(resolutions)))
+    rough, coarse, *finer = resolutions[::-1]
+    return Pyramid(rough, coarse, tuple(finer))
+
+
+def levels(
+    pair: Pair, resolution: Resolution, settings: Settings, threads: int = 1
+) -> dict[str, Level]:
+    """Draw samples, and normalise both images, in each channel of a pair.
+
+    Parameters
+    ----------
+    pair : Pair
+        The pair in the channels that are wanted.
+    resolution : Resolution
+        Its images at the resolution of the levels.
+    settings : Settings
+        Bins, samples and seed.
     threads : int, optional
         Threads to use.
 
     Returns
     -------
-    list of Pair
-        The first shows the anatomy in a thousand voxels or more; the last has the
-        images as they were scanned, neither shrunk further nor smoothed.
-    """
-    finest = finest_mm(fixed.image, moving.image)
-    coarsest = min(
-        fixed.anatomy.radius / _COARSEST,
-        (fixed.anatomy.volume / _FEWEST_VOXELS) ** (1 / 3),
-    )
-    images = [fixed.image, moving.image]
-    limits = [(s.grey.low, s.grey.high) for s in (fixed, moving)]
-    pairs: list[Pair] = []
-    for size in reversed(sizes_mm(finest, coarsest)):
-        smooth = images
-        if pairs:
-            images = shared(
-                lambda n: shrink(images[n], size, limits[n], threads),  # noqa: B023 - used at once
-                (0, 1),
-                threads,
-            )
-            smooth = shared(
-                partial(_smooth, size_mm=size, threads=threads), images, threads
-            )
-        pairs.append(Pair(size, smooth[0], smooth[1], len(pairs)))
-    return pairs[::-1]
-
-
-def level(
-    pair: Pair,
-    fixed: Scan,
-    moving: Scan,
-    settings: Settings,
-    threads: int = 1,
-    learned: FloatArray | None = None,
-) -> Level:
-    """Make the level of one view; see `levels`."""
-    return levels(pair, [(fixed, moving)], settings, threads, [learned])[0]
-
-
-def levels(
-    pair: Pair,
-    looks: Sequence[tuple[Scan, Scan]],
-    settings: Settings,
-    threads: int = 1,
-    learned: Sequence[FloatArray | None] | None = None,
-) -> list[Level]:
-    """Draw samples of the fixed image, and bring both images to grey levels.
-
-    Parameters
-    ----------
-    pair : Pair
-        The images at the resolution of the levels.
-    looks : sequence of (Scan, Scan)
-        What is known of them: grey scale, shading, where to sample; one pair for each
-        level. See `mireg._prepare.views`: they differ in grey scale and shading alone.
-    settings : Settings
-        Bins, samples and seed.
-    threads : int, optional
-        Threads to use.
-    learned : sequence of (g, g) array or None, optional
-        For each level, see `Level`.
+    dict of str to Level
+        By the names of the channels; all with the same samples.
 
     Raises
     ------
     InputError
         If a mask, or missing data, leaves too few samples.
     """
-    fixed, moving = looks[0]
-    # Views share scans: each is brought to grey levels once.
-    points, fixed_grey = _sampled(pair, {one for one, _ in looks}, settings, threads)
-    outside = None
-    if moving.mask is not None:
-        outside = ~in_mask(moving.mask, voxel_centres(pair.moving))
-        outside = outside.reshape(pair.moving.shape)
-    moving_words = {
-        scan: _moving_words(scan, pair.moving, outside, threads)
-        for scan in {one for _, one in looks}
+    channels = pair.channels
+    points, intensity = _samples(pair.sampled, resolution, settings, threads)
+    # Channels share normalisations: each image is brought through one once.
+    values = {
+        one: one.at(points, intensity)
+        for one in {channel.sampled for channel in channels.values()}
     }
-    mm_from_ijk = pair.moving.mm_from_ijk[:, [*memory_order(pair.moving.data), 3]]
-    moving_ijk_from_mm = np.linalg.inv(mm_from_ijk).astype(np.float64)
-    return [
-        make_level(
-            size_mm=pair.size_mm,
-            points=points,
-            origin=fixed.anatomy.centre,
-            fixed_grey=fixed_grey[still],
-            moving=moving_words[moved],
-            moving_ijk_from_mm=moving_ijk_from_mm,
-            n_bins=min(settings.bins, round(points.shape[1] ** (1 / 3))),
-            moving_background=moved.grey.background_level,
-            learned=joint,
+    origin = pair.sampled.foreground.centroid
+    points -= origin
+    relative: Volume = np.ascontiguousarray(points.T, dtype=np.float32)
+    image = resolution.interpolated
+    volumes = _volumes(
+        pair.interpolated,
+        image,
+        {channel.interpolated for channel in channels.values()},
+        threads,
+    )
+    mm_from_ijk = image.mm_from_ijk[:, [*memory_order(image.data), 3]]
+    interpolated_ijk_from_mm = np.linalg.inv(mm_from_ijk).astype(np.float64)
+    return {
+        name: make_level(
+            size_mm=resolution.size_mm,
+            points=relative,
+            origin=origin,
+            sampled_values=values[channel.sampled],
+            interpolated=volumes[channel.interpolated],
+            interpolated_ijk_from_mm=interpolated_ijk_from_mm,
+            n_bins=min(settings.bins, round(len(points) ** (1 / 3))),
+            interpolated_background=channel.interpolated.scale.normalised_background,
+            prior=channel.prior,
         )
-        for (still, moved), joint in zip(
-            looks, learned or [None] * len(looks), strict=True
-        )
-    ]
-
-
-def _sampled(
-    pair: Pair, scans: Collection[Scan], settings: Settings, threads: int
-) -> tuple[Volume, dict[Scan, Volume]]:
-    """Draw points as in `Level`, and read the fixed image there as each scan shows it.
-
-    The scans differ in grey scale and shading alone.
-    """
-    fixed = next(iter(scans))
-    points, intensity = _samples(pair, fixed, settings, threads)
-    greys = {scan: _fixed_grey(scan, points, intensity) for scan in scans}
-    points -= fixed.anatomy.centre
-    return np.ascontiguousarray(points.T, dtype=np.float32), greys
+        for name, channel in channels.items()
+    }
 
 
 def _samples(
-    pair: Pair, fixed: Scan, settings: Settings, threads: int
+    prepared: PreparedImage, resolution: Resolution, settings: Settings, threads: int
 ) -> tuple[FloatArray, Volume]:
-    """Draw points, (n, 3) in RAS+ mm, and read the fixed image there."""
-    inside = fixed.region.data.sum() * fixed.region.voxel_volume_mm3
-    voxels = inside / pair.size_mm**3
-    wanted, most = 4 * voxels, settings.samples
-    if pair.below:
-        wanted, most = voxels, settings.samples >> (pair.below + 1)
-    samples = int(np.clip(wanted, _FEWEST_SAMPLES, max(_FEWEST_SAMPLES, most)))
-    points = _places(fixed.region, samples, settings.seed)
-    if fixed.mask is not None:
-        points = points[in_mask(fixed.mask, points)]
-    intensity = interpolate(pair.fixed, points, threads)
+    """Draw points, (n, 3) in RAS+ mm, and read the sampled image there."""
+    where = prepared.sampling_mask
+    voxels = where.data.sum() * where.voxel_volume_mm3 / resolution.size_mm**3
+    wanted, most = parameters.FINEST_SAMPLES_PER_VOXEL * voxels, settings.samples
+    if resolution.finer:
+        wanted = parameters.SAMPLES_PER_VOXEL * voxels
+        most = settings.samples >> (resolution.finer + 1)
+    least = parameters.MIN_SAMPLES
+    samples = int(np.clip(wanted, least, max(least, most)))
+    points = _sample_positions(where, samples, settings.seed)
+    if prepared.mask is not None:
+        points = points[in_mask(prepared.mask, points)]
+    intensity = interpolate(resolution.sampled, points, threads)
     has_data = np.isfinite(intensity)
     if not has_data.all():
         points, intensity = points[has_data], intensity[has_data]
-    if len(points) < _FEWEST_LEFT:
+    if len(points) < parameters.ENOUGH_SAMPLES:
         raise InputError(
             f"too little is left to compare: {len(points)} of {samples} samples lie "
             "in the mask and have data; draw the mask larger"
@@ -288,97 +293,109 @@ def _samples(
     return points, intensity
 
 
-def _fixed_grey(scan: Scan, points: FloatArray, intensity: Volume) -> Volume:
-    """Bring intensities at points to grey levels."""
-    if scan.shading is not None:
-        background = np.float32(scan.grey.background)
-        shading = interpolate(scan.shading, points)
-        intensity = background + (intensity - background) / shading
-    return scan.grey.apply(intensity)
+def _sample_positions(where: Image, samples: int, seed: int) -> FloatArray:
+    """Spread points, RAS+ mm, evenly over the voxels of a sampling mask.
+
+    They lie on no grid: samples at voxel centres make mutual information favour
+    poses that put grid on grid (Tsao, IEEE TMI 2003).
+    """
+    voxels = np.argwhere(where.data > 0)
+    ends = np.linspace(0, samples, len(voxels) + 1).astype(int)[1:]
+    first = np.random.default_rng(seed).random(3)
+    out = np.empty((samples, 3))
+    kernels.sample_positions(
+        voxels, ends, first, parameters.SAMPLE_STEPS, where.mm_from_ijk, out
+    )
+    return out
 
 
-def _moving_words(
-    scan: Scan,
+def _volumes(
+    prepared: PreparedImage,
     image: Image,
-    outside: npt.NDArray[np.bool_] | None,
+    normalisations: Collection[Normalisation],
     threads: int,
-) -> Packed:
-    """Bring an image to grey levels, none outside a mask, and pack them."""
+) -> Mapping[Normalisation, QuantisedVolume]:
+    """Normalise and quantise an image; there are no data outside its mask."""
     axes = memory_order(image.data)
-    volume, even = image.data.transpose(axes), None
-    if scan.shading is not None:
-        even = evened(image, scan.grey.background, scan.shading)
-
-    def grey(planes: slice) -> Volume:
-        levels = scan.grey.apply(even(planes) if even else volume[planes])
-        if outside is not None:
-            levels[outside.transpose(axes)[planes]] = np.nan
-        return levels
-
     nx, ny, nz = (image.shape[axis] for axis in axes)
-    return packed((nx, ny, nz), grey, threads)
+    outside = None
+    if prepared.mask is not None:
+        inside = in_mask(prepared.mask, voxel_centres(image)).reshape(image.shape)
+        outside = ~inside.transpose(axes)
+
+    def volume(normalisation: Normalisation) -> QuantisedVolume:
+        normalised = normalisation.planes_of(image)
+
+        def planes(some: slice) -> Volume:
+            values = normalised(some)
+            if outside is not None:
+                values[outside[some]] = np.nan
+            return values
+
+        return quantised((nx, ny, nz), planes, threads)
+
+    return {one: volume(one) for one in normalisations}
 
 
 def make_level(
     size_mm: float,
     points: Volume,
     origin: FloatArray,
-    fixed_grey: Volume,
-    moving: Packed,
-    moving_ijk_from_mm: FloatArray,
+    sampled_values: Volume,
+    interpolated: QuantisedVolume,
+    interpolated_ijk_from_mm: FloatArray,
     n_bins: int,
-    moving_background: float = 0.0,
-    learned: FloatArray | None = None,
+    interpolated_background: float = 0.0,
+    prior: FloatArray | None = None,
 ) -> Level:
-    """Bin grey levels for the joint histogram; see `Level` for the arguments."""
-    fixed_bin = np.minimum(fixed_grey * n_bins, n_bins - 1).astype(np.uint8)
+    """Bin the samples for the joint histogram; see `Level` for the arguments."""
     return Level(
         size_mm=size_mm,
         points=np.ascontiguousarray(points),
         origin=origin,
-        fixed_grey=fixed_grey,
-        moving=moving,
-        moving_ijk_from_mm=moving_ijk_from_mm,
+        sampled_values=sampled_values,
+        interpolated=interpolated,
+        interpolated_ijk_from_mm=interpolated_ijk_from_mm,
         n_bins=n_bins,
-        fixed_bin=fixed_bin,
-        moving_background=moving_background,
-        learned=learned,
+        sampled_bin=np.minimum(sampled_values * n_bins, n_bins - 1).astype(np.uint8),
+        interpolated_background=interpolated_background,
+        prior=prior,
     )
 
 
-def sparser(level: Level, settings: Settings) -> Level:
+def subsampled(level: Level, settings: Settings) -> Level:
     """Take a fourth of the samples of a full level: enough to judge candidates by."""
-    few = max(_FEWEST_SAMPLES, settings.samples // 4)
-    step = max(1, level.points.shape[1] // few)
+    few = max(parameters.MIN_SAMPLES, settings.samples // parameters.SUBSAMPLING)
+    step = max(1, level.n_samples // few)
     if step == 1:
         return level
     return replace(
         level,
         points=np.ascontiguousarray(level.points[:, ::step]),
-        fixed_grey=level.fixed_grey[::step].copy(),
-        fixed_bin=level.fixed_bin[::step].copy(),
+        sampled_values=level.sampled_values[::step].copy(),
+        sampled_bin=level.sampled_bin[::step].copy(),
     )
 
 
-def packed(
-    shape: tuple[int, int, int], grey: Callable[[slice], Volume], threads: int = 1
-) -> Packed:
-    """Pack grey levels into 16 bits each, for `similarity.joint_histogram`.
+def quantised(
+    shape: tuple[int, int, int], planes: Callable[[slice], Volume], threads: int = 1
+) -> QuantisedVolume:
+    """Quantise normalised intensities to 16 bits each, for `joint_histogram`.
 
     Parameters
     ----------
     shape : tuple of int
         Of the volume.
-    grey : callable
-        Returns planes of the volume, a slice of its first axis: grey levels, 0 to 1;
-        NaN where there is no data.
+    planes : callable
+        Returns planes of the volume, a slice of its first axis: normalised intensities,
+        0 to 1; NaN where there are no data.
     threads : int, optional
         Threads to use.
 
     Returns
     -------
     words : (nx * ny * nz + 1,) ndarray, uint16
-        15 bits of grey level, and a bit that says that there is none. One more is at
+        15 bits of intensity, and a bit that says that there is none. One more is at
         the end, so that each voxel has a next one.
     shape : tuple of int
         As given.
@@ -388,33 +405,35 @@ def packed(
     step = max(1, _AT_ONCE // plane)
 
     def fill(n: int) -> None:
-        some = np.ascontiguousarray(grey(slice(n, n + step))).ravel()
-        kernels.packed(some, words[n * plane : n * plane + some.size])
+        some = np.ascontiguousarray(planes(slice(n, n + step))).ravel()
+        kernels.quantised(some, words[n * plane : n * plane + some.size])
 
     shared(fill, range(0, shape[0], step), threads)
     return words, shape
 
 
-def _smooth(image: Image, size_mm: float, threads: int) -> Image:
-    """Blur by about half of a level's voxel, over the voxels that hold data."""
-    sigma: FloatArray = 0.6 * np.clip(size_mm / image.voxel_size_mm, None, 1.0)
+def smooth(image: Image, size_mm: float, threads: int = 1) -> Image:
+    """Smooth by about half of a level's voxel, over the voxels that hold data."""
+    sigma: FloatArray = parameters.SMOOTHING_VOXELS * np.clip(
+        size_mm / image.voxel_size_mm, None, 1.0
+    )
     missing = np.isnan(image.data)
     if not missing.any():
-        return Image(blur(image.data, sigma, threads), image.mm_from_ijk)
-    share = blur((~missing).astype(np.float32), sigma, threads)
+        return Image(gaussian(image.data, sigma, threads), image.mm_from_ijk)
+    share = gaussian((~missing).astype(np.float32), sigma, threads)
     known = np.where(missing, np.float32(0), image.data)
     with np.errstate(invalid="ignore", divide="ignore"):
-        data = blur(known, sigma, threads) / share
+        data = gaussian(known, sigma, threads) / share
     return Image(np.where(missing, np.float32(np.nan), data), image.mm_from_ijk)
 
 
-def blur(volume: Volume, sigma: FloatArray, threads: int = 1) -> Volume:
-    """Blur by a Gaussian, cut off at 3 sigma; beyond the edges the voxels there.
+def gaussian(volume: Volume, sigma: FloatArray, threads: int = 1) -> Volume:
+    """Smooth by a Gaussian, cut off at 3 sigma; beyond the edges the voxels there.
 
     Parameters
     ----------
     volume : (nx, ny, nz) array
-        What to blur; no NaN.
+        What to smooth; no NaN.
     sigma : (3,) array
         Width along each axis, in voxels.
     threads : int, optional
@@ -427,7 +446,7 @@ def blur(volume: Volume, sigma: FloatArray, threads: int = 1) -> Volume:
     step = max(1, len(out) // 16)
 
     def fill(start: int) -> None:
-        kernels.blur(source, x, y, z, start, out[start : start + step])
+        kernels.gaussian(source, x, y, z, start, out[start : start + step])
 
     shared(fill, range(0, len(out), step), threads)
     return out.transpose(np.argsort(axes))
@@ -435,20 +454,6 @@ def blur(volume: Volume, sigma: FloatArray, threads: int = 1) -> Volume:
 
 def _window(sigma: float) -> Volume:
     """Return the weights of a Gaussian at whole numbers, cut off at 3 sigma."""
-    reach = int(3 * sigma + 0.5)
+    reach = int(parameters.GAUSSIAN_CUT * sigma + 0.5)
     weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / max(sigma, 1e-6)) ** 2)
     return (weights / weights.sum()).astype(np.float32)
-
-
-def _places(region: Image, samples: int, seed: int) -> FloatArray:
-    """Spread points, RAS+ mm, evenly over the voxels of a region that hold 1.
-
-    They lie on no grid: samples at voxel centres make mutual information favour
-    poses that put grid on grid (Tsao, IEEE TMI 2003).
-    """
-    voxels = np.argwhere(region.data > 0)
-    ends = np.linspace(0, samples, len(voxels) + 1).astype(int)[1:]
-    first = np.random.default_rng(seed).random(3)
-    out = np.empty((samples, 3))
-    kernels.places(voxels, ends, first, _STEPS, region.mm_from_ijk, out)
-    return out

@@ -1,40 +1,29 @@
-"""One candidate pose down the pyramid, to the nearest maximum of the similarity."""
+"""Local optimisation of candidates: BFGS on six numbers, and successive halving."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import OptimizeResult, minimize
 
-from .._prepare import Anatomy
+from .. import _parameters as parameters
+from .._prepare import Foreground
 from .._threads import shared
-from .._transform import rotation_and_derivative
 from .levels import Level
 from .metrics import Metric
-from .similarity import information, joint_histogram, score_gradient, score_gradients
+from .pose import PoseParameters
+from .similarity import information, joint_histogram, score_gradient
 
 FloatArray = npt.NDArray[np.float64]
 
-#: A pose to refine, RAS+ mm, and the inverse Hessian where one is known: see `Fit`.
+#: A pose to start from, and the inverse Hessian where one is known: see `Fit`.
 Start = tuple[FloatArray, FloatArray | None]
-
-#: Most evaluations of one refinement.
-_MOST = 40
-
-#: How far off, in voxels, slopes are compared to tell how sharp a maximum is: far
-#: enough not to take the ripples of noise for its shape.
-_NEAR = 0.3
-
-#: Runs of neighbouring samples of which the slopes tell how much noise there is.
-_RUNS = 200
-
-#: Evaluations that each start of a race is given first. Where a start ranks before it
-#: climbs says little.
-_HEAT = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,83 +32,192 @@ class Fit:
 
     Attributes
     ----------
-    moving_from_fixed : (4, 4) ndarray
-        RAS+ mm to RAS+ mm.
+    pose : (4, 4) ndarray
+        `interpolated_from_sampled`, RAS+ mm to RAS+ mm.
     score : float
-        Similarity at this pose, at the level of the last refinement.
+        Similarity at this pose, at the level where it was evaluated last.
     overlap_fraction : float
-        Share of the samples that fall inside the moving image.
-    explained : float
-        Information per sample, those outside counting as none: what fits are
-        ranked by, since a small, lucky overlap can have a high similarity.
+        Share of the samples that fall inside the interpolated image.
+    weighted_information : float
+        Information (nats) of each sample, those outside counting as none: what poses
+        are ranked by, since a small, lucky overlap can have a high similarity. Without
+        any overlap, less than any number.
     evaluations : int
-        Times the similarity was computed.
+        Times that the similarity was computed.
+    converged : bool
+        Whether an optimisation ended at a maximum, and not for want of evaluations.
     inverse_hessian : (6, 6) ndarray or None
-        About the inverse of minus the score's second derivatives, mm^2: by the
-        rotation times the samples' mean radius, then by the translation.
+        About the inverse of minus the score's second derivatives by the numbers of
+        `PoseParameters`, in mm^2 instead of voxels.
     """
 
-    moving_from_fixed: FloatArray
+    pose: FloatArray
     score: float
     overlap_fraction: float
-    explained: float
-    evaluations: int = 0
+    weighted_information: float
+    evaluations: int = 1
+    converged: bool = False
     inverse_hessian: FloatArray | None = None
 
     @property
     def start(self) -> Start:
         """Where to go on from at the next level."""
-        return self.moving_from_fixed, self.inverse_hessian
+        return self.pose, self.inverse_hessian
 
 
-def evaluate(
-    level: Level, moving_from_fixed: FloatArray, metric: Metric, threads: int = 1
-) -> Fit:
+def evaluate(level: Level, pose: FloatArray, metric: Metric, threads: int = 1) -> Fit:
     """Score one pose at one level."""
-    histogram, _ = joint_histogram(level, moving_from_fixed, threads)
-    return _fit(level, moving_from_fixed, histogram, metric(histogram)[0])
+    histogram, _ = joint_histogram(level, pose, threads)
+    return _fit(level, pose, histogram, metric(histogram)[0])
 
 
-def _fit(
-    level: Level, moving_from_fixed: FloatArray, histogram: FloatArray, score: float
-) -> Fit:
+def _fit(level: Level, pose: FloatArray, histogram: FloatArray, score: float) -> Fit:
     """Record what a joint histogram says of a pose."""
-    overlap = float(histogram.sum() / level.points.shape[1])
-    explained = information(level, histogram) * overlap
-    return Fit(moving_from_fixed, score, overlap, explained)
+    overlap = float(histogram.sum() / level.n_samples)
+    weighted = information(level, histogram) * overlap if overlap else -math.inf
+    return Fit(pose, score, overlap, weighted)
 
 
-def refine(
+class Evaluation(NamedTuple):
+    """The similarity at one pose.
+
+    Attributes
+    ----------
+    pose : (4, 4) ndarray
+        `interpolated_from_sampled`, RAS+ mm to RAS+ mm.
+    histogram : (n, n) ndarray
+        The joint histogram.
+    score : float
+        The similarity.
+    gradient : (6,) ndarray or None
+        By the numbers of `PoseParameters`; None where next to nothing overlaps.
+    """
+
+    pose: FloatArray
+    histogram: FloatArray
+    score: float
+    gradient: FloatArray | None
+
+
+class Objective:
+    """The similarity near a pose, as a function of six numbers.
+
+    Attributes
+    ----------
+    evaluations : int
+        Times that it was computed.
+    """
+
+    def __init__(
+        self, level: Level, pose: FloatArray, metric: Metric, threads: int = 1
+    ) -> None:
+        self.evaluations = 0
+        self._near = PoseParameters.about(level, pose)
+        self._level, self._metric, self._threads = level, metric, threads
+        self._readings = np.empty((8, level.n_samples), np.float32)
+
+    def __call__(self, numbers: FloatArray) -> Evaluation:
+        """Compare the pair at six numbers, in voxels."""
+        self.evaluations += 1
+        pose, d_rotation = self._near.pose(numbers)
+        level, threads = self._level, self._threads
+        histogram, readings = joint_histogram(level, pose, threads, self._readings)
+        if histogram.sum() < parameters.MIN_OVERLAP * level.n_samples:
+            return Evaluation(pose, histogram, 0.0, None)
+        score, d_histogram = self._metric(histogram)
+        by_matrix = score_gradient(level, readings, d_histogram, threads)
+        gradient = self._near.gradient(by_matrix, d_rotation)
+        return Evaluation(pose, histogram, score, gradient)
+
+
+class _OutOfEvaluations(Exception):  # noqa: N818 - not an error: the run ends here
+    """A line search used up the evaluations."""
+
+
+class _Ascent:
+    """One run of BFGS: what scipy minimises, the best so far, and when to stop."""
+
+    def __init__(
+        self, objective: Objective, tolerance: float, max_evaluations: int
+    ) -> None:
+        self.objective = objective
+        self.tolerance, self.max_evaluations = tolerance, max_evaluations
+        self.here = np.zeros(6)
+        self.first = self.best = objective(self.here)
+        gradient = self.first.gradient
+        self.gradient = np.zeros(6) if gradient is None else gradient
+        self.gradient_here = self.gradient
+        # Scaled, so that the first trial step is one voxel long for any metric.
+        self.scale = float(np.linalg.norm(self.gradient))
+        self.curvature = 0.0
+
+    @property
+    def is_out_of_evaluations(self) -> bool:
+        """Whether no more evaluation is allowed."""
+        return self.objective.evaluations >= self.max_evaluations
+
+    def minus_score(self, numbers: FloatArray) -> tuple[float, FloatArray]:
+        """Score and gradient with the sign and the scale that scipy gets."""
+        if not numbers.any():
+            found = self.first
+        elif self.is_out_of_evaluations:
+            raise _OutOfEvaluations
+        else:
+            found = self.objective(numbers)
+        if found.gradient is None:
+            # Worse than anything near the start, also where scores are negative.
+            score = self.first.score - abs(self.first.score)
+            self.gradient = np.zeros(6)
+        else:
+            score, self.gradient = found.score, found.gradient
+            if score > self.best.score:
+                self.best = found
+        return -score / self.scale, -self.gradient / self.scale
+
+    def after_step(self, intermediate_result: OptimizeResult) -> None:
+        """Stop where neither the last step nor the gradient says that it is far.
+
+        A step can be small by chance. The maximum is no nearer than where the gradient
+        would vanish if it changed as fast as anywhere before.
+        """
+        there = intermediate_result.x.copy()
+        step = float(np.linalg.norm(there - self.here))
+        change = float(np.linalg.norm(self.gradient - self.gradient_here))
+        self.curvature = max(self.curvature, change / max(step, 1e-12))
+        self.here, self.gradient_here = there, self.gradient
+        steep = float(np.linalg.norm(self.gradient)) > self.tolerance * self.curvature
+        # Here, and not within a line search, what was learned of the Hessian stays.
+        if (step < self.tolerance and not steep) or self.is_out_of_evaluations:
+            raise StopIteration  # scipy's way to end well
+
+
+def maximise(
     level: Level,
-    moving_from_fixed: FloatArray,
+    pose: FloatArray,
     metric: Metric,
     threads: int = 1,
     *,
     inverse_hessian: FloatArray | None = None,
-    tolerance: float = 0.0005,
-    max_evaluations: int = _MOST,
+    tolerance: float | None = None,
+    max_evaluations: int | None = None,
 ) -> Fit:
-    """Climb from a pose to the nearest maximum of the similarity at one level.
-
-    BFGS on six numbers that all are lengths: the translation of the middle of the
-    samples, and the rotation about it times the samples' mean radius, both in units
-    of the level's voxel size.
+    """Find the maximum of the similarity near a pose, at one level.
 
     Parameters
     ----------
     level : Level
         The pair at one resolution.
-    moving_from_fixed : (4, 4) array
-        Where to start, RAS+ mm.
+    pose : (4, 4) array
+        Where to start: `interpolated_from_sampled`, RAS+ mm.
     metric : callable
-        From a joint histogram to score and derivative, as in `mireg._engine.metrics`.
+        From a joint histogram to score and derivative, as in `metrics`.
     threads : int, optional
         Threads to use; the answer does not depend on it.
     inverse_hessian : (6, 6) array, optional
         As found at a coarser level; makes the first steps good ones.
     tolerance : float, optional
         Stop after a step that moves the samples by less than this many voxels, where
-        the slope leaves no further to go.
+        the gradient leaves no further to go.
     max_evaluations : int, optional
         Most evaluations of the similarity.
 
@@ -128,375 +226,199 @@ def refine(
     Fit
         The best pose seen, never worse than the start.
     """
-    look = _look_from(level, moving_from_fixed, metric, threads)
-    best: tuple[float, FloatArray, FloatArray] | None = None
-    count = 0
-
-    def score_at(numbers: FloatArray) -> tuple[float, FloatArray]:
-        nonlocal best, count
-        if count == max_evaluations:
-            raise StopIteration
-        pose, histogram, score, slope = look(numbers)
-        count += 1
-        if slope is None:
-            return 0.0, np.zeros(6)
-        if best is None or score > best[0]:
-            best = score, pose, histogram
-        return score, slope
-
-    start = np.zeros(6)
-    first = score_at(start)
-    steepness = float(np.linalg.norm(first[1]))
-    if best is None or steepness == 0:
-        return replace(evaluate(level, moving_from_fixed, metric), evaluations=count)
-
-    slope = first[1]
-
-    def objective(numbers: FloatArray) -> tuple[float, FloatArray]:
-        nonlocal slope
-        score, slope = score_at(numbers) if numbers.any() else first
-        # Scaled, so that the first trial step is one voxel long for any metric.
-        return -score / steepness, -slope / steepness
-
-    trail = _Trail(start, slope)
-
-    def stop_at_the_top(intermediate_result: OptimizeResult) -> None:
-        trail.go_on(intermediate_result.x.copy(), slope)
-        # Here, and not in the middle of a step, what was learned of the Hessian stays.
-        if trail.is_at_the_top(tolerance) or count == max_evaluations:
-            raise StopIteration
-
-    inverse_scale = steepness / level.size_mm**2
-    guess = np.eye(6)
-    if inverse_hessian is not None:
-        guess = _positive_definite(inverse_hessian * inverse_scale)
-    try:
-        end = minimize(
-            objective,
-            start,
-            jac=True,
-            method="BFGS",
-            callback=stop_at_the_top,
-            options={"gtol": 1e-4, "hess_inv0": guess},
-        )
-        inverse_hessian = end.hess_inv / inverse_scale
-    except StopIteration:  # enough evaluations
-        inverse_hessian = None
-    score, pose, histogram = best
+    run = _Ascent(
+        Objective(level, pose, metric, threads),
+        parameters.ANSWER_TOLERANCE if tolerance is None else tolerance,
+        parameters.MAX_EVALUATIONS if max_evaluations is None else max_evaluations,
+    )
+    hessian = None
+    if run.scale > 0:
+        inverse_scale = run.scale / level.size_mm**2
+        guess = np.eye(6)
+        if inverse_hessian is not None:
+            guess = positive_definite(inverse_hessian * inverse_scale)
+        options = {"gtol": parameters.GRADIENT_TOLERANCE, "hess_inv0": guess}
+        with suppress(_OutOfEvaluations):
+            end = minimize(
+                run.minus_score,
+                run.here,
+                jac=True,
+                method="BFGS",
+                callback=run.after_step,
+                options=options,
+            )
+            hessian = end.hess_inv / inverse_scale
+    best = run.best
     return replace(
-        _fit(level, pose, histogram, score),
-        evaluations=count,
-        inverse_hessian=inverse_hessian,
+        _fit(level, best.pose, best.histogram, best.score),
+        evaluations=run.objective.evaluations,
+        converged=not run.is_out_of_evaluations,
+        inverse_hessian=hessian,
     )
 
 
-class _Trail:
-    """The last step of a climb, and how fast slopes changed on its way."""
-
-    def __init__(self, start: FloatArray, slope: FloatArray) -> None:
-        self.here, self.slope = start, slope
-        self.step, self.bend = math.inf, 0.0
-
-    def go_on(self, there: FloatArray, slope: FloatArray) -> None:
-        """Take a step."""
-        self.step = float(np.linalg.norm(there - self.here))
-        turn = float(np.linalg.norm(slope - self.slope))
-        self.bend = max(self.bend, turn / max(self.step, 1e-12))
-        self.here, self.slope = there, slope
-
-    def is_at_the_top(self, tolerance: float) -> bool:
-        """Tell whether neither the last step nor the slope says that it is far.
-
-        A step can be small by chance. The top is no nearer than where the slope would
-        vanish if it changed as fast as anywhere before.
-        """
-        steep = float(np.linalg.norm(self.slope)) > tolerance * self.bend
-        return self.step < tolerance and not steep
-
-
-def inverse_hessian_at(
-    level: Level, moving_from_fixed: FloatArray, metric: Metric, threads: int = 1
-) -> FloatArray | None:
-    """Measure how sharp a maximum is, by differences of the gradient.
-
-    Parameters
-    ----------
-    level, moving_from_fixed, metric, threads
-        As for `refine`.
-
-    Returns
-    -------
-    (6, 6) ndarray or None
-        As in `Fit`; None where next to nothing overlaps.
-    """
-    look = _look_from(level, moving_from_fixed, metric, threads)
-    hessian = np.empty((6, 6))
-    for row, step in zip(hessian, _NEAR * np.eye(6), strict=True):
-        behind, ahead = look(-step)[3], look(step)[3]
-        if behind is None or ahead is None:
-            return None
-        row[:] = (behind - ahead) / (2 * _NEAR)
-    inverse = np.asarray(np.linalg.inv(_positive_definite(hessian)), np.float64)
-    return inverse * level.size_mm**2
-
-
-def standard_error_mm(
-    level: Level,
-    moving_from_fixed: FloatArray,
-    metric: Metric,
-    inverse_hessian: FloatArray,
-    threads: int = 1,
-) -> float:
-    """Estimate how far noise moves a maximum, root mean square over the samples.
-
-    The gradient there is a sum over runs of neighbouring samples. What noise does to
-    each shows in how much they differ: their covariance, seen through the inverse
-    Hessian from both sides, is that of the answer [1]_.
-
-    Parameters
-    ----------
-    level, moving_from_fixed, metric, threads
-        As for `refine`.
-    inverse_hessian : (6, 6) array
-        As `inverse_hessian_at` gives it.
-
-    References
-    ----------
-    .. [1] White, "Maximum likelihood estimation of misspecified models",
-       Econometrica 1982.
-    """
-    chart = _Chart.about(level, moving_from_fixed)
-    pose, d_rotation = chart.pose(np.zeros(6))
-    histogram, seen = joint_histogram(level, pose, threads)
-    _, d_histogram = metric(histogram)
-    run = -(-level.points.shape[1] // _RUNS)
-    parts = score_gradients(level, seen, d_histogram, threads, run)
-    slopes = np.array([chart.slope(by_matrix, d_rotation) for by_matrix in parts])
-    slopes -= slopes.mean(axis=0)
-    moved = slopes @ inverse_hessian / level.size_mm
-    # Of three axes, a turn moves a point along two.
-    return math.sqrt(np.square(moved).sum(axis=0) @ np.repeat([2 / 3, 1], 3))
-
-
-def stay_or_go(level: Level, stay: Fit, go: Fit, anatomy: Anatomy) -> Fit:
-    """Choose between a pose and one a fraction of a voxel away.
-
-    To go takes six numbers, which must earn what they cost: ``log(n) / 2`` nats each,
-    for n samples [1]_. So images that are in line stay so, to the last digit. The
-    difference, a few hundredths of a voxel at most, is one that the noise of the
-    samples makes as well.
-
-    Parameters
-    ----------
-    level : Level
-        Where both were evaluated.
-    stay, go : Fit
-        The pose that is there already, and the one that was found.
-    anatomy : Anatomy
-        Of the sampled image; measures how far apart the poses are.
-
-    References
-    ----------
-    .. [1] Schwarz, "Estimating the dimension of a model", Annals of Statistics 1978.
-    """
-    n = level.points.shape[1]
-    apart = anatomy.distance(stay.moving_from_fixed, go.moving_from_fixed)
-    earned = n * (go.explained - stay.explained)
-    near = apart < level.size_mm / 10
-    return stay if near and earned < 3 * math.log(n) else go
-
-
-def race(
-    levels: Sequence[Level],
-    metrics: Sequence[Metric],
-    poses: Sequence[Sequence[FloatArray]],
-    anatomy: Anatomy,
-    finalists: int,
-    threads: int = 1,
-    *,
-    exchange: bool = False,
-) -> dict[int, list[Fit]]:
-    """Refine poses in several views of a level, dropping the hopeless early.
-
-    Parameters
-    ----------
-    levels : sequence of Level
-        One level of the pair, seen in several ways.
-    metrics : sequence of callable
-        The similarity in each view.
-    poses : sequence of sequences of (4, 4) array
-        Where to start in each of the first views, RAS+ mm. Views beyond these start
-        from where the best of the others led.
-    anatomy : Anatomy
-        Of the sampled image; says which poses are near twins.
-    finalists : int
-        How many of each view are refined to the end.
-    threads : int, optional
-        Threads to use; the answer does not depend on it.
-    exchange : bool, optional
-        Whether the first views start from where the others led, too: what is a false
-        maximum in one view may be a slope in another.
-
-    Returns
-    -------
-    dict
-        What remains in each view, the best first.
-    """
-
-    def refined(
-        starts: Mapping[int, Sequence[Start]], max_evaluations: int
-    ) -> dict[int, list[Fit]]:
-        """Refine from the starts in each view, all at once."""
-        runs = [
-            (levels[view], metrics[view], start)
-            for view, those in starts.items()
-            for start in those
-        ]
-        fits = iter(_refine_all(runs, threads, max_evaluations))
-        return {
-            view: _apart([next(fits) for _ in those], anatomy)
-            for view, those in starts.items()
-        }
-
-    starts = {
-        view: [(pose, None) for pose in those] for view, those in enumerate(poses)
-    }
-    heats: dict[int, list[Fit]] = {view: [] for view in range(len(levels))}
-    heats |= refined(starts, _HEAT)
-    led = _apart([fit for fits in heats.values() for fit in fits[:finalists]], anatomy)
-    others = {
-        view: [(fit.moving_from_fixed, None) for fit in led if fit not in own]
-        for view, own in heats.items()
-        if exchange or not own
-    }
-    for view, more in refined(others, _HEAT).items():
-        heats[view] = _apart([*heats[view], *more], anatomy)
-    return refined(
-        {view: [fit.start for fit in fits[:finalists]] for view, fits in heats.items()},
-        _MOST,
-    )
-
-
-def leading(fits: Mapping[int, Sequence[Fit]]) -> int:
-    """View whose best fit explains most."""
-    return max(fits, key=lambda view: fits[view][0].explained)
-
-
-def refine_each(
-    level: Level,
-    starts: Sequence[Start],
-    metric: Metric,
-    anatomy: Anatomy,
-    threads: int = 1,
-) -> list[Fit]:
-    """Refine several starts at one level; the best first, near twins dropped."""
-    runs = [(level, metric, start) for start in starts]
-    return _apart(_refine_all(runs, threads), anatomy)
-
-
-def _refine_all(
-    runs: Sequence[tuple[Level, Metric, Start]],
-    threads: int,
-    max_evaluations: int = _MOST,
-) -> list[Fit]:
-    """Refine from each start: on a thread each, or one after the other on all."""
-    one_each = len(runs) >= threads
-    return shared(
-        lambda run: refine(
-            run[0],
-            run[2][0],
-            run[1],
-            1 if one_each else threads,
-            inverse_hessian=run[2][1],
-            tolerance=0.1,
-            max_evaluations=max_evaluations,
-        ),
-        runs,
-        threads if one_each else 1,
-    )
-
-
-def _apart(fits: Sequence[Fit], anatomy: Anatomy) -> list[Fit]:
-    """Put the best first, and drop those that are near twins of a better one."""
-    best: list[Fit] = []
-    for fit in sorted(fits, key=lambda fit: -fit.explained):
-        if all(
-            anatomy.distance(fit.moving_from_fixed, other.moving_from_fixed)
-            > anatomy.radius / 20
-            for other in best
-        ):
-            best.append(fit)
-    return best
-
-
-def _look_from(
-    level: Level, moving_from_fixed: FloatArray, metric: Metric, threads: int
-) -> Callable[[FloatArray], tuple[FloatArray, FloatArray, float, FloatArray | None]]:
-    """Return what tells of six numbers: pose, joint histogram, score and slope.
-
-    The slope is None, and the score 0, where next to nothing overlaps.
-    """
-    chart = _Chart.about(level, moving_from_fixed)
-    n = level.points.shape[1]
-    seen = np.empty((8, n), np.float32)
-
-    def look(
-        numbers: FloatArray,
-    ) -> tuple[FloatArray, FloatArray, float, FloatArray | None]:
-        pose, d_rotation = chart.pose(numbers)
-        histogram, _ = joint_histogram(level, pose, threads, seen)
-        if histogram.sum() < 0.02 * n:
-            return pose, histogram, 0.0, None
-        score, d_histogram = metric(histogram)
-        by_matrix = score_gradient(level, seen, d_histogram, threads)
-        return pose, histogram, score, chart.slope(by_matrix, d_rotation)
-
-    return look
-
-
-@dataclass(frozen=True, eq=False)
-class _Chart:
-    """Six numbers for the poses about one pose, as `refine` says."""
-
-    moving_from_middle: FloatArray
-    middle_from_fixed: FloatArray
-    moving_ijk_from_middle: FloatArray
-    middle: FloatArray
-    unit: FloatArray
-
-    @classmethod
-    def about(cls, level: Level, moving_from_fixed: FloatArray) -> _Chart:
-        fixed_from_middle, middle_from_fixed = np.eye(4), np.eye(4)
-        fixed_from_middle[:3, 3] = level.origin + level.middle
-        middle_from_fixed[:3, 3] = -fixed_from_middle[:3, 3]
-        moving_from_middle = moving_from_fixed @ fixed_from_middle
-        return cls(
-            moving_from_middle,
-            middle_from_fixed,
-            (level.moving_ijk_from_mm @ moving_from_middle)[:3, :3],
-            level.middle,
-            np.repeat([level.size_mm / level.radius, level.size_mm], 3),
-        )
-
-    def pose(self, numbers: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Pose, and the derivative of its rotation about the middle."""
-        lengths = numbers * self.unit
-        motion = np.eye(4)
-        motion[:3, :3], d_rotation = rotation_and_derivative(lengths[:3])
-        motion[:3, 3] = lengths[3:]
-        return self.moving_from_middle @ motion @ self.middle_from_fixed, d_rotation
-
-    def slope(self, by_matrix: FloatArray, d_rotation: FloatArray) -> FloatArray:
-        """Slope by the six numbers, from that by the voxel-from-point matrix."""
-        by_motion = self.moving_ijk_from_middle.T @ by_matrix
-        by_rotation = by_motion[:, :3] - by_motion[:, 3:] * self.middle
-        by_vector = d_rotation.reshape(3, 9) @ by_rotation.ravel()
-        return np.concatenate([by_vector, by_motion[:, 3]]) * self.unit
-
-
-def _positive_definite(matrix: FloatArray) -> FloatArray:
+def positive_definite(matrix: FloatArray) -> FloatArray:
     """Undo what rounding did to a matrix that has only positive eigenvalues."""
     values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
-    values = values.clip(1e-3 * max(values[-1], 1e-6))
+    values = values.clip(parameters.MIN_EIGENVALUE_SHARE * max(values[-1], 1e-6))
     repaired: FloatArray = (vectors * values) @ vectors.T
     return (repaired + repaired.T) / 2
+
+
+# --- many candidates ----------------------------------------------------------------
+
+#: What is compared in each channel: a level, and the metric for its histograms.
+Channels = Mapping[str, tuple[Level, Metric]]
+
+#: Fits of each channel, the best first.
+Fits = dict[str, list[Fit]]
+
+
+def successive_halving(
+    channels: Channels,
+    poses: Mapping[str, FloatArray],
+    foreground: Foreground,
+    keep: int,
+    threads: int = 1,
+    *,
+    cross_seeding: bool = False,
+) -> Fits:
+    """Optimise candidates for a few evaluations, and the best of them to the end.
+
+    Where a candidate ranks before it is optimised says little [1]_.
+
+    Parameters
+    ----------
+    channels : mapping of str to (Level, Metric)
+        One level of the pair in every channel.
+    poses : mapping of str to (n, 4, 4) array
+        Candidates of the channels that were searched. The others start from where the
+        best of these led.
+    foreground : Foreground
+        Of the sampled image; says which poses are distinct.
+    keep : int
+        How many of each channel are optimised to the end.
+    threads : int, optional
+        Threads to use; the answer does not depend on it.
+    cross_seeding : bool, optional
+        Whether the channels that were searched start from where the others led, too:
+        a false maximum in one channel may be none in another.
+
+    Returns
+    -------
+    dict of str to list of Fit
+        What remains in each channel, the best first.
+
+    References
+    ----------
+    .. [1] Jamieson and Talwalkar, "Non-stochastic best arm identification and
+       hyperparameter optimization", AISTATS 2016.
+    """
+    few = parameters.FIRST_EVALUATIONS
+    starts = {name: [(pose, None) for pose in those] for name, those in poses.items()}
+    fits: Fits = {name: [] for name in channels}
+    fits |= optimise_all(channels, starts, foreground, threads, max_evaluations=few)
+    led = best_distinct(
+        [fit for those in fits.values() for fit in those[:keep]], foreground
+    )
+    seeds = {
+        name: [(fit.pose, None) for fit in led if fit not in own]
+        for name, own in fits.items()
+        if cross_seeding or not own
+    }
+    more = optimise_all(channels, seeds, foreground, threads, max_evaluations=few)
+    for name, those in more.items():
+        fits[name] = best_distinct([*fits[name], *those], foreground)
+    survivors = {
+        name: [fit.start for fit in those[:keep]] for name, those in fits.items()
+    }
+    return optimise_all(channels, survivors, foreground, threads)
+
+
+def optimise_all(
+    channels: Channels,
+    starts: Mapping[str, Sequence[Start]],
+    foreground: Foreground,
+    threads: int = 1,
+    *,
+    max_evaluations: int | None = None,
+) -> Fits:
+    """Optimise from each start in each channel: the best first, distinct ones only.
+
+    On a thread each or, where there are few, one after the other on all threads.
+    """
+    runs = [(*channels[name], one) for name, those in starts.items() for one in those]
+    one_each = len(runs) >= threads
+
+    def run(job: tuple[Level, Metric, Start]) -> Fit:
+        level, metric, (pose, inverse_hessian) = job
+        return maximise(
+            level,
+            pose,
+            metric,
+            1 if one_each else threads,
+            inverse_hessian=inverse_hessian,
+            tolerance=parameters.CANDIDATE_TOLERANCE,
+            max_evaluations=max_evaluations,
+        )
+
+    fits = iter(shared(run, runs, threads if one_each else 1))
+    return {
+        name: best_distinct([next(fits) for _ in those], foreground)
+        for name, those in starts.items()
+    }
+
+
+def restart_from_channels(
+    channels: Channels,
+    fits: Sequence[Fit],
+    name: str,
+    foreground: Foreground,
+    threads: int = 1,
+) -> list[Fit]:
+    """Optimise the best fit of a channel in the others, and go on from there, too."""
+    starts = [fit.start for fit in fits]
+    for other, (level, metric) in channels.items():
+        if other != name:
+            away = maximise(level, fits[0].pose, metric, threads)
+            starts.append((away.pose, None))
+    return optimise_all(channels, {name: starts}, foreground, threads)[name]
+
+
+def pruned(
+    channels: Channels, starts: Sequence[Start], threads: int = 1
+) -> dict[str, list[Start]]:
+    """Keep the first start, and what can still be right, in the first one's channel.
+
+    That is the channel in which it explains most; what explains much less there than
+    it does is left out.
+    """
+
+    def explained(start: Start, name: str) -> float:
+        level, metric = channels[name]
+        return evaluate(level, start[0], metric, threads).weighted_information
+
+    by_channel = {name: explained(starts[0], name) for name in channels}
+    name = max(by_channel, key=by_channel.__getitem__)
+    least = parameters.PRUNE_SHARE * by_channel[name]
+    return {
+        name: [
+            starts[0],
+            *(start for start in starts[1:] if explained(start, name) > least),
+        ]
+    }
+
+
+def leading(fits: Mapping[str, Sequence[Fit]]) -> str:
+    """Channel whose best fit explains most."""
+    return max(fits, key=lambda name: fits[name][0].weighted_information)
+
+
+def best_distinct(fits: Sequence[Fit], foreground: Foreground) -> list[Fit]:
+    """Put the best first, and drop those that are near a better one."""
+    best: list[Fit] = []
+    apart = parameters.OPTIMUM_RADII * foreground.rms_radius
+    for fit in sorted(fits, key=lambda fit: -fit.weighted_information):
+        if all(foreground.distance(fit.pose, other.pose) > apart for other in best):
+            best.append(fit)
+    return best

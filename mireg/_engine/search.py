@@ -1,8 +1,8 @@
-"""All starts, in every orientation, to a few candidate poses."""
+"""Global search: from all orientations and many translations to few candidates."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,72 +10,140 @@ import numpy.typing as npt
 from scipy.spatial.transform import Rotation
 
 from .. import _kernels as kernels
+from .. import _parameters as parameters
 from .._image import flat_volume
-from .._prepare import Anatomy
+from .._parameters import PatternStage, SearchSchedule
+from .._prepare import Foreground
+from .._settings import Settings
 from .._threads import shared
 from .levels import Level
+from .pair import Pair
 from .similarity import even_bins
 
 FloatArray = npt.NDArray[np.float64]
 
+#: Poses in one chunk of the work.
+_CHUNK = 256
 
-@dataclass(frozen=True)
-class Effort:
-    """How much a search tries.
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """What a global search found.
 
     Attributes
     ----------
-    count : tuple of int
-        Grey levels and samples by which all starts are ranked, and how many of them
-        go on.
-    climb : tuple of tuples of tuples
-        For each level that is climbed, rounds: grey levels and samples by which poses
-        are ranked, how many of them go on, and how many steps these climb before the
-        next round judges them.
+    poses : dict of str to (n, 4, 4) ndarray
+        In each channel that was searched `interpolated_from_sampled`, the most
+        promising first.
+    unimodal : bool
+        Whether the best pose has no runner-up where bias fields are divided out.
+    channels_agree : bool
+        Whether the channels agree on the best pose.
     """
 
-    count: tuple[int, int, int]
-    climb: tuple[tuple[tuple[int, int, int, int], ...], ...]
+    poses: Mapping[str, FloatArray]
+    unimodal: bool
+    channels_agree: bool
+
+    @property
+    def confident(self) -> bool:
+        """Whether the search left no doubt."""
+        return self.unimodal and self.channels_agree
 
 
-#: Most pairs are sure after the first search, which is quick: few poses, on two rough
-#: levels. Others show the right pose only in their details: there many poses climb
-#: before they are judged, at one level that shows them.
-EFFORTS = (
-    Effort(
-        (8, 128, 5000),
-        (
-            ((12, 500, 1000, 0), (16, 1500, 300, 1), (16, 2000, 150, 1)),
-            ((16, 2000, 80, 1), (16, 2000, 50, 1), (16, 2000, 30, 3)),
-        ),
-    ),
-    Effort(
-        (8, 200, 10_000),
-        (
-            (
-                (12, 600, 3000, 3),
-                (16, 1000, 1000, 2),
-                (16, 2000, 300, 2),
-                (16, 3000, 60, 2),
-            ),
-        ),
-    ),
-)
+def global_search(
+    pair: Pair,
+    schedule: SearchSchedule,
+    levels: Sequence[Mapping[str, Level]],
+    settings: Settings,
+    threads: int = 1,
+    *,
+    found: Mapping[str, FloatArray] | None = None,
+    restart: int = 0,
+) -> Candidates:
+    """Search every orientation and many translations for promising poses.
 
-#: A pose that explains as much as this share of the best is its rival.
-RIVAL = 0.9
+    The centroid of the sampled foreground is brought to each place of a grid over the
+    interpolated one, in every orientation; neighbours differ by as much in place as in
+    orientation. Poses are ranked with few samples by nearest-neighbour joint
+    histograms; the best of them are improved by a pattern search, ranked again with
+    more samples, and so on. What the headers state, and centroid on centroid, are
+    always among the candidates.
 
-#: Poses are distinct that put the anatomy this share of its radius apart.
-APART = 0.2
+    Parameters
+    ----------
+    pair : Pair
+        What to bring into line.
+    schedule : SearchSchedule
+        How much to try.
+    levels : sequence of mappings of str to Level
+        As many levels of the pair as the schedule has, the roughest first, at least in
+        the channels that are searched.
+    settings : Settings
+        Orientations to try, and candidates to keep.
+    threads : int, optional
+        Threads to use; the answer does not depend on it.
+    found : mapping of str to (n, 4, 4) array, optional
+        Poses that an earlier search found in each channel; they are improved with the
+        others.
+    restart : int, optional
+        Number of searches before this one with the same schedule: starts lie elsewhere.
+    """
+    sampled, interpolated = pair.sampled.foreground, pair.interpolated.foreground
+    rotation = Rotation.from_rotvec(restart * parameters.RESTART_ROTATION).as_matrix()
+    rotations = even_rotations(settings.orientations) @ rotation
+    angle = (8 * np.pi**2 / len(rotations)) ** (1 / 3)
+    spacing = max(
+        angle * sampled.rms_radius,
+        (interpolated.volume / parameters.MAX_TRANSLATIONS) ** (1 / 3),
+    )
+    places = interpolated.translation_grid(
+        spacing, parameters.DEPTH_SHARE * sampled.centroid_depth
+    )
+    # At a restart the grid lies elsewhere in the sampled foreground, too.
+    shift = spacing / 2 * rotation[0] if restart else 0
+    in_place = sampled.centroid, sampled.centroid
+    grid_centres = pair.sampled.image.centre_mm, pair.interpolated.image.centre_mm
+    starts = [*((sampled.centroid + shift, place) for place in places)]
+    starts += [grid_centres, in_place]
+    names = searched_channels(pair)
+    roughest = {name: levels[0][name] for name in names}
+    pools = _best_starts(roughest, schedule, rotations, starts, threads)
+    if found is not None:
+        pools = {name: np.concatenate([found[name], pools[name]]) for name in pools}
+    improved = {
+        name: _pattern_search(
+            schedule, [of[name] for of in levels], pool, sampled, angle / 2, threads
+        )
+        for name, pool in pools.items()
+    }
+    # Bias fields by themselves make one pose stand out: ask where they are divided out.
+    unimodal = is_unimodal(*improved[names[-1]], sampled)
+    best = [poses[0] for poses, _ in improved.values()]
+    agree = len(distinct(best, sampled)) == 1
+    always = [pair.header_pose, pair.centroid_pose]
+    candidates = {}
+    for name, (poses, scores) in improved.items():
+        # Where there is no doubt, only runners-up in the other channels go on, too.
+        kept = _runners_up(poses, scores) if unimodal and agree else poses
+        kept = distinct(kept, sampled, parameters.CANDIDATE_RADII)
+        candidates[name] = distinct([*always, *kept[: settings.candidates]], sampled)
+    return Candidates(candidates, unimodal, agree)
 
-#: How much the starts of one search are turned from those of the one before.
-_TURN = np.array([0.9, 0.5, 0.3])
 
-#: About the most places in the lattice; those of a whole head are far fewer.
-_MOST_PLACES = 700
+def searched_channels(pair: Pair) -> list[str]:
+    """Name the channels of a pair that share the interpolated image as it is."""
+    return [name for name in parameters.SEARCHED_CHANNELS if name in pair.channels]
 
-#: Poses in one share of the work.
-_SHARE = 256
+
+def is_unimodal(poses: FloatArray, scores: FloatArray, foreground: Foreground) -> bool:
+    """Tell whether no pose is nearly as good as the best: wrong ones have such."""
+    return len(distinct(_runners_up(poses, scores), foreground)) == 1
+
+
+def _runners_up(poses: FloatArray, scores: FloatArray) -> FloatArray:
+    """Poses that explain nearly as much as the first, and it."""
+    return poses[scores > parameters.RUNNER_UP_SHARE * scores[0]]
 
 
 def even_rotations(n: int) -> FloatArray:
@@ -120,10 +188,10 @@ def even_rotations(n: int) -> FloatArray:
 
 
 @dataclass(frozen=True, eq=False)
-class CountingLevel:
-    """A level in whole grey levels, for counting histograms of many poses fast.
+class NearestNeighbourLevel:
+    """A level in whole bins, for counting the joint histograms of many poses fast.
 
-    Of several views that differ only in how they see the fixed image.
+    Of several channels that share the interpolated image.
 
     Attributes
     ----------
@@ -131,248 +199,158 @@ class CountingLevel:
         RAS+ mm, relative to `origin`; one row an axis.
     origin : (3,) ndarray
         RAS+ mm.
-    fixed_bins : (n_views, n) ndarray, uint8
-        Grey level of each sample in each view.
-    moving : tuple
-        Whole grey levels as flat memory, shape and strides; the level `bins`, one
-        past the last, marks voxels without data.
-    first_counts : (n_views, bins, bins + 1) ndarray, int32
-        What every joint histogram starts from: 0, or what was learned.
-    moving_ijk_from_mm : (4, 4) ndarray
+    sampled_bins : (n_channels, n) ndarray, uint8
+        Bin of each sample in each channel.
+    interpolated : tuple
+        Bins of the voxels as flat memory, shape and strides; the bin `bins`, one past
+        the last, marks voxels without data.
+    first_counts : (n_channels, bins, bins + 1) ndarray, int32
+        What every joint histogram starts from: 0, or the pseudo-counts of a prior.
+    interpolated_ijk_from_mm : (4, 4) ndarray
         From RAS+ mm to voxels.
     """
 
     points: npt.NDArray[np.float32]
     origin: FloatArray
-    fixed_bins: npt.NDArray[np.uint8]
-    moving: tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.NDArray[np.int64]]
+    sampled_bins: npt.NDArray[np.uint8]
+    interpolated: tuple[
+        npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.NDArray[np.int64]
+    ]
     first_counts: npt.NDArray[np.int32]
-    moving_ijk_from_mm: FloatArray
+    interpolated_ijk_from_mm: FloatArray
 
-    def moving_ijk_from_points(
-        self, moving_from_fixed: FloatArray
-    ) -> npt.NDArray[np.float32]:
+    def ijk_from_points(self, poses: FloatArray) -> npt.NDArray[np.float32]:
         """Matrices (n, 3, 4) from `points` to voxels at poses (n, 4, 4).
 
         Voxel i reaches from i to i + 1: cut off, a place is its nearest voxel.
         """
-        matrices = self.moving_ijk_from_mm[:3] @ moving_from_fixed
+        matrices = self.interpolated_ijk_from_mm[:3] @ poses
         matrices[..., 3] += matrices[..., :3] @ self.origin + 0.5
         return matrices.astype(np.float32)
 
 
-def counting_level(views: Sequence[Level], bins: int, samples: int) -> CountingLevel:
-    """Prepare a level, in views that share the moving image, for `pose_entropies`."""
-    level = views[0]
-    n = level.points.shape[1]
+def nearest_neighbour_level(
+    channels: Sequence[Level], bins: int, samples: int
+) -> NearestNeighbourLevel:
+    """Prepare a level, in channels that share the interpolated image, for counting."""
+    level = channels[0]
+    n = level.n_samples
     few = (np.arange(min(samples, n)) * (n / min(samples, n))).astype(int)
-    missing = np.isnan(level.moving_grey)
-    grey = np.where(missing, 0, level.moving_grey)
-    moving_bin = np.minimum(grey * bins, bins - 1).astype(np.uint8)
-    moving_bin[missing] = bins
-    padded = np.full(np.array(moving_bin.shape) + 2, bins, np.uint8)
-    padded[1:-1, 1:-1, 1:-1] = moving_bin
-    fixed_grey = np.array([view.fixed_grey[few] for view in views])
-    first_counts = np.zeros((len(views), bins, bins + 1), np.int32)
-    for counts, view in zip(first_counts, views, strict=True):
-        if view.learned is not None:
-            rebin = even_bins(len(view.learned), bins)
-            counts[:, :-1] = np.rint(rebin @ view.learned @ rebin.T * len(few))
+    missing = np.isnan(level.interpolated_values)
+    values = np.where(missing, 0, level.interpolated_values)
+    voxel_bins = np.minimum(values * bins, bins - 1).astype(np.uint8)
+    voxel_bins[missing] = bins
+    padded = np.full(np.array(voxel_bins.shape) + 2, bins, np.uint8)
+    padded[1:-1, 1:-1, 1:-1] = voxel_bins
+    sampled_values = np.array([channel.sampled_values[few] for channel in channels])
+    first_counts = np.zeros((len(channels), bins, bins + 1), np.int32)
+    for counts, channel in zip(first_counts, channels, strict=True):
+        if channel.prior is not None:
+            rebin = even_bins(len(channel.prior), bins)
+            counts[:, :-1] = np.rint(rebin @ channel.prior @ rebin.T * len(few))
     padded_from_ijk = np.eye(4)
     padded_from_ijk[:3, 3] = 1
-    return CountingLevel(
+    return NearestNeighbourLevel(
         points=np.ascontiguousarray(level.points[:, few]),
         origin=level.origin,
-        fixed_bins=np.minimum(fixed_grey * bins, bins - 1).astype(np.uint8),
-        moving=flat_volume(padded),
+        sampled_bins=np.minimum(sampled_values * bins, bins - 1).astype(np.uint8),
+        interpolated=flat_volume(padded),
         first_counts=first_counts,
-        moving_ijk_from_mm=padded_from_ijk @ level.moving_ijk_from_mm,
+        interpolated_ijk_from_mm=padded_from_ijk @ level.interpolated_ijk_from_mm,
     )
 
 
-def pose_entropies(
-    level: CountingLevel, moving_from_fixed: FloatArray, threads: int = 1
+def nearest_neighbour_entropies(
+    level: NearestNeighbourLevel, poses: FloatArray, threads: int = 1
 ) -> FloatArray:
     """Entropies of the joint histograms of many poses, by counting nearest voxels.
 
     Parameters
     ----------
-    level : CountingLevel
+    level : NearestNeighbourLevel
         The pair.
-    moving_from_fixed : (n, 4, 4) array
-        Poses, RAS+ mm.
+    poses : (n, 4, 4) array
+        `interpolated_from_sampled`, RAS+ mm.
     threads : int, optional
         Threads to use; counts are whole numbers, so the answer does not depend on it.
 
     Returns
     -------
-    (n_views, n, 4) ndarray
-        Samples inside the moving image and what was counted before them, then the
-        entropies (nats) of the fixed image, the moving image and both together.
+    (n_channels, n, 4) ndarray
+        Samples inside the interpolated image and what was counted before them, then the
+        entropies (nats) of the sampled image, the interpolated one and both together.
     """
-    views, samples = level.fixed_bins.shape
-    out = np.empty((views, len(moving_from_fixed), 4))
+    channels, samples = level.sampled_bins.shape
+    out = np.empty((channels, len(poses), 4))
     n = np.arange(samples + level.first_counts.sum(axis=(1, 2)).max() + 1.0)
     x_log_x = n * np.log(np.maximum(n, 1))
     columns = level.first_counts.shape[2]
-    fixed_rows = np.multiply(level.fixed_bins, columns, dtype=np.uint32)
-    moving_ijk_from_points = level.moving_ijk_from_points(moving_from_fixed)
+    sampled_rows = np.multiply(level.sampled_bins, columns, dtype=np.uint32)
+    ijk_from_points = level.ijk_from_points(poses)
 
     def fill(start: int) -> None:
-        stop = min(start + _SHARE, len(moving_from_fixed))
-        kernels.pose_entropies(
+        kernels.nearest_neighbour_entropies(
             level.points,
-            fixed_rows,
-            *level.moving,
+            sampled_rows,
+            *level.interpolated,
             level.first_counts,
-            moving_ijk_from_points,
+            ijk_from_points,
             x_log_x,
             start,
-            stop,
+            min(start + _CHUNK, len(poses)),
             out,
         )
 
-    shared(fill, range(0, len(moving_from_fixed), _SHARE), threads)
+    shared(fill, range(0, len(poses), _CHUNK), threads)
     return out
 
 
-def similarity_of(entropies: FloatArray, samples: int) -> FloatArray:
-    """Rank poses by the information that they explain.
+def weighted_information(entropies: FloatArray, samples: int) -> FloatArray:
+    """Mutual information times the share of samples inside, which ranks poses.
 
-    The mutual information times the share of samples inside: a wrong pose with a
-    small, lucky overlap explains less than the right one. It is, up to a constant,
-    the log-likelihood ratio between dependent and independent intensities. What was
-    learned adds the same to every pose.
+    A wrong pose with a small, lucky overlap explains less than the right one. It is, up
+    to a constant, the log-likelihood ratio between dependent and independent
+    intensities. Pseudo-counts add the same to every pose.
     """
-    inside, h_fixed, h_moving, h_joint = np.moveaxis(entropies, -1, 0)
-    return (h_fixed + h_moving - h_joint) * inside / samples
+    inside, h_sampled, h_interpolated, h_joint = np.moveaxis(entropies, -1, 0)
+    return (h_sampled + h_interpolated - h_joint) * inside / samples
 
 
 def starting_poses(
-    rotations: FloatArray, fixed_place: FloatArray, moving_place: FloatArray
+    rotations: FloatArray, sampled_place: FloatArray, interpolated_place: FloatArray
 ) -> FloatArray:
     """Poses (n, 4, 4) with every rotation, bringing one place onto another."""
     poses = np.empty((len(rotations), 4, 4))
     poses[:, 3] = 0, 0, 0, 1
     poses[:, :3, :3] = rotations
-    poses[:, :3, 3] = moving_place - rotations @ fixed_place
+    poses[:, :3, 3] = interpolated_place - rotations @ sampled_place
     return poses
 
 
-def candidates(
-    effort: Effort,
-    levels: Sequence[Sequence[Level]],
-    fixed: Anatomy,
-    moving: Anatomy,
-    extra_starts: list[tuple[FloatArray, FloatArray]],
-    *,
-    orientations: int,
-    keep: int,
-    threads: int = 1,
-    before: Sequence[Sequence[FloatArray]] = (),
-    again: int = 0,
-) -> tuple[list[list[FloatArray]], bool, bool]:
-    """Search every orientation and many translations for promising poses.
-
-    The middle of the fixed anatomy is brought to each place of a lattice over the
-    moving one, in every orientation; neighbours differ by as much in place as in
-    orientation. Poses are ranked by counting with few samples; the best of them climb
-    by trial steps that shrink, and are judged again with more samples, and so on.
-    Where the views agree on a pose and the last sees none nearly as good, rivals in the
-    others are all that is returned beside it.
-
-    Parameters
-    ----------
-    effort : Effort
-        How much to try.
-    levels : sequence of sequences of Level
-        As many levels of the pair as `effort` climbs, the roughest first, each in
-        views that differ only in how they see the fixed image.
-    fixed, moving : Anatomy
-        Where the foregrounds are.
-    extra_starts : list of pairs of (3,) arrays
-        More places of the fixed image and where to bring them, RAS+ mm.
-    orientations : int
-        Rotations to try at each place.
-    keep : int
-        Most candidates to return.
-    threads : int, optional
-        Threads to use; the answer does not depend on it.
-    before : sequence of sequences of (4, 4) array, optional
-        Poses that an earlier search found in each view; they climb with the others.
-    again : int, optional
-        How often it was searched before with this effort: starts lie elsewhere.
-
-    Returns
-    -------
-    poses : list of lists of (4, 4) ndarray
-        Poses `moving_from_fixed` found in each view, the most promising first.
-    clear : bool
-        Whether the best pose has no rival in the last view.
-    agree : bool
-        Whether the views agree on the best pose.
-    """
-    turn = Rotation.from_rotvec(again * _TURN).as_matrix()
-    rotations = even_rotations(orientations) @ turn
-    angle = (8 * np.pi**2 / len(rotations)) ** (1 / 3)
-    # What lies deep in the fixed anatomy lies no less than half as deep in the moving.
-    spacing = max(angle * fixed.radius, (moving.volume / _MOST_PLACES) ** (1 / 3))
-    places = moving.lattice(spacing, fixed.depth / 2)
-    # Each time the lattice lies elsewhere in the fixed anatomy, too.
-    middle = fixed.centre + (spacing / 2 * turn[0] if again else 0)
-    starts = [*((middle, place) for place in places), *extra_starts]
-    bins, samples, survivors = effort.count
-    pools = _best_starts(
-        counting_level(levels[0], bins, samples), rotations, starts, survivors, threads
-    )
-    if before:
-        pools = [np.concatenate(both) for both in zip(before, pools, strict=True)]
-    found = [
-        _climb(effort, of_view, pool, fixed, angle / 2, threads)
-        for of_view, pool in zip(zip(*levels, strict=True), pools, strict=True)
-    ]
-    # Of the last view, the evened one: shading by itself makes one pose stand out.
-    clear = is_clear(*found[-1], fixed)
-    agree = len(distinct([poses[0] for poses, _ in found], fixed)) == 1
-    stay = [_rivals(*of_view) if clear and agree else of_view[0] for of_view in found]
-    # Closer than rivals: a spine one vertebra off is another pose.
-    poses = [distinct(of_view, fixed, keep, APART / 2) for of_view in stay]
-    return poses, clear, agree
-
-
-def is_clear(poses: FloatArray, scores: FloatArray, anatomy: Anatomy) -> bool:
-    """Tell whether no pose is nearly as good as the best: wrong ones have rivals."""
-    return len(distinct(_rivals(poses, scores), anatomy)) == 1
-
-
-def _rivals(poses: FloatArray, scores: FloatArray) -> FloatArray:
-    """Poses that explain nearly as much as the first, and it."""
-    return poses[scores > RIVAL * scores[0]]
-
-
 def _best_starts(
-    level: CountingLevel,
+    channels: Mapping[str, Level],
+    schedule: SearchSchedule,
     rotations: FloatArray,
     starts: Sequence[tuple[FloatArray, FloatArray]],
-    survivors: int,
     threads: int,
-) -> list[FloatArray]:
-    """Try every rotation at every start; keep the best in each view."""
+) -> dict[str, FloatArray]:
+    """Try every rotation at every start; keep the best in each channel."""
+    stage = schedule.exhaustive
+    level = nearest_neighbour_level([*channels.values()], stage.bins, stage.samples)
 
     def scores_at(start: tuple[FloatArray, FloatArray]) -> FloatArray:
         return _scores(level, starting_poses(rotations, *start))
 
     scores = np.concatenate(shared(scores_at, starts, threads), axis=1)
-    pools = []
-    for of_view in scores:
-        place, rotation = np.divmod(np.sort(_best(of_view, survivors)), len(rotations))
-        pools.append(
-            np.concatenate(
-                [
-                    starting_poses(rotations[rotation[place == at]], *starts[at])
-                    for at in np.unique(place)
-                ]
-            )
+    pools = {}
+    for name, of_channel in zip(channels, scores, strict=True):
+        best = np.sort(_best(of_channel, stage.keep))
+        place, rotation = np.divmod(best, len(rotations))
+        pools[name] = np.concatenate(
+            [
+                starting_poses(rotations[rotation[place == at]], *starts[at])
+                for at in np.unique(place)
+            ]
         )
     return pools
 
@@ -384,57 +362,71 @@ def _best(scores: FloatArray, n: int) -> npt.NDArray[np.intp]:
     return enough[np.argsort(-scores[enough], kind="stable")[:n]]
 
 
-def _scores(level: CountingLevel, poses: FloatArray, threads: int = 1) -> FloatArray:
-    """Rank many poses in each view."""
-    return similarity_of(pose_entropies(level, poses, threads), level.points.shape[1])
+def _scores(
+    level: NearestNeighbourLevel, poses: FloatArray, threads: int = 1
+) -> FloatArray:
+    """Rank many poses in each channel."""
+    entropies = nearest_neighbour_entropies(level, poses, threads)
+    return weighted_information(entropies, level.points.shape[1])
 
 
-def _climb(
-    effort: Effort,
+def _pattern_search(
+    schedule: SearchSchedule,
     levels: Sequence[Level],
     poses: FloatArray,
-    anatomy: Anatomy,
+    foreground: Foreground,
     angle: float,
     threads: int,
 ) -> tuple[FloatArray, FloatArray]:
     """Improve ever fewer poses by trial steps that shrink: poses and scores."""
-    for level, rounds in zip(levels, effort.climb, strict=True):
-        for bins, samples, n, steps in rounds:
-            counting = counting_level([level], bins, samples)
-            scores = _scores(counting, poses, threads)[0]
-            best = _best(scores, n)
-            poses, scores = poses[best], scores[best]
-            for _ in range(steps):
-                poses, scores = _step(counting, poses, scores, anatomy, angle, threads)
-                angle *= 0.7
+    for level, stages in zip(levels, schedule.pattern, strict=True):
+        for stage in stages:
+            poses, scores, angle = _improved(
+                level, stage, poses, foreground, angle, threads
+            )
         order = _best(scores, len(scores))
-        order = order[_distinct(poses[order], anatomy, 0.05)]
+        order = order[_distinct(poses[order], foreground, parameters.PATTERN_RADII)]
         poses, scores = poses[order], scores[order]
     return poses, scores
 
 
+def _improved(
+    level: Level,
+    stage: PatternStage,
+    poses: FloatArray,
+    foreground: Foreground,
+    angle: float,
+    threads: int,
+) -> tuple[FloatArray, FloatArray, float]:
+    """Keep the best poses and improve them: poses, scores, and the next step."""
+    counted = nearest_neighbour_level([level], stage.bins, stage.samples)
+    scores = _scores(counted, poses, threads)[0]
+    best = _best(scores, stage.keep)
+    poses, scores = poses[best], scores[best]
+    for _ in range(stage.steps):
+        poses, scores = _step(counted, poses, scores, foreground, angle, threads)
+        angle *= parameters.STEP_RATIO
+    return poses, scores, angle
+
+
 def _step(
-    level: CountingLevel,
+    level: NearestNeighbourLevel,
     poses: FloatArray,
     scores: FloatArray,
-    anatomy: Anatomy,
+    foreground: Foreground,
     angle: float,
     threads: int,
 ) -> tuple[FloatArray, FloatArray]:
     """Move each pose to the best of its neighbours, if that is better.
 
     Twelve neighbours are turned by an angle, or shifted by as much as that moves the
-    anatomy; a thirteenth goes along each axis as far as a parabola through the scores
-    has its top, but no further than the others.
+    foreground; a thirteenth is the parabolic step.
     """
     units = np.concatenate([np.eye(6), -np.eye(6)])
-    tried = poses[:, None] @ _motions(units, anatomy, angle)
+    tried = poses[:, None] @ _motions(units, foreground, angle)
     tried_scores = _scores(level, tried.reshape(-1, 4, 4), threads)[0].reshape(-1, 12)
-    up, down = tried_scores[:, :6], tried_scores[:, 6:]
-    slope, bend = (up - down) / 2, 2 * scores[:, None] - up - down
-    with np.errstate(divide="ignore", invalid="ignore"):
-        top = np.where(bend > np.abs(slope), slope / bend, np.sign(slope))
-    ahead = poses @ _motions(top, anatomy, angle)
+    step = parabolic_step(tried_scores[:, :6], scores[:, None], tried_scores[:, 6:])
+    ahead = poses @ _motions(step, foreground, angle)
     tried = np.concatenate([tried, ahead[:, None], poses[:, None]], axis=1)
     ahead_scores = _scores(level, ahead, threads)[0]
     tried_scores = np.column_stack([tried_scores, ahead_scores, scores])
@@ -443,36 +435,46 @@ def _step(
     return tried[rows, best], tried_scores[rows, best]
 
 
-def _motions(steps: FloatArray, anatomy: Anatomy, angle: float) -> FloatArray:
-    """Motions (n, 4, 4) about the middle of the anatomy: turns, then shifts (n, 6)."""
+def parabolic_step(up: FloatArray, here: FloatArray, down: FloatArray) -> FloatArray:
+    """Where the parabola through scores at 1, 0 and -1 has its top, within -1 to 1."""
+    gradient, curvature = (up - down) / 2, 2 * here - up - down
+    with np.errstate(divide="ignore", invalid="ignore"):
+        top = gradient / curvature
+    return np.where(curvature > np.abs(gradient), top, np.sign(gradient))
+
+
+def _motions(steps: FloatArray, foreground: Foreground, angle: float) -> FloatArray:
+    """Motions (n, 4, 4) about the centroid: rotations, then translations (n, 6)."""
     motions = np.tile(np.eye(4), (len(steps), 1, 1))
     motions[:, :3, :3] = Rotation.from_rotvec(angle * steps[:, :3]).as_matrix()
-    motions[:, :3, 3] = anatomy.centre - motions[:, :3, :3] @ anatomy.centre
-    motions[:, :3, 3] += angle * anatomy.radius * steps[:, 3:]
+    motions[:, :3, 3] = foreground.centroid - motions[:, :3, :3] @ foreground.centroid
+    motions[:, :3, 3] += angle * foreground.rms_radius * steps[:, 3:]
     return motions
 
 
 def distinct(
     poses: Sequence[FloatArray] | FloatArray,
-    anatomy: Anatomy,
-    keep: int | None = None,
-    apart: float = APART,
-) -> list[FloatArray]:
-    """First `keep` poses of which no two put the anatomy in nearly one place.
+    foreground: Foreground,
+    apart: float | None = None,
+) -> FloatArray:
+    """Poses (n, 4, 4) of which no two put the foreground in nearly one place.
 
-    Places are near where they are less than `apart` of the anatomy's radius away.
+    Places are near that are less than `apart` of its RMS radius from one that comes
+    before (default: `parameters.DISTINCT_RADII`).
     """
-    return [poses[n] for n in _distinct(np.asarray(poses), anatomy, apart)[:keep]]
+    poses = np.asarray(poses)
+    apart = parameters.DISTINCT_RADII if apart is None else apart
+    return poses[_distinct(poses, foreground, apart)]
 
 
 def _distinct(
-    poses: FloatArray, anatomy: Anatomy, apart: float
+    poses: FloatArray, foreground: Foreground, apart: float
 ) -> npt.NDArray[np.intp]:
     """Where the poses are that are not near one that came before."""
-    places = anatomy.places(poses)
+    places = foreground.embed(poses)
     new = np.ones(len(poses), bool)
     for n, place in enumerate(places):
         if new[n]:
             off = np.square(places[n + 1 :] - place).sum(axis=1)
-            new[n + 1 :] &= off > (apart * anatomy.radius) ** 2
+            new[n + 1 :] &= off > (apart * foreground.rms_radius) ** 2
     return np.flatnonzero(new)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from .. import _parameters as parameters
 from .._contrast import Contrast
-from .._prepare import Anatomy
-from .multistart import Answer
+from .._prepare import Foreground
+from .levels import Level
 from .optimize import Fit
-from .search import APART, RIVAL
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Verdict:
 
     Attributes
     ----------
-    rival : float
+    runner_up : float
         Share of what the answer explains that the best pose elsewhere does; 0 if there
         is none.
     doubtful : bool
@@ -27,20 +27,30 @@ class Verdict:
         Why, and which image has too little contrast, in plain words.
     """
 
-    rival: float
+    runner_up: float
     doubtful: bool
     notes: tuple[str, ...]
 
 
-def verdict(answer: Answer, anatomy: Anatomy, contrasts: Sequence[Contrast]) -> Verdict:
+def verdict(
+    fits: Sequence[Fit],
+    foreground: Foreground,
+    error_mm: float,
+    level: Level,
+    contrasts: Sequence[Contrast],
+) -> Verdict:
     """Judge an answer.
 
     Parameters
     ----------
-    answer : Answer
-        With all that was followed as far.
-    anatomy : Anatomy
-        Of the image that the search sampled; measures how far apart poses are.
+    fits : sequence of Fit
+        What was followed to the finest level, the best, which led to the answer, first.
+    foreground : Foreground
+        Of the image that was sampled for them; measures how far apart poses are.
+    error_mm : float
+        Standard error of the answer; NaN where that cannot be told.
+    level : Level
+        Where it was polished.
     contrasts : sequence of Contrast
         Of the fixed and the moving image.
 
@@ -49,31 +59,32 @@ def verdict(answer: Answer, anatomy: Anatomy, contrasts: Sequence[Contrast]) -> 
     Verdict
         What speaks against it.
     """
-    rival, apart_mm = _rival(answer.followed, anatomy)
+    runner_up, apart_mm = _runner_up(fits, foreground)
     doubts = []
-    if rival > RIVAL:
+    if runner_up > parameters.RUNNER_UP_SHARE:
         doubts.append(
-            f"a pose {apart_mm:.0f} mm away explains {100 * rival:.0f} % as much as "
-            "this one: look whether it is right"
+            f"a pose {apart_mm:.0f} mm away explains {100 * runner_up:.0f} % as much "
+            "as this one: look whether it is right"
         )
-    if answer.is_unsure:
+    if error_mm > parameters.UNCERTAIN_VOXELS * level.size_mm:
         doubts.append(
-            f"noise leaves the answer unsure by {answer.error_mm:.2g} mm: look whether "
-            "it is right"
+            f"the error expected from noise is {error_mm:.2g} mm: look whether the "
+            "answer is right"
         )
     too_flat = [
         f"the {name} image {one.doubt}"
         for name, one in zip(("fixed", "moving"), contrasts, strict=True)
         if one.doubt
     ]
-    return Verdict(rival, bool(doubts), (*too_flat, *doubts))
+    return Verdict(runner_up, bool(doubts), (*too_flat, *doubts))
 
 
-def _rival(fits: Sequence[Fit], anatomy: Anatomy) -> tuple[float, float]:
+def _runner_up(fits: Sequence[Fit], foreground: Foreground) -> tuple[float, float]:
     """Share of the answer that the best pose elsewhere explains, and how far it is."""
     best = fits[0]
     for fit in fits[1:]:
-        apart = anatomy.distance(best.moving_from_fixed, fit.moving_from_fixed)
-        if apart > APART * anatomy.radius and fit.explained > 0:
-            return fit.explained / best.explained, apart
+        apart = foreground.distance(best.pose, fit.pose)
+        elsewhere = apart > parameters.DISTINCT_RADII * foreground.rms_radius
+        if elsewhere and fit.weighted_information > 0:
+            return fit.weighted_information / best.weighted_information, apart
     return 0.0, 0.0

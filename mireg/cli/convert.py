@@ -148,10 +148,10 @@ def _head(fixed: str | None) -> tuple[FloatArray, str]:
         first = np.zeros((1, 3))
         return np.concatenate([first, ball]), f"a ball of {_HEAD_MM} mm at the origin"
     from .._files.formats import read_grid, read_image
-    from .._prepare import scan
+    from .._prepare import prepare
 
     try:
-        anatomy = scan(read_image(fixed)).anatomy
+        foreground = prepare(read_image(fixed)).foreground
     except InputError:  # constant, for instance: say it of the whole grid
         whole = read_grid(fixed)
         steps = np.indices((9, 9, 9)).reshape(3, -1).T / 8
@@ -159,7 +159,7 @@ def _head(fixed: str | None) -> tuple[FloatArray, str]:
         first = whole.centre_mm[None]
         return np.concatenate([first, points]), f"the field of view of {fixed}"
     return np.concatenate(
-        [anatomy.centre[None], anatomy.points]
+        [foreground.centroid[None], foreground.points]
     ), f"the head in {fixed}"
 
 

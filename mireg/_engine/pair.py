@@ -1,0 +1,177 @@
+"""Two prepared images in their roles, and the channels in which they are compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import _parameters as parameters
+from .._prepare import Normalisation, PreparedImage
+from .._threads import shared
+
+FloatArray = npt.NDArray[np.float64]
+
+#: Channels by the image whose bias field is divided out: to the engine, and to the user
+#: where the fixed image is sampled and where the moving one is.
+_CHANNEL_OF_USER = {
+    "original": ("original", "original"),
+    "sampled_corrected": ("fixed_corrected", "moving_corrected"),
+    "interpolated_corrected": ("moving_corrected", "fixed_corrected"),
+}
+_EXCHANGED = {
+    "original": "original",
+    "sampled_corrected": "interpolated_corrected",
+    "interpolated_corrected": "sampled_corrected",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Channel:
+    """One way to look at a pair.
+
+    Attributes
+    ----------
+    sampled, interpolated : Normalisation
+        How the intensities of either image are normalised.
+    prior : (g, g) ndarray or None
+        Joint distribution of the normalised intensities of aligned pairs of this kind,
+        rows of the sampled image, times the strength with which it is believed.
+    """
+
+    sampled: Normalisation
+    interpolated: Normalisation
+    prior: FloatArray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """Two prepared images in their roles.
+
+    Points are drawn from one image, `sampled`, and the other, `interpolated`, is read
+    between its voxels. All poses of the engine are `interpolated_from_sampled`, RAS+ mm
+    to RAS+ mm; what they are to the user is said here, and only here.
+
+    Attributes
+    ----------
+    sampled, interpolated : PreparedImage
+        The images.
+    channels : mapping of str to Channel
+        By the names of `parameters.CHANNELS`.
+    sampled_is_fixed : bool
+        Whether the sampled image is the user's fixed one.
+    """
+
+    sampled: PreparedImage
+    interpolated: PreparedImage
+    channels: Mapping[str, Channel]
+    sampled_is_fixed: bool
+
+    @classmethod
+    def of(
+        cls,
+        fixed: PreparedImage,
+        moving: PreparedImage,
+        prior: Mapping[str, FloatArray] | None = None,
+        threads: int = 1,
+        *,
+        channels: Sequence[str] | None = None,
+    ) -> Pair:
+        """Give the images their roles: the smaller foreground is sampled.
+
+        It is likely to lie inside the other one. The roles do not depend on which
+        image is fixed.
+
+        Parameters
+        ----------
+        fixed, moving : PreparedImage
+            The pair.
+        prior : mapping of str to (g, g) array, optional
+            By "original", "fixed_corrected" and "moving_corrected", as in
+            `mireg.Prior`, times its strength; rows of the fixed image.
+        threads : int, optional
+            Threads to use.
+        channels : sequence of str, optional
+            Those that are wanted (default: `parameters.CHANNELS`).
+        """
+
+        def size(one: PreparedImage) -> tuple[float, float]:
+            return one.foreground.volume, float(np.nanmean(one.sampling_mask.data))
+
+        names = parameters.CHANNELS if channels is None else channels
+        if set(names) != {"original"}:
+            shared(lambda one: one.corrected, (fixed, moving), threads)  # kept
+        pair = cls(fixed, moving, _channels(fixed, moving, prior, names), True)
+        return pair.exchanged() if size(moving) < size(fixed) else pair
+
+    def exchanged(self) -> Pair:
+        """Exchange the roles of the images."""
+        channels = {}
+        for name in parameters.CHANNELS:  # in one order, whatever the roles
+            channel = self.channels.get(_EXCHANGED[name])
+            if channel is not None:
+                prior = None if channel.prior is None else channel.prior.T
+                channels[name] = Channel(channel.interpolated, channel.sampled, prior)
+        return Pair(
+            self.interpolated, self.sampled, channels, not self.sampled_is_fixed
+        )
+
+    def only(self, *names: str) -> Pair:
+        """Leave out all other channels."""
+        return replace(self, channels={name: self.channels[name] for name in names})
+
+    @property
+    def header_pose(self) -> FloatArray:
+        """The pose that the headers state."""
+        return np.eye(4)
+
+    @property
+    def centroid_pose(self) -> FloatArray:
+        """The pose that brings centroid onto centroid without turning."""
+        pose = np.eye(4)
+        pose[:3, 3] = self.interpolated.foreground.centroid
+        pose[:3, 3] -= self.sampled.foreground.centroid
+        return pose
+
+    def user_channel(self, name: str) -> str:
+        """Name a channel by the user's images, as a prior does."""
+        of_fixed, of_moving = _CHANNEL_OF_USER[name]
+        return of_fixed if self.sampled_is_fixed else of_moving
+
+    def engine_pose(self, moving_from_fixed: FloatArray) -> FloatArray:
+        """Turn the user's pose into `interpolated_from_sampled`."""
+        return (
+            moving_from_fixed if self.sampled_is_fixed else inverse(moving_from_fixed)
+        )
+
+    def moving_from_fixed(self, interpolated_from_sampled: FloatArray) -> FloatArray:
+        """Turn a pose of the engine into the user's."""
+        if self.sampled_is_fixed:
+            return interpolated_from_sampled
+        return inverse(interpolated_from_sampled)
+
+
+def _channels(
+    fixed: PreparedImage,
+    moving: PreparedImage,
+    prior: Mapping[str, FloatArray] | None,
+    names: Sequence[str],
+) -> dict[str, Channel]:
+    """Make the channels of a pair whose fixed image is sampled."""
+    known = prior or {}
+
+    def channel(name: str) -> Channel:
+        return Channel(
+            fixed.corrected if name == "sampled_corrected" else fixed.original,
+            moving.corrected if name == "interpolated_corrected" else moving.original,
+            known.get(_CHANNEL_OF_USER[name][0]),
+        )
+
+    return {name: channel(name) for name in names}
+
+
+def inverse(pose: FloatArray) -> FloatArray:
+    """Invert a pose."""
+    return np.asarray(np.linalg.inv(pose), np.float64)

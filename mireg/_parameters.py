@@ -1,0 +1,291 @@
+"""Every number of the method that a user does not set.
+
+What a user may set is in `mireg.Settings`. Each number here has a unit, a reason, and
+what chose it. "Ablation" is the table of ``scripts/ablation.py``; where nothing is
+said, half and twice the value change no answer that was measured.
+
+The engine reads them as ``parameters.NAME`` when it runs, so that a study can change
+one and measure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+
+# --- the intensities of one image (`_intensity`) ------------------------------------
+
+#: Voxels looked at to learn an intensity scale, at most.
+SCALE_VOXELS = 300_000
+
+#: Shares of the intensities beyond which they are padding, metal or spikes.
+SCALE_TAILS = (0.0002, 0.9998)
+
+#: Hounsfield units of air. No tissue has fewer; scanners pad with less.
+AIR_HU = -1024.0
+
+#: An image with more than this share of its voxels in this range holds Hounsfield
+#: units: the air around a patient, which other images do not have there.
+AIR_SHARE, AIR_RANGE_HU = 0.05, (AIR_HU - 76.0, -900.0)
+
+#: Share of the foreground's intensities between the ends of the scale. The tails are
+#: vessels and noise; each would take bins that tissue needs.
+SCALE_ENDS = (0.005, 0.995)
+
+#: Knots of the scale, and quantiles of the foreground that it is made from.
+SCALE_KNOTS, SCALE_QUANTILES = 257, 100
+
+#: How far the scale goes from even steps of intensity (0) to equal shares of the
+#: foreground (1). Equal shares alone take contrast from small dark structures, even
+#: steps leave bins empty where intensities have long tails. Ablation: equalise.
+EQUALISE = 0.5
+
+#: Width of the box's edges from which the background is read, as a share of its side.
+EDGE_SHARE = 1 / 16
+
+# --- the foreground of one image (`_prepare`) ---------------------------------------
+
+#: Voxels along each axis of the low-resolution image, in the geometric mean: 4 to 6 mm
+#: for a head.
+LOW_RESOLUTION_VOXELS = 40
+
+#: How far around the foreground to sample, in RMS radii of it. The outline must show,
+#: but the air around a slab fits any air: at 0.2 eight of 40 pairs of two or three
+#: slices were wrong, at 0.1 none of 100.
+RIM_RADII = 0.1
+
+#: Share of foreground in a neighbourhood from which it is sampled; in an image of noise
+#: half of the most that there is.
+SAMPLING_SHARE = 0.02
+
+#: Width (sigma) of the smoothing that estimates the bias field, in RMS radii: 7 mm for
+#: a head. Four times as wide left a surface coil's field in an EPI, and the right pose
+#: was not the best one.
+BIAS_RADII = 0.1
+
+#: Contrast, as a share of its mean, that stands in where there is no foreground to
+#: estimate the bias field from; and the least that the field may be.
+BIAS_OUTSIDE, BIAS_LEAST = 0.02, 0.1
+
+# --- the resolutions of a pair (`_engine.levels`) -----------------------------------
+
+#: An image much finer than its partner is shrunk to this share of the partner's voxel
+#: size. Blocks as large as the partner's voxels would blur it a second time.
+FINEST_SHARE = 0.7
+
+#: The coarsest level has at least this many voxels in the foreground's RMS radius, and
+#: in the foreground: fewer do not show how a head is turned.
+COARSEST_RADIUS_VOXELS, COARSEST_VOXELS = 6, 1000
+
+#: Width (sigma) of the smoothing of a shrunk image, in voxels of the level.
+SMOOTHING_VOXELS = 0.6
+
+#: A Gaussian is cut off at so many sigmas.
+GAUSSIAN_CUT = 3.0
+
+#: Samples of a level for each of its voxels in the sampling mask, at the finest level
+#: (smoother similarity) and at those before it.
+FINEST_SAMPLES_PER_VOXEL, SAMPLES_PER_VOXEL = 4, 1
+
+#: Fewest samples of a level; the most are `Settings.samples` at the finest level, a
+#: fourth at the next, and half as many at each before that.
+MIN_SAMPLES = 8000
+
+#: Candidates are compared with one in so many of the samples.
+SUBSAMPLING = 4
+
+#: Fewer samples than this, in a mask or where there are data, fill no joint histogram.
+ENOUGH_SAMPLES = 500
+
+#: Irrational steps of a low-discrepancy sequence in three dimensions: powers of the
+#: inverse of the real root of x^4 = x + 1 (Roberts 2018).
+SAMPLE_STEPS = np.array([0.8191725133961645, 0.6710436067037893, 0.5497004779019703])
+
+#: The channels of a pair that are compared. A receive coil's bias field can hide the
+#: right pose: each image is also compared with its bias field divided out.
+#: Ablation: channels.
+CHANNELS = ("original", "sampled_corrected", "interpolated_corrected")
+
+#: Those of them that the global search scores: they share the interpolated image, so
+#: that each pose is visited once for both.
+SEARCHED_CHANNELS = ("original", "sampled_corrected")
+
+# --- the global search (`_engine.search`) -------------------------------------------
+
+
+@dataclass(frozen=True)
+class ExhaustiveScoring:
+    """How all starting poses are ranked by nearest-neighbour joint histograms.
+
+    Attributes
+    ----------
+    bins : int
+        Bins of the joint histogram along each axis.
+    samples : int
+        Samples that are counted.
+    keep : int
+        The best so many go on, in each channel.
+    """
+
+    bins: int
+    samples: int
+    keep: int
+
+
+@dataclass(frozen=True)
+class PatternStage:
+    """One stage of a pattern search.
+
+    Attributes
+    ----------
+    bins, samples : int
+        By which poses are ranked, as in `ExhaustiveScoring`.
+    keep : int
+        The best so many are improved.
+    steps : int
+        Trial steps, each 0.7 times as long as the one before.
+    """
+
+    bins: int
+    samples: int
+    keep: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class SearchSchedule:
+    """How much a global search tries.
+
+    Attributes
+    ----------
+    exhaustive : ExhaustiveScoring
+        How all starting poses are ranked.
+    pattern : tuple of tuples of PatternStage
+        The stages at each level that is searched, the coarsest first.
+    """
+
+    exhaustive: ExhaustiveScoring
+    pattern: tuple[tuple[PatternStage, ...], ...]
+
+
+#: Enough for most pairs: few poses, on two coarse levels. Ablation: thorough search.
+QUICK_SEARCH = SearchSchedule(
+    ExhaustiveScoring(bins=8, samples=128, keep=5000),
+    (
+        (
+            PatternStage(bins=12, samples=500, keep=1000, steps=0),
+            PatternStage(bins=16, samples=1500, keep=300, steps=1),
+            PatternStage(bins=16, samples=2000, keep=150, steps=1),
+        ),
+        (
+            PatternStage(bins=16, samples=2000, keep=80, steps=1),
+            PatternStage(bins=16, samples=2000, keep=50, steps=1),
+            PatternStage(bins=16, samples=2000, keep=30, steps=3),
+        ),
+    ),
+)
+
+#: For pairs that show the right pose in their details only: many poses are improved
+#: before they are judged, at one level that shows details.
+THOROUGH_SEARCH = SearchSchedule(
+    ExhaustiveScoring(bins=8, samples=200, keep=10_000),
+    (
+        (
+            PatternStage(bins=12, samples=600, keep=3000, steps=3),
+            PatternStage(bins=16, samples=1000, keep=1000, steps=2),
+            PatternStage(bins=16, samples=2000, keep=300, steps=2),
+            PatternStage(bins=16, samples=3000, keep=60, steps=2),
+        ),
+    ),
+)
+
+#: Each trial step is this share of the one before it: six of them reach a tenth.
+STEP_RATIO = 0.7
+
+#: The centroid of the sampled foreground is tried at places no less than this share of
+#: its own distance from the border deep in the interpolated foreground.
+DEPTH_SHARE = 0.5
+
+#: Most places of the translation grid, about; a whole head has far fewer.
+MAX_TRANSLATIONS = 700
+
+#: Rotation vector (rad) between the orientations of one restart and the next, and the
+#: direction in which the translation grid is shifted: any will do that is no symmetry.
+RESTART_ROTATION = np.array([0.9, 0.5, 0.3])
+
+#: A pose elsewhere that explains more than this share of the information of the best is
+#: a runner-up to reckon with. Right answers of 2450 runs had none above it.
+RUNNER_UP_SHARE = 0.9
+
+#: Poses are distinct that put the foreground this share of its RMS radius apart (RMS);
+#: when candidates are handed on (a spine one vertebra off is another pose); in a
+#: pattern search; after a local optimisation.
+DISTINCT_RADII = 0.2
+CANDIDATE_RADII, PATTERN_RADII, OPTIMUM_RADII = 0.1, 0.05, 0.05
+
+#: Most restarts of the thorough search in a stage. It stops as soon as two in a row
+#: leave no runner-up. Ablation: restarts.
+MAX_RESTARTS = 10
+
+#: Most stages of search and refinement: more than one while noise can have made the
+#: answer. Ablation: stages.
+MAX_STAGES = 3
+
+# --- the refinement of candidates (`_engine.optimize`) ------------------------------
+
+
+@dataclass(frozen=True)
+class BeamWidth:
+    """How many candidates of a channel go on to the finest level, and to others."""
+
+    finest: int
+    coarser: int
+
+
+#: After a search that left no doubt, and after one that did: coarse levels can prefer
+#: wrong poses. Ablation: beam width.
+BEAM_WIDTH = MappingProxyType({True: BeamWidth(2, 5), False: BeamWidth(8, 12)})
+
+#: After a search that left no doubt, what explains less than this share of what the
+#: best candidate does is pruned: wrong poses explain a third. Ablation: pruning.
+PRUNE_SHARE = 0.5
+
+#: Evaluations that each candidate is given in the first round of successive halving,
+#: and the most of a local optimisation.
+FIRST_EVALUATIONS, MAX_EVALUATIONS = 8, 40
+
+#: Voxels of a last step, by which candidates and answers have converged.
+CANDIDATE_TOLERANCE, ANSWER_TOLERANCE = 0.1, 0.0005
+
+#: Slope, relative to the first, at which BFGS stops as well.
+GRADIENT_TOLERANCE = 1e-4
+
+#: Share of the samples inside the interpolated image below which a pose counts as one
+#: without overlap.
+MIN_OVERLAP = 0.02
+
+#: Voxels between the poses whose gradients tell the curvature of a maximum: further
+#: than the ripples that interpolation makes.
+CURVATURE_STEP_VOXELS = 0.3
+
+#: Least eigenvalue of a Hessian, as a share of the largest.
+MIN_EIGENVALUE_SHARE = 1e-3
+
+# --- uncertainty and verdict (`_engine.uncertainty`, `_engine.verdict`) -------------
+
+#: Runs of neighbouring samples whose gradients tell how much noise there is.
+NOISE_RUNS = 200
+
+#: Standard error, in voxels, above which the other image is sampled as well, and the
+#: share of it below which that answer is taken. PET and SPECT gain by it (0.77 or
+#: less), other kinds do not (0.77 or more, mostly above 0.85); 60 pairs of all kinds.
+#: Ablation: other image.
+OTHER_SAMPLING_VOXELS, OTHER_SAMPLING_GAIN = 0.08, 0.8
+
+#: Standard error, in voxels, above which noise can have made the answer.
+UNCERTAIN_VOXELS = 0.5
+
+#: Voxels from the headers' pose within which an answer must earn its six numbers.
+MODEL_CHOICE_VOXELS = 0.1
