@@ -9,12 +9,12 @@ from scipy import ndimage
 from mireg._engine.levels import Level, make_level
 from mireg._transform import RigidTransform
 
-#: The pose at which `seen_twice` shows its scene.
+#: The right pose of `scene_and_negative`.
 TRUTH = RigidTransform([0.06, -0.04, 0.05], [0.8, -0.6, 0.4], [11, 10, 9])
 
 
-def seen_twice(rng: np.random.Generator) -> Level:
-    """Return a smooth scene seen twice, the other way round the second time."""
+def scene_and_negative(rng: np.random.Generator) -> Level:
+    """Return a level of a smooth scene and its negative, a small motion apart."""
     scene = ndimage.gaussian_filter(rng.random((24, 22, 20)), 2)
     scene = (scene - scene.min()) / np.ptp(scene)
     points = rng.uniform([5, 5, 5], [18, 16, 14], (3000, 3))

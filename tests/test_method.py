@@ -208,10 +208,10 @@ def test_an_image_that_cannot_be_sampled_costs_no_answer(
 # --- channels that help each other, and pruning ---------------------------------
 
 
-def followed(
+def refined(
     pair: Pair, found: method._Found
 ) -> tuple[list[FloatArray], method._Answer]:
-    """Follow what was found to the end: where it led, and the answer."""
+    """Refine what a search found: poses at the finest level, and the answer."""
     settings = Settings()
     channel, level, fits = method._followed(pair, found, settings, 1)
     answer = method._polished(
@@ -237,13 +237,13 @@ def test_a_false_maximum_of_one_channel_is_left_through_another() -> None:
     candidates = {name: poses for name in parameters.SEARCHED_CHANNELS}
     finest = levels(pair, pyramid(pair).finest, Settings())
     found = method._Found(candidates, [], False, 1, finest, ())
-    _, answer = followed(pair, found)
+    _, answer = refined(pair, found)
     assert answer.pair.sampled is pair.sampled
     assert ended_at(answer).mean_displacement(slices.points, truth) < 1
 
 
 @pytest.mark.parametrize("confident", [False, True])
-def test_what_is_hopeless_is_pruned_where_the_search_left_no_doubt(
+def test_what_explains_little_is_pruned_where_the_search_left_no_doubt(
     confident: bool, heads: PhantomPair
 ) -> None:
     pair = Pair.of(*prepared_images(heads))
@@ -256,7 +256,7 @@ def test_what_is_hopeless_is_pruned_where_the_search_left_no_doubt(
     candidates = {name: poses for name in parameters.SEARCHED_CHANNELS}
     also = [pair.engine_pose(upside_down)]
     found = method._Found(candidates, also, confident, 0, rough, finer)
-    led, answer = followed(pair, found)
+    led, answer = refined(pair, found)
     truth = heads.moving_from_fixed
     assert ended_at(answer).mean_displacement(BRAIN, truth) < 0.6
     assert (len(led) == 1) == confident
@@ -312,7 +312,7 @@ def test_the_first_search_is_quick_and_on_the_coarse_levels(
     assert set(found.levels) == set(parameters.CHANNELS)
     assert {level.size_mm for level in found.levels.values()} == {sizes[1]}
     assert found.finer == resolutions.finer
-    # What was in line stays in line.
+    # The pose of the headers is refined whatever the search finds.
     np.testing.assert_array_equal(found.also, [pair.header_pose])
 
 

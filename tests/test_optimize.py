@@ -10,7 +10,7 @@ import naive
 import numpy as np
 import pytest
 from checks import pose_error_mm, quantised_volume, shifted
-from scenes import TRUTH, seen_twice
+from scenes import TRUTH, scene_and_negative
 from scipy import ndimage
 
 from mireg import _parameters as parameters
@@ -41,8 +41,8 @@ AWAY = RigidTransform([0, 0, 0], [500, 0, 0]).matrix
 
 @pytest.fixture
 def level(rng) -> Level:
-    """Return a smooth scene seen twice, the other way round the second time."""
-    return seen_twice(rng)
+    """Return a level of a smooth scene and its negative, a small motion apart."""
+    return scene_and_negative(rng)
 
 
 # --- one pose ---------------------------------------------------------------
@@ -61,14 +61,14 @@ def test_gradient_by_the_six_parameters_equals_differences(level, metric, monkey
     compared = []
 
     def by_definition(at, pose, threads, readings):
-        """Score by the slow twin; readings, and their gradients, by the loop."""
+        """Score by `naive`; readings, and their gradients, by the loop."""
         joint_histogram(at, pose, threads, readings)
         matrix = at.ijk_from_points(pose)
         counts = at.points.T, at.sampled_bin, volume, matrix, at.n_bins
         return naive.joint_histogram(*counts), readings
 
     def compare(objective, start, **_):
-        """Stand in for the optimiser, and look at the gradients on its way."""
+        """Stand in for the optimiser, and compare gradients on its way."""
         for there in (start, start + 0.3, start - np.arange(6) / 5):
             _, gradient = objective(there)
             differences = []
@@ -188,7 +188,7 @@ def make_many(level: Level) -> Level:
 
 
 def information_of(histogram):
-    """Mutual information in nats, from the entropies of the slow twin."""
+    """Mutual information in nats, by the reference implementation of entropies."""
     rows, columns, cells = naive.entropies(histogram)
     return rows + columns - cells
 
@@ -375,24 +375,24 @@ def test_every_start_is_optimised_in_its_channel(threads, channels, foreground, 
             np.testing.assert_array_equal(fit.pose, other.pose)
 
 
-def test_the_first_start_and_what_can_be_right_is_kept(channels):
-    near, hopeless = shifted(0.3), shifted(PERIOD / 2)
+def test_the_first_start_and_what_explains_enough_is_kept(channels):
+    near, wrong = shifted(0.3), shifted(PERIOD / 2)
     explained = {
         name: [
             evaluate(*at(channels, name, pose)).weighted_information
-            for pose in (np.eye(4), near, hopeless)
+            for pose in (np.eye(4), near, wrong)
         ]
         for name in channels
     }
     best = max(explained, key=lambda name: explained[name][0])
     top, second, last = explained[best]
     assert second > parameters.PRUNE_SHARE * top > last
-    starts = [(np.eye(4), None), (hopeless, None), (near, np.eye(6))]
+    starts = [(np.eye(4), None), (wrong, None), (near, np.eye(6))]
     kept = pruned(channels, starts)
     assert list(kept) == [best]
     assert [id(start) for start in kept[best]] == [id(starts[0]), id(starts[2])]
     # The first is kept, however little it explains.
-    kept = pruned(channels, [(AWAY, None), (hopeless, None)])
+    kept = pruned(channels, [(AWAY, None), (wrong, None)])
     (those,) = kept.values()
     assert those[0][0] is AWAY
 

@@ -7,7 +7,7 @@ import pytest
 from checks import pose_error_mm
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scenes import seen_twice
+from scenes import scene_and_negative
 
 from mireg._engine.levels import Level
 from mireg._engine.pose import PoseParameters, rotation_and_derivative
@@ -19,7 +19,7 @@ POSE = RigidTransform([0.4, -0.7, 0.2], [15, -9, 4]).matrix
 @pytest.fixture
 def level(rng) -> Level:
     """Return a level whose origin is not the centre of its samples."""
-    return seen_twice(rng)
+    return scene_and_negative(rng)
 
 
 @settings(deadline=None, max_examples=30)

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from checks import shifted
-from scenes import seen_twice
+from scenes import scene_and_negative
 
 from mireg._engine.levels import Level
 from mireg._engine.optimize import Fit
@@ -24,7 +24,7 @@ CLEAR = [SimpleNamespace(doubt=None)] * 2
 @pytest.fixture
 def level(rng) -> Level:
     """Return a level with voxels of 1 mm."""
-    return seen_twice(rng)
+    return scene_and_negative(rng)
 
 
 def fit(mm: float, explained: float) -> Fit:
