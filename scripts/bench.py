@@ -39,7 +39,6 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
@@ -75,11 +74,11 @@ BINS = (16, 32, 64, 128)
 #: Voxels along an edge where not they but samples, bins or threads vary.
 EDGE = 128
 STAGES = ("prepare", "pyramid", "search", "refine")
-#: What `register` and `multistart` call, and what takes time in it.
+#: What `register` calls, and what takes time in it.
 STEPS = {
-    *("scan", "contrast", "pyramid", "views", "levels"),
-    *("candidates", "race", "refine_each", "refine", "evaluate"),
-    *("inverse_hessian_at", "standard_error_mm"),
+    *("prepare", "contrast", "pyramid", "levels", "global_search", "evaluate"),
+    *("successive_halving", "optimise_all", "restart_from_channels", "pruned"),
+    *("maximise", "inverse_hessian_at", "uncertainty"),
 }
 
 # --- fresh processes -----------------------------------------------------------------
@@ -189,9 +188,7 @@ def registered(
 
 def stepped(fixed: Path, moving: Path, repeats: int) -> Rows:
     """Time the functions that `register` calls, on one thread; those of one level."""
-    pages = [
-        sys.modules[f"mireg.{room}"] for room in ("_register", "_engine.multistart")
-    ]
+    page = sys.modules["mireg._register"]
     spent: dict[str, list[float]] = defaultdict(list)
 
     def timed(name: str, inner: Callable[..., Any]) -> Callable[..., Any]:
@@ -199,8 +196,10 @@ def stepped(fixed: Path, moving: Path, repeats: int) -> Rows:
         def call(first: Any, *others: Any, **options: Any) -> Any:
             start = time.process_time()
             answer = inner(first, *others, **options)
-            at = first[0] if isinstance(first, list) else first
-            size = getattr(at, "size_mm", None)
+            told = [first, *others[:1]]
+            if isinstance(first, dict):  # of the levels, and metrics, of all channels
+                told = [next(iter(first.values()))[0]]
+            size = next((at.size_mm for at in told if hasattr(at, "size_mm")), None)
             key = name if size is None else f"{name}, {size:.3g} mm"
             spent[key].append(1000 * (time.process_time() - start))
             return answer
@@ -209,11 +208,8 @@ def stepped(fixed: Path, moving: Path, repeats: int) -> Rows:
 
     images, settings = (read_image(fixed), read_image(moving)), Settings(threads=1)
     register(*images, settings=settings)  # compiles
-    with ExitStack() as patched:
-        for page in pages:
-            called = STEPS & vars(page).keys()
-            of_page = {name: timed(name, getattr(page, name)) for name in called}
-            patched.enter_context(patch.multiple(page, **of_page))
+    steps = {name: timed(name, getattr(page, name)) for name in STEPS}
+    with patch.multiple(page, **steps):
         for _ in range(repeats):
             register(*images, settings=settings)
     total = sum(map(sum, spent.values()))
