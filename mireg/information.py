@@ -268,20 +268,19 @@ def _kl_terms(p: FloatArray, q: FloatArray) -> FloatArray:
 
 def _js_terms(p: FloatArray, q: FloatArray) -> FloatArray:
     """Return the mean of ``p log(p/m)`` and ``q log(q/m)``, m midway between both."""
-    lean = (p - q) / np.maximum(p + q, _LEAST)  # p/m is 1 + lean, q/m is 1 - lean
-    to_p = p * np.log1p(np.maximum(lean, -_ALMOST_1))
-    return (to_p + q * np.log1p(np.maximum(-lean, -_ALMOST_1))) / 2
+    lean = (p - q) / (p + q + _LEAST)  # p/m is 1 + lean, q/m is 1 - lean
+    lean = lean.clip(-_ALMOST_1, _ALMOST_1)  # 0 log 0 = 0
+    return (p * np.log1p(lean) + q * np.log1p(-lean)) / 2
 
 
 def _hellinger_terms(p: FloatArray, q: FloatArray) -> FloatArray:
-    """Return ``(sqrt p - sqrt q)**2 / 2``, which would cancel near p = q."""
-    return np.square((p - q) / np.maximum(np.sqrt(p) + np.sqrt(q), _LEAST)) / 2
+    """Return ``(sqrt p - sqrt q)**2 / 2``, so that digits stay near p = q."""
+    return np.square((p - q) / (np.sqrt(p) + np.sqrt(q) + _LEAST)) / 2
 
 
 def _chi_squared_terms(p: FloatArray, q: FloatArray) -> FloatArray:
-    with np.errstate(divide="ignore", over="ignore"):
-        ratio = np.divide(p - q, q, out=np.zeros_like(q), where=p != q)
-    return (p - q) * ratio
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        return np.fmax((p - q) * ((p - q) / q), 0.0)  # 0 where 0 / 0 is not a number
 
 
 def _alpha_terms(p: FloatArray, q: FloatArray, alpha: float) -> FloatArray:
@@ -308,11 +307,11 @@ def _alpha_terms(p: FloatArray, q: FloatArray, alpha: float) -> FloatArray:
 #: squared-hellinger    (sqrt t - 1)**2 / 2                 1/2      1/2
 #: pearson-chi-squared  (t - 1)**2                          1        inf
 #: ===================  ==================================  =======  =========
-F_DIVERGENCE: Mapping[str, FDivergence] = MappingProxyType(
+F_DIVERGENCE: Mapping[Member, FDivergence] = MappingProxyType(
     {
         "kl": FDivergence(_kl_terms, np.log),
         "reverse-kl": FDivergence(lambda p, q: _kl_terms(q, p), lambda t: 1 - 1 / t),
-        "jensen-shannon": FDivergence(_js_terms, lambda t: np.log(2 * t / (t + 1)) / 2),
+        "jensen-shannon": FDivergence(_js_terms, lambda t: np.log(0.5 + 0.5 / t) / -2),
         "total-variation": FDivergence(
             lambda p, q: np.abs(p - q) / 2, lambda t: np.sign(t - 1) / 2
         ),

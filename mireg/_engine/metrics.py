@@ -44,7 +44,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _kernels as kernels
-from ..information import F_DIVERGENCE
+from ..information import F_DIVERGENCE, Member
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -52,17 +52,19 @@ FloatArray = npt.NDArray[np.float64]
 #: derivative by each count (n, m).
 Metric = Callable[[FloatArray], tuple[float, FloatArray]]
 
-#: Probability below which a cell counts as one that never occurs: keeps slopes finite.
+#: Share of the samples that every cell is thought to hold beside its own, for slopes
+#: only: keeps them finite.
 _NEVER = 1e-24
 
 
-def f_information(member: str) -> Metric:
+def f_information(member: Member) -> Metric:
     """Make the metric that is an f-divergence from independence.
 
     Parameters
     ----------
     member : str
-        Name in `mireg.information.F_DIVERGENCE`.
+        Name in `mireg.information.F_DIVERGENCE`. One with ``f(0) = inf`` suits no
+        histogram with an empty cell, and "total-variation" has slopes that jump.
 
     Returns
     -------
@@ -72,8 +74,8 @@ def f_information(member: str) -> Metric:
 
     Notes
     -----
-    A count changes p in its cell, and q in its row and its column. There q is x y, so
-    that a row's sum of ``q (f - t f')`` over x is what the row's slopes add up to.
+    Terms ``q f(p / q)`` double with p and q, so counts do for both. A count adds to p
+    in its cell, and to q all along its row and its column.
 
     Examples
     --------
@@ -85,18 +87,20 @@ def f_information(member: str) -> Metric:
     divergence = F_DIVERGENCE[member]
 
     def metric(histogram: FloatArray) -> tuple[float, FloatArray]:
-        total = max(float(histogram.sum()), 1e-300)
-        p = histogram / total
-        x, y = p.sum(axis=1, keepdims=True), p.sum(axis=0)
-        q = x * y
-        terms = divergence.terms(p, q)
-        by_p = divergence.slope(np.maximum(p, _NEVER) / np.maximum(q, _NEVER))
-        left = terms - p * by_p  # q times the derivative by q
-        by_x = left.sum(axis=1, keepdims=True) / np.maximum(x, _NEVER)
-        by_y = left.sum(axis=0) / np.maximum(y, _NEVER)
-        score = float(terms.sum())
-        mean = score + float(left.sum())  # of the slopes: more of all changes nothing
-        return score, (by_p + by_x + (by_y - mean)) / total
+        rows, columns = histogram.sum(axis=1, keepdims=True), histogram.sum(axis=0)
+        total = max(float(rows.sum()), _NEVER)
+        never = _NEVER * total
+        product = rows * (columns / total)
+        terms = divergence.terms(histogram, product)
+        slopes = divergence.slope((histogram + never) / (product + never))
+        rest = terms - histogram * slopes  # the product times the slopes by it
+        of_row, of_column = rest.sum(axis=1, keepdims=True), rest.sum(axis=0)
+        score = float(terms.sum()) / total
+        mean = score + float(of_row.sum()) / total  # of the slopes, over the samples
+        slopes += of_row / (rows + never) - mean
+        slopes += of_column / (columns + never)
+        slopes /= total
+        return score, slopes
 
     return metric
 
