@@ -18,9 +18,9 @@ name         score                                                     range
 "prior"      `prior_informed`                                          any
 ===========  ========================================================  ===============
 
-For n grey levels, in nats; two images that know nothing of each other have the lowest
-score. The mutual information is the f-information "kl", which has a fast path of its
-own: as entropies, by a kernel.
+For n grey levels, in nats. Two images that know nothing of each other have the lowest
+score, but by "prior", which goes below 0 for a pair unlike those learned. The mutual
+information is the f-information "kl", on a fast path: as entropies, by a kernel.
 
 References
 ----------
