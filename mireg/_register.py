@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import logging
 import math
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -56,13 +55,13 @@ from ._errors import InputError
 from ._files.formats import ImageLike, as_image, as_mask
 from ._prepare import PreparedImage, prepare
 from ._prior import Prior
+from ._progress import Progress, Stages
 from ._registration import Registration
 from ._settings import Settings
 from ._threads import shared
 from ._transform import RigidTransform
 
 FloatArray = npt.NDArray[np.float64]
-Progress = Callable[[str, float], None]
 
 _LOG = logging.getLogger(__name__)
 
@@ -144,7 +143,7 @@ def register(
     settings = settings or Settings()
     threads = settings.threads or _threads.available()
     joints = _believed(prior, settings)
-    told = _Progress(progress)
+    told = Stages(progress)
 
     told.start("prepare", 0.0)
     prepared = shared(
@@ -278,7 +277,7 @@ def _search_on(
     found: _Found,
     settings: Settings,
     threads: int,
-    told: _Progress,
+    told: Stages,
 ) -> _Found:
     """Search thoroughly, from other starts each time, until that changes nothing.
 
@@ -508,30 +507,3 @@ def _log_candidates(pair: Pair, found: _Found, settings: Settings) -> None:
             place.angle_deg,
             *place.translation,
         )
-
-
-class _Progress:
-    """Seconds spent in each stage, told to whoever wants to know."""
-
-    def __init__(self, tell: Progress | None) -> None:
-        self.seconds: dict[str, float] = {}
-        self._tell = tell
-        self._stage = ""
-        self._share = 0.0
-        self._since = time.perf_counter()
-
-    def start(self, stage: str, share: float) -> None:
-        """End the stage under way and start the next."""
-        now = time.perf_counter()
-        if self._stage:
-            before = self.seconds.get(self._stage, 0.0)
-            self.seconds[self._stage] = before + now - self._since
-            _LOG.info("%s: %.3f s", self._stage, now - self._since)
-        self._stage, self._since = stage, now
-        self.reach(share)
-
-    def reach(self, share: float) -> None:
-        """Tell how much is done."""
-        self._share = max(self._share, share)
-        if self._tell is not None:
-            self._tell(self._stage or "done", self._share)
