@@ -7,7 +7,7 @@ import math
 import os
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mireg._files.records import to_json
@@ -18,9 +18,11 @@ TRICKY = st.text(alphabet='[]{}", \n\t\\:aé\u2028', max_size=12) | st.text()
 JSON = st.recursive(
     NUMBERS.filter(lambda x: x is None or math.isfinite(x)) | TRICKY,
     lambda inner: st.lists(inner) | st.dictionaries(TRICKY, inner),
+    max_leaves=12,
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(TRICKY, JSON))
 def test_what_is_written_comes_back(record):
     text = to_json(record)
