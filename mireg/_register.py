@@ -169,7 +169,7 @@ def register(
         transform=transform,
         metric=settings.metric,
         score=fit.score,
-        score_before=header.score if header.overlap_fraction > 0 else math.nan,
+        initial_score=header.score if header.overlap_fraction > 0 else math.nan,
         overlap_fraction=fit.overlap_fraction,
         mean_displacement_mm=float(moved_by.mean()),
         max_displacement_mm=float(moved_by.max()),
@@ -178,7 +178,7 @@ def register(
         fixed_contrast=contrasts[0],
         moving_contrast=contrasts[1],
         warnings=notes + judged.notes,
-        rival=judged.rival,
+        runner_up=judged.rival,
         standard_error_mm=answer.error_mm,
         doubtful=judged.doubtful,
     )

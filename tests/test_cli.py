@@ -132,7 +132,7 @@ def test_register_writes_three_files(scans, capsys):
         np.testing.assert_allclose(record[name]["voxel_size_mm"], SIZE, rtol=1e-5)
     assert set(record["seconds"]) >= {"load", "register", "resample", "write"}
     assert record["metric"] in ("mi", "nmi")
-    assert record["score"] > record["score_before"]
+    assert record["score"] > record["initial_score"]
     assert 0.8 < record["overlap_fraction"] <= 1
     assert record["rotation_deg"] == pytest.approx(POSE.angle_deg, abs=0.7)
     assert len(record["translation_mm"]) == 3
@@ -143,6 +143,10 @@ def test_register_writes_three_files(scans, capsys):
     assert moved.get_data_dtype() == np.int16
     assert moved.shape == fixed.shape
     np.testing.assert_allclose(moved.affine, fixed.affine)
+    scores = f"{record['score']:.4f} (before: {record['initial_score']:.4f})"
+    assert f"score ({record['metric']})   {scores}" in said.err
+    error = f"error expected from noise: {record['standard_error_mm']:.2g} mm"
+    assert error in said.err
     for word in ("rotation", "translation", "head moved", "overlap", "t2_to_t1.tfm"):
         assert word in said.err
 

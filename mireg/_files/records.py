@@ -6,9 +6,9 @@ import json
 import math
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from .._errors import InputError
 from .writing import PathLike
@@ -96,7 +96,7 @@ def read_record(path: PathLike) -> dict[str, Any]:
     except (ValueError, RecursionError):
         record = None
     named = record.get("schema") if isinstance(record, dict) else None
-    if not isinstance(named, str):
+    if record is None or not isinstance(named, str):
         raise InputError(
             f"{path}: not the record of a registration, which says that its schema is "
             f"{SCHEMA}; give the .json file that mireg register wrote"
@@ -108,9 +108,10 @@ def read_record(path: PathLike) -> dict[str, Any]:
         )
     try:
         check(record, schema())
+        return dict(record)
     except InputError as error:
-        raise InputError(f"{path}: {error}") from error
-    return record
+        # Names in the file may hold line breaks.
+        raise InputError(f"{path}: {' '.join(str(error).split())}") from error
 
 
 def schema() -> dict[str, Any]:
@@ -135,43 +136,48 @@ def check(value: Any, rule: Any, root: Any = None, where: str = "") -> None:
     mireg._errors.InputError: 1: is a string, not a number
     """
     root = root or rule
-
-    def refuse(why: str) -> NoReturn:
-        raise InputError(f"{where.lstrip('/')}: {why}" if where else why)
-
     if "$ref" in rule:
         check(value, root["$defs"][rule["$ref"].rpartition("/")[2]], root, where)
-    if "const" in rule and value != rule["const"]:
-        refuse(f"is not {rule['const']!r}")
-    if "enum" in rule and value not in rule["enum"]:
-        refuse(f"is none of {', '.join(map(str, rule['enum']))}")
-    if "type" in rule:
-        names = [rule["type"]] if isinstance(rule["type"], str) else rule["type"]
-        found = _TYPES[type(value)]
-        if found not in names and (found != "integer" or "number" not in names):
-            refuse(f"is {_an(found)}, not {' or '.join(map(_an, names))}")
-    if isinstance(value, str) and not re.search(rule.get("pattern", ""), value):
-        refuse(f"is {value[:60]!r}, which is not of the form {rule['pattern']}")
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        if not abs(value) <= sys.float_info.max:
-            refuse("is not a finite number")
-        if value < rule.get("minimum", value) or value > rule.get("maximum", value):
-            refuse(f"is {value:g}, which is out of range")
+    for wrong in _misfits(value, rule):
+        raise InputError(f"{where.lstrip('/')}: {wrong}" if where else wrong)
     if isinstance(value, list):
-        low, high = rule.get("minItems", 0), rule.get("maxItems", math.inf)
-        if not low <= len(value) <= high:
-            refuse(f"has {len(value)} items, {'at least ' * (high != low)}{low} needed")
         for i, item in enumerate(value):
             check(item, rule.get("items", {}), root, f"{where}/{i}")
     if isinstance(value, dict):
         known, others = rule.get("properties", {}), rule.get("additionalProperties", {})
-        for name in rule.get("required", ()):
-            if name not in value:
-                refuse(f"has no {name!r}")
         for name, item in value.items():
-            if name not in known and others is False:
-                refuse(f"has {name[:60]!r}, which {SCHEMA} does not know")
             check(item, known.get(name, others), root, f"{where}/{name[:60]}")
+
+
+def _misfits(value: Any, rule: Mapping[str, Any]) -> Iterator[str]:
+    """Say what is wrong with a value, leaving aside what it holds."""
+    names = rule.get("type", [])
+    names = [names] if isinstance(names, str) else names
+    name = _TYPES[type(value)]
+    if names and name not in names and (name != "integer" or "number" not in names):
+        yield f"is {_an(name)}, not {' or '.join(map(_an, names))}"
+    allowed = [rule["const"]] if "const" in rule else rule.get("enum", [value])
+    if value not in allowed:
+        yield f"is none of {', '.join(map(str, allowed))}"
+    if name == "string" and not re.search(rule.get("pattern", ""), value):
+        yield f"is {value[:60]!r}, which is not of the form {rule['pattern']}"
+    if name in ("integer", "number"):
+        if not abs(value) <= sys.float_info.max:
+            yield "is not a finite number"
+        if value < rule.get("minimum", value) or value > rule.get("maximum", value):
+            yield f"is {value:g}, which is out of range"
+    if name == "array":
+        low, high = rule.get("minItems", 0), rule.get("maxItems", math.inf)
+        if not low <= len(value) <= high:
+            more = "" if low == high else " or more"
+            yield f"has {len(value)} items, not {low}{more}"
+    if name == "object":
+        lacking = [key for key in rule.get("required", ()) if key not in value]
+        strange = set(value) - set(rule.get("properties", ()))
+        if lacking:
+            yield f"has no {lacking[0]!r}"
+        if strange and rule.get("additionalProperties") is False:
+            yield f"has {min(strange)[:60]!r}, which {SCHEMA} does not know"
 
 
 def _an(name: str) -> str:
