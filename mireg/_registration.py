@@ -53,11 +53,11 @@ class _StoredImage:
     @cached_property
     def image(self) -> Image:
         """The image, the same as when it was registered."""
-        given = self.record["path"]
-        if given is None:
+        given, digest = self.record["path"], self.record["sha256"]
+        if given is None or digest is None:
             raise InputError(
-                f"the {self.role} image was no file when it was registered, so it "
-                "cannot be read again; register it anew"
+                f"the {self.role} image was no file when the record was written, so it "
+                "cannot be read again; register anew"
             )
         # The whole folder may have moved, the record with the images.
         places = [Path(self.record["absolute_path"] or given), self.folder / given]
@@ -67,7 +67,7 @@ class _StoredImage:
                 f"{places[0]}: the {self.role} image is no longer there; put it back, "
                 "or beside the record"
             )
-        if formats.sha256(path) != self.record["sha256"]:
+        if formats.sha256(path) != digest:
             raise InputError(
                 f"{path}: the {self.role} image has changed since it was registered; "
                 "put the old file back, or register anew"
@@ -429,13 +429,14 @@ class Registration:
         if isinstance(kept, _StoredImage):
             return dict(kept.record)
         path, source = self._path(role), kept.source
+        file = Path(path) if path and Path(path).is_file() else None
         return {
             "path": path,
-            "absolute_path": None if path is None else str(Path(path).absolute()),
+            "absolute_path": str(file.absolute()) if file else None,
             "shape": [int(n) for n in (source.opened if source else kept).shape],
             "voxel_size_mm": kept.voxel_size_mm.tolist(),
             "volume": None if source is None else source.volume,
-            "sha256": formats.sha256(path) if path and Path(path).is_file() else None,
+            "sha256": formats.sha256(file) if file else None,
             "contrast": {
                 **contrast.figures(),
                 "foreground_histogram": contrast.foreground.p.tolist(),

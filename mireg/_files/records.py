@@ -116,7 +116,7 @@ def read_record(path: PathLike) -> dict[str, Any]:
 
 def schema() -> dict[str, Any]:
     """Return the JSON Schema of a record: every field, its unit, frame, direction."""
-    return json.loads(Path(__file__).with_name("registration.schema.json").read_text())
+    return json.loads(Path(__file__).with_name("registration.schema.json").read_bytes())
 
 
 def check(value: Any, rule: Any, root: Any = None, where: str = "") -> None:
