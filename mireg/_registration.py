@@ -67,7 +67,11 @@ class _StoredImage:
                 f"{places[0]}: the {self.role} image is no longer there; put it back, "
                 "or beside the record"
             )
-        if formats.sha256(path) != digest:
+        try:
+            changed = formats.sha256(path) != digest
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+        if changed:
             raise InputError(
                 f"{path}: the {self.role} image has changed since it was registered; "
                 "put the old file back, or register anew"
