@@ -203,7 +203,7 @@ def register(
         transform=transform,
         metric=settings.metric,
         score=fit.score,
-        score_before=header.score if header.overlap_fraction > 0 else math.nan,
+        initial_score=header.score if header.overlap_fraction > 0 else math.nan,
         overlap_fraction=fit.overlap_fraction,
         mean_displacement_mm=float(moved_by.mean()),
         max_displacement_mm=float(moved_by.max()),
@@ -212,8 +212,10 @@ def register(
         fixed_contrast=contrasts[0],
         moving_contrast=contrasts[1],
         warnings=notes + judged.notes,
-        rival=judged.runner_up,
+        runner_up=judged.runner_up,
         standard_error_mm=answer.error_mm,
+        covariance=answer.covariance(transform),
+        converged=fit.converged,
         doubtful=judged.doubtful,
     )
 
@@ -386,6 +388,17 @@ class _Answer:
         """Give its standard error; NaN where that cannot be told."""
         return (
             math.nan if self.uncertainty is None else self.uncertainty.standard_error_mm
+        )
+
+    def covariance(self, transform: RigidTransform) -> FloatArray | None:
+        """Give its covariance as a motion that comes after the user's transform."""
+        if self.uncertainty is None:
+            return None
+        return covariance_after(
+            self.uncertainty,
+            transform.matrix,
+            transform.centre,
+            sampled_is_fixed=self.pair.sampled_is_fixed,
         )
 
     @property

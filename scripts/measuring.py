@@ -63,7 +63,7 @@ class Answer(Protocol):
     @property
     def overlap_fraction(self) -> float: ...
     @property
-    def rival(self) -> float: ...
+    def runner_up(self) -> float: ...
     @property
     def standard_error_mm(self) -> float: ...
     @property
@@ -357,7 +357,7 @@ def run_pose(
         "tre_max_mm": float(tre.max()),
         "score": answer.score,
         "overlap_fraction": answer.overlap_fraction,
-        "rival": answer.rival,
+        "runner_up": answer.runner_up,
         "standard_error_mm": answer.standard_error_mm,
         "doubtful": answer.doubtful,
         "stages": dict(answer.seconds),

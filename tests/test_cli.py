@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -132,7 +133,7 @@ def test_register_writes_three_files(scans, capsys):
         np.testing.assert_allclose(record[name]["voxel_size_mm"], SIZE, rtol=1e-5)
     assert set(record["seconds"]) >= {"load", "register", "resample", "write"}
     assert record["metric"] in ("mi", "nmi")
-    assert record["score"] > record["score_before"]
+    assert record["score"] > record["initial_score"]
     assert 0.8 < record["overlap_fraction"] <= 1
     assert record["rotation_deg"] == pytest.approx(POSE.angle_deg, abs=0.7)
     assert len(record["translation_mm"]) == 3
@@ -143,6 +144,10 @@ def test_register_writes_three_files(scans, capsys):
     assert moved.get_data_dtype() == np.int16
     assert moved.shape == fixed.shape
     np.testing.assert_allclose(moved.affine, fixed.affine)
+    scores = f"{record['score']:.4f} (before: {record['initial_score']:.4f})"
+    assert f"score ({record['metric']})   {scores}" in said.err
+    error = f"error expected from noise: {record['standard_error_mm']:.2g} mm"
+    assert error in said.err
     for word in ("rotation", "translation", "head moved", "overlap", "t2_to_t1.tfm"):
         assert word in said.err
 
@@ -217,6 +222,21 @@ def test_nothing_is_left_when_it_stops(stop, expected, scans, capsys, monkeypatc
     assert main([*argv, "--quiet"]) == code
     assert says in capsys.readouterr().err
     assert files(scans) == ["t1.nii.gz", "t2.nii.gz"]
+
+
+@pytest.mark.usefixtures("scans")
+def test_a_name_that_is_taken_meanwhile_leaves_no_other_file(capsys, monkeypatch):
+    results = sys.modules["mireg._results"]
+    real = results.to_json
+
+    def taken(record):
+        Path("out.json").mkdir()
+        return real(record)
+
+    monkeypatch.setattr(results, "to_json", taken)
+    argv = ["register", "t1.nii.gz", "t2.nii.gz", "-o", "out", "--init", "header"]
+    assert "out.json: this is a folder" in refused(capsys, *argv, "-q")
+    assert files(Path()) == ["out.json", "t1.nii.gz", "t2.nii.gz"]
 
 
 def test_unknown_errors_keep_their_traceback(scans, monkeypatch):
@@ -468,6 +488,20 @@ def test_phantom_writes_scans_and_the_truth(tmp_path, monkeypatch, capsys):
     capsys.readouterr()
     assert "exists already" in refused(capsys, *argv)
     assert main([*argv, "--force", "-q"]) == 0
+
+
+def test_a_phantom_is_written_whole_or_not_at_all(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    real = cli_phantom.to_json
+
+    def taken(record):
+        Path("mouse/truth.json").write_text("mine")
+        return real(record)
+
+    monkeypatch.setattr(cli_phantom, "to_json", taken)
+    argv = ["phantom", "--kind", "mouse", "-o", "mouse"]
+    assert "truth.json: exists already" in refused(capsys, *argv, "-q")
+    assert files(tmp_path / "mouse") == ["truth.json"]
 
 
 def test_phantom_writes_a_hard_pair(tmp_path, monkeypatch, capsys):

@@ -328,6 +328,6 @@ def test_files_without_overlap_are_registered_or_refused(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["t1.nii", "t2.nii"]
     assert main(argv) == 0
     record = json.loads((tmp_path / "x.json").read_text())
-    assert record["score_before"] is None
+    assert record["initial_score"] is None
     assert error_mm(record["moving_from_fixed"], away @ NEAR) < 0.6
-    assert "by the headers no overlap" in capsys.readouterr().err
+    assert "(before: no overlap)" in capsys.readouterr().err

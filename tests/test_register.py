@@ -162,7 +162,7 @@ def test_every_contrast_from_the_header(contrast, limit):
 def test_an_image_lies_on_itself(near):
     result = register(near.fixed, near.fixed, settings=QUICK)
     assert_close_pose(result.moving_from_fixed, np.eye(4), mm=1e-9)
-    assert result.score == result.score_before
+    assert result.score == result.initial_score
     assert result.mean_displacement_mm <= result.max_displacement_mm < 1e-9
 
 
@@ -172,7 +172,7 @@ def test_an_image_that_is_a_little_off_itself_comes_right(near):
     result = register(near.fixed, moving, init="header", settings=QUICK)
     # Both are read between their voxels; 1/50 of a voxel is what that costs.
     assert error_mm(result, shift) < 6 / 50
-    assert result.score > result.score_before
+    assert result.score > result.initial_score
 
 
 @pytest.mark.parametrize("init", ["auto", "header"])
@@ -180,7 +180,7 @@ def test_an_aligned_pair_stays_aligned(init):
     pair = heads(pose=RigidTransform.identity())
     result = register(pair.fixed, pair.moving, init=init, settings=QUICK)
     assert error_mm(result, pair.moving_from_fixed) < 0.6
-    assert result.score >= result.score_before
+    assert result.score >= result.initial_score
 
 
 # --- starts -------------------------------------------------------------------
@@ -312,7 +312,7 @@ def test_a_mask_that_holds_nothing_is_refused(role, kind, near):
 def test_the_record_says_what_was_done(near, found):
     assert found.metric == found.settings.metric == QUICK.metric
     assert found.settings is QUICK
-    assert found.score > found.score_before > 0
+    assert found.score > found.initial_score > 0
     assert 0.8 < found.overlap_fraction <= 1
     np.testing.assert_array_equal(found.moving_from_fixed, found.transform.matrix)
     truth = near.moving_from_fixed
@@ -376,10 +376,10 @@ def test_each_metric_ends_at_the_truth(metric, near):
     assert error_mm(result, near.moving_from_fixed) < 0.6
 
 
-def test_without_overlap_there_is_no_score_before():
+def test_without_overlap_there_is_no_initial_score():
     pair = heads(pose=RigidTransform([0.1, 0, 0], [900, 0, 0]), mm=8)
     result = register(pair.fixed, pair.moving, init="centre", settings=QUICK)
-    assert np.isnan(result.score_before)
+    assert np.isnan(result.initial_score)
     assert result.score > 1
 
 
@@ -407,7 +407,7 @@ def test_the_same_bits_on_any_number_of_threads_and_in_every_run(init):
         again = run(threads)
         np.testing.assert_array_equal(again.moving_from_fixed, one.moving_from_fixed)
         assert again.score == one.score
-        assert again.score_before == one.score_before
+        assert again.initial_score == one.initial_score
         assert again.overlap_fraction == one.overlap_fraction
 
 

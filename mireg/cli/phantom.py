@@ -6,8 +6,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -159,8 +159,9 @@ def write_phantoms(
         raise InputError(f"seed is {seed}; it must not be negative")
     truth = None
     record: dict[str, Any] = {"seed": seed, "fixed": "t1.nii.gz", "moving": {}}
-    with _new_files(folder, force=force) as put:
-        for contrast in contrasts:
+    names = ["t1.nii.gz", *(f"{contrast.lower()}.nii.gz" for contrast in contrasts)]
+    with _new_files(folder, [*names, "truth.json"], force=force) as put:
+        for contrast, name in zip(contrasts, names[1:], strict=True):
             first = truth is None
             # The size of the fixed scan does not change the moving one; only the
             # first fixed scan is kept.
@@ -174,7 +175,6 @@ def write_phantoms(
             truth = pair.moving_from_fixed
             if first:
                 put("t1.nii.gz", pair.fixed)
-            name = f"{contrast.lower()}.nii.gz"
             put(name, pair.moving)
             record["moving"][name] = {"moving_from_fixed": truth.matrix.tolist()}
         put("truth.json", record)
@@ -189,7 +189,8 @@ def write_hard_pair(folder: Path, kind: str, *, seed: int, force: bool) -> None:
     if seed < 0:
         raise InputError(f"seed is {seed}; it must not be negative")
     fixed, moving, truth, _ = hard_pair(kind, seed)
-    with _new_files(folder, force=force) as put:
+    names = ("fixed.nii.gz", "moving.nii.gz", "truth.json")
+    with _new_files(folder, names, force=force) as put:
         put("fixed.nii.gz", fixed)
         put("moving.nii.gz", moving)
         told = {"moving.nii.gz": {"moving_from_fixed": truth.matrix.tolist()}}
@@ -201,31 +202,30 @@ def write_hard_pair(folder: Path, kind: str, *, seed: int, force: bool) -> None:
 
 @contextmanager
 def _new_files(
-    folder: Path, *, force: bool
+    folder: Path, names: Iterable[str], *, force: bool
 ) -> Iterator[Callable[[str, Image | dict[str, Any]], None]]:
     """Put images and records into a folder: all of them, or none if one fails."""
     import nibabel as nib
     import numpy as np
 
     from .._files import nifti
-    from .._files.writing import new_file
+    from .._files.writing import new_files
     from .._image import Image
 
     whole_numbers = nib.Nifti1Image(np.zeros((1, 1, 1), np.int16), np.eye(4))
     folder_is_new = not folder.exists()
     folder.mkdir(exist_ok=True)
     try:
-        with ExitStack() as opened:
+        with new_files([folder / name for name in names], force=force) as files:
 
             def put(name: str, content: Image | dict[str, Any]) -> None:
                 path = folder / name
-                file = opened.enter_context(new_file(path, force=force))
                 if isinstance(content, Image):
                     nifti.dump_image(
-                        file, path, content, template=whole_numbers, space=1
+                        files[path], path, content, template=whole_numbers, space=1
                     )
                 else:
-                    file.write(to_json(content).encode())
+                    files[path].write(to_json(content).encode())
 
             yield put
     except BaseException:

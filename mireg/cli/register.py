@@ -233,9 +233,13 @@ def register_files(
             )
             progress("write", 1.0)
             record = results.write(
-                found,
+                found.to_dict(),
                 files,
+                fixed=found.fixed,
+                moving=found.moving,
+                transform=found.transform,
                 output=how,
+                threads=threads,
                 force=force,
                 seconds={"load": loaded - began},
                 options={
@@ -285,18 +289,15 @@ def _summary(
 ) -> None:
     """Tell what was found, for people."""
     shift = found.transform.translation
-    before = "no overlap"
-    if math.isfinite(found.score_before):
-        before = f"{found.score_before:.4f}"
     times = [f"{name} {seconds[name]:.1f}" for name in _STAGES]
     rows = {
         "rotation": f"{found.transform.angle_deg:.2f} degrees",
         "translation": f"{math.hypot(*shift):.2f} mm ({in_directions(shift)})",
         "head moved": f"{found.mean_displacement_mm:.2f} mm on average, "
         f"{found.max_displacement_mm:.2f} mm at most",
-        f"score ({found.metric})": f"{found.score:.4f}, by the headers {before}",
+        f"score ({found.metric})": found.score_summary,
         "overlap": f"{100 * found.overlap_fraction:.0f} %",
-        "noise": found.noise_in_words,
+        "noise": found.noise_summary,
         "seconds": ", ".join(times),
         "written": "\n".join(str(path) for path in outputs),
     }
