@@ -47,6 +47,7 @@ from ._engine.search import global_search, searched_channels
 from ._engine.similarity import metric_at
 from ._engine.uncertainty import (
     Uncertainty,
+    covariance_after,
     inverse_hessian_at,
     uncertainty,
 )
