@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from ._errors import InputError, MiregError, MiregWarning
     from ._files.formats import read_image
     from ._files.nifti import write_image
-    from ._files.transforms import read_transform, write_transform
     from ._image import Image
     from ._moved import Output
     from ._prepare import PreparedImage, prepare
@@ -24,12 +23,18 @@ if TYPE_CHECKING:
     from ._resample import resample
     from ._score import score
     from ._settings import Settings
-    from ._transform import RigidTransform
+    from ._transform import (
+        AffineTransform,
+        RigidTransform,
+        read_transform,
+        write_transform,
+    )
 
 __version__ = "0.1.0"
 
 #: Where each public name is made.
 _HOME = {
+    "AffineTransform": "_transform",
     "Contrast": "_contrast",
     "Image": "_image",
     "InputError": "_errors",
@@ -45,18 +50,19 @@ _HOME = {
     "prepare": "_prepare",
     "PreparedImage": "_prepare",
     "read_image": "_files.formats",
-    "read_transform": "_files.transforms",
+    "read_transform": "_transform",
     "register": "_register",
     "resample": "_resample",
     "score": "_score",
     "write_image": "_files.nifti",
-    "write_transform": "_files.transforms",
+    "write_transform": "_transform",
 }
 
 #: Public modules that are loaded when they are first used.
 _MODULES = ("information", "phantom")
 
 __all__ = [
+    "AffineTransform",
     "Contrast",
     "Image",
     "InputError",

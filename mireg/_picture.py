@@ -13,6 +13,7 @@ from skimage.filters import sobel
 
 from ._image import Image
 from ._resample import resample
+from ._transform import TransformLike
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -26,7 +27,7 @@ _ORANGE = np.array([1.0, 0.55, 0.0])
 def three_planes(
     fixed: Image,
     moving: Image,
-    moving_from_fixed: npt.ArrayLike,
+    moving_from_fixed: TransformLike,
     place: npt.ArrayLike | None = None,
     *,
     height: int = 220,

@@ -60,9 +60,10 @@ from ._progress import Progress, Stages
 from ._registration import Registration
 from ._settings import Settings
 from ._threads import shared
-from ._transform import RigidTransform
+from ._transform import RigidTransform, TransformLike, as_rigid
 
 FloatArray = npt.NDArray[np.float64]
+Start = Literal["auto", "header", "centre"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ def register(
     fixed: ImageLike | PreparedImage,
     moving: ImageLike | PreparedImage,
     *,
-    init: Literal["auto", "header", "centre"] | RigidTransform = "auto",
+    init: Start | TransformLike = "auto",
     fixed_mask: ImageLike | None = None,
     moving_mask: ImageLike | None = None,
     settings: Settings | None = None,
@@ -85,10 +86,11 @@ def register(
     fixed, moving : Image, PreparedImage, path, nibabel image, SimpleITK image or tuple
         Two scans of one patient; contrast, grid and pose may differ. Of a 4-D image
         the mean; `read_image` reads any other volume. A tuple is (array, affine).
-    init : {"auto", "header", "centre"} or RigidTransform, optional
+    init : {"auto", "header", "centre"}, RigidTransform, (4, 4) array_like or path
         Where to start. "auto" searches every orientation and needs no starting guess;
         "header" trusts the headers, "centre" brings foreground onto foreground
-        without turning; a transform (fixed to moving, RAS+ mm) is taken as it is.
+        without turning; a rigid transform (fixed to moving, RAS+ mm), or the path of
+        one, is taken as it is.
         All but "auto" stay in the neighbourhood of their start.
     fixed_mask, moving_mask : as `fixed`, optional
         Above 0.5 where to compare; any grid, in the world space of its image.
@@ -484,19 +486,18 @@ def _believed(prior: Prior | None, settings: Settings) -> dict[str, FloatArray] 
     return None if prior is None else prior.weighted(settings.prior_strength)
 
 
-def _start(init: str | RigidTransform, pair: Pair) -> FloatArray | None:
+def _start(init: Start | TransformLike, pair: Pair) -> FloatArray | None:
     """Turn the user's wish into a pose, or None where all are to be searched."""
-    if isinstance(init, RigidTransform):
-        return pair.engine_pose(init.matrix)
     if init == "auto":
         return None
     if init == "header":
         return pair.header_pose
     if init == "centre":
         return pair.centroid_pose
-    raise InputError(
-        f"init is {init!r}; choose auto, header, centre, or give a transform"
-    )
+    fixed, moving = pair.sampled.image, pair.interpolated.image
+    if not pair.sampled_is_fixed:
+        fixed, moving = moving, fixed
+    return pair.engine_pose(as_rigid(init, fixed=fixed, moving=moving).matrix)
 
 
 def _log_candidates(pair: Pair, found: _Found, settings: Settings) -> None:

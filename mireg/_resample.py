@@ -16,6 +16,7 @@ from . import _kernels as kernels
 from ._errors import InputError
 from ._image import Image, flat_volume
 from ._threads import available, shared
+from ._transform import TransformLike, as_transform
 
 Interpolation = Literal["nearest", "linear", "cubic", "lanczos", "label"]
 Volume = npt.NDArray[np.float32]
@@ -54,7 +55,7 @@ _MOST_ALONG, _MOST_VOXELS = 32767, 2**31
 def resample(
     moving: Image,
     like: Image,
-    moving_from_fixed: npt.ArrayLike,
+    moving_from_fixed: TransformLike,
     *,
     interpolation: Interpolation = "linear",
     fill: float = np.nan,
@@ -70,7 +71,7 @@ def resample(
     like : Image
         Image whose grid (shape and `mm_from_ijk`) the result takes. Its
         intensities are not used.
-    moving_from_fixed : (4, 4) array_like
+    moving_from_fixed : RigidTransform, AffineTransform, (4, 4) array_like or path
         Where to look: maps a point of `like` (RAS+ mm) to the point of
         `moving` (RAS+ mm) that shows the same anatomy. Any invertible affine.
     interpolation : {"linear", "nearest", "cubic", "lanczos", "label"}, optional
@@ -103,8 +104,7 @@ def resample(
     Raises
     ------
     InputError
-        If `moving_from_fixed` is not a finite affine of shape (4, 4), or there is
-        no such interpolation.
+        If `moving_from_fixed` is no transform, or there is no such interpolation.
 
     See Also
     --------
@@ -141,11 +141,7 @@ def resample(
             f"interpolation is {interpolation!r}; "
             f"choose one of {', '.join(INTERPOLATIONS)}"
         )
-    affine = np.array(moving_from_fixed, dtype=np.float64)
-    if affine.shape != (4, 4) or not np.isfinite(affine).all():
-        raise InputError("moving_from_fixed must be a finite matrix of shape (4, 4)")
-    if not np.allclose(affine[3], [0, 0, 0, 1], rtol=0, atol=1e-9):
-        raise InputError(f"the last row of moving_from_fixed is {affine[3]}")
+    affine = as_transform(moving_from_fixed, fixed=like, moving=moving).matrix
     moving_ijk_from_fixed_ijk = (
         np.linalg.inv(moving.mm_from_ijk) @ affine @ like.mm_from_ijk
     )

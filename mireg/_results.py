@@ -48,7 +48,9 @@ class Files:
         """Name the files after a prefix, or as BIDS has it."""
         image = prefix if names is None else names.image
         base = prefix if names is None else names.transform
-        ends = {name: transform_files.suffix_of(name) for name in transform_formats}
+        kinds = [transform_files.format_name(name) for name in transform_formats]
+        # The record is a transform file itself.
+        ends = {k: transform_files.suffix_of(k) for k in kinds if k != "json"}
         if names is not None and "itk" in ends:
             ends["itk"] = ".txt"
         back = f"{prefix}_inverse" if names is None else names.inverse

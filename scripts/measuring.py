@@ -106,7 +106,8 @@ class Case:
 
 
 def cases_from_file(path: Path, poses: int) -> list[Case]:
-    """Read the cases of a file."""
+    """Read the cases of a file: a list of them, or one as data/truth.json."""
+    read = json.loads(path.read_text(encoding="utf-8"))
     return [
         Case(
             id=entry["id"],
@@ -120,7 +121,7 @@ def cases_from_file(path: Path, poses: int) -> list[Case]:
             limit_mm=float(entry["reference_uncertainty_mm"]) + TOLERANCE_MM,
             poses=poses,
         )
-        for entry in json.loads(path.read_text(encoding="utf-8"))
+        for entry in (read if isinstance(read, list) else [read])
     ]
 
 

@@ -16,8 +16,7 @@ from checks import assert_close_pose
 
 from mireg import __version__
 from mireg._files import nifti
-from mireg._files import transforms as transform_files
-from mireg._transform import RigidTransform
+from mireg._transform import RigidTransform, read_transform, write_transform
 from mireg.cli import main
 from mireg.cli import phantom as cli_phantom
 from mireg.phantom import KINDS, hard_pair, phantom_pair
@@ -123,7 +122,7 @@ def test_register_writes_three_files(scans, capsys):
     record = json.loads(text)
     found = np.array(record["moving_from_fixed"])
     assert_close_pose(found, POSE.matrix, mm=1)
-    in_file = transform_files.read_transform("t2_to_t1.tfm")
+    in_file = read_transform("t2_to_t1.tfm")
     np.testing.assert_allclose(in_file, found, rtol=0, atol=1e-12)
     for name in ("fixed", "moving"):
         path = scans / record[name]["path"]
@@ -164,7 +163,7 @@ def test_register_starts_from_a_file_and_within_masks(scans):
     affine = np.diag([8.0, 8, 8, 1])
     affine[:3, 3] = -160
     nib.save(nib.Nifti1Image(np.ones((40, 40, 40), np.uint8), affine), "mask.nii")
-    transform_files.write_transform("start.tfm", POSE)
+    write_transform("start.tfm", POSE)
     argv = ["register", "t1.nii.gz", "t2.nii.gz", "--init", "start.tfm", "-o", "x"]
     masks = ["--fixed-mask", "mask.nii", "--moving-mask", "mask.nii"]
     assert main([*argv, *masks]) == 0
@@ -281,7 +280,7 @@ def odd(scans):
     content = (scans / "t1.nii.gz").read_bytes()
     (scans / "cut.nii.gz").write_bytes(content[: len(content) // 2])
     (scans / "text.nii").write_text("no image")
-    transform_files.write_transform("scaled.tfm", np.diag([1.1, 1, 1, 1]))
+    write_transform("scaled.tfm", np.diag([1.1, 1, 1, 1]))
     return scans
 
 
@@ -359,10 +358,8 @@ def steps(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     data = np.arange(1, 217, dtype=np.int16).reshape(6, 6, 6)
     nib.save(nib.Nifti1Image(data, np.eye(4)), "moving.nii.gz")
-    transform_files.write_transform("right.tfm", RigidTransform([0, 0, 0], [1, 0, 0]))
-    transform_files.write_transform(
-        "turn.tfm", RigidTransform([0, 0, np.pi / 2], [0, 0, 0])
-    )
+    write_transform("right.tfm", RigidTransform([0, 0, 0], [1, 0, 0]))
+    write_transform("turn.tfm", RigidTransform([0, 0, np.pi / 2], [0, 0, 0]))
     return data
 
 
@@ -408,7 +405,7 @@ def test_four_dimensions_move_volume_by_volume(steps):
 def test_labels_by_nearest_stay_labels(rng):
     labels = rng.choice([0, 2, 1035, 14175], size=(6, 6, 6)).astype(np.int32)
     nib.save(nib.Nifti1Image(labels, np.eye(4)), "labels.nii")
-    transform_files.write_transform("bit.tfm", POSE)
+    write_transform("bit.tfm", POSE)
     found = apply("-t", "bit.tfm", "--interpolation", "nearest", image="labels.nii")
     assert set(np.unique(found)) <= {0, 2, 1035, 14175}
     assert found.dtype == np.int32
@@ -419,7 +416,7 @@ def test_cubic_overshoot_does_not_wrap():
     data = np.zeros((6, 6, 6), np.uint8)
     data[3:] = 255
     nib.save(nib.Nifti1Image(data, np.eye(4)), "edge.nii")
-    transform_files.write_transform("half.tfm", RigidTransform([0, 0, 0], [0.5, 0, 0]))
+    write_transform("half.tfm", RigidTransform([0, 0, 0], [0.5, 0, 0]))
     found = apply("-t", "half.tfm", "--interpolation", "cubic", image="edge.nii")
     assert found.dtype == np.uint8
     row = found[:, 3, 3].astype(int)
@@ -476,9 +473,16 @@ def test_phantom_writes_scans_and_the_truth(tmp_path, monkeypatch, capsys):
     truth = json.loads((folder / "truth.json").read_text())
     pair = phantom_pair("T1", "CT", fixed_voxel_size_mm=8, moving_voxel_size_mm=8)
     np.testing.assert_array_equal(
-        truth["moving"]["ct.nii.gz"]["moving_from_fixed"],
-        pair.moving_from_fixed.matrix,
+        truth["moving_from_fixed"], pair.moving_from_fixed.matrix
     )
+    assert truth["schema"] == "mireg-transform/1"
+    assert (truth["fixed"], truth["moving"]) == (
+        "t1.nii.gz",
+        ["epi.nii.gz", "ct.nii.gz"],
+    )
+    assert read_transform(folder / "truth.json") == pair.moving_from_fixed
+    epi = phantom_pair("T1", "EPI", fixed_voxel_size_mm=20, moving_voxel_size_mm=20)
+    assert epi.moving_from_fixed == pair.moving_from_fixed  # one pose for all
     np.testing.assert_array_equal(
         nib.load(folder / "ct.nii.gz").get_fdata(), np.rint(pair.moving.data)
     )
@@ -512,8 +516,7 @@ def test_phantom_writes_a_hard_pair(tmp_path, monkeypatch, capsys):
     truth = json.loads((tmp_path / "mouse" / "truth.json").read_text())
     pair = hard_pair("mouse", seed=3)
     np.testing.assert_array_equal(
-        truth["moving"]["moving.nii.gz"]["moving_from_fixed"],
-        pair.moving_from_fixed.matrix,
+        truth["moving_from_fixed"], pair.moving_from_fixed.matrix
     )
     stored = nib.load(tmp_path / "mouse" / "moving.nii.gz")
     np.testing.assert_array_equal(stored.get_fdata(), np.rint(pair.moving.data))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import measuring
 import numpy as np
 import pytest
 from checks import FIXED, MOVING, TRUTH, ball, shifted
 
 from mireg._image import Image
-from mireg._transform import RigidTransform
+from mireg._transform import RigidTransform, read_transform
 
 
 def ball_at(middle):
@@ -16,6 +18,13 @@ def ball_at(middle):
     mm_from_ijk = FIXED.copy()
     mm_from_ijk[:3, 3] = middle - (np.array(ball().shape) - 1)
     return Image(ball(), mm_from_ijk)
+
+
+def test_the_truth_of_the_stored_pair_is_a_case():
+    truth = Path(__file__).parent.parent / "data" / "truth.json"
+    (case,) = measuring.cases_from_file(truth, 0)
+    assert case.id == "phantom_T1_EPI"
+    np.testing.assert_array_equal(case.load().moving_from_fixed, read_transform(truth))
 
 
 def test_distances_by_hand():

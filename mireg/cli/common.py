@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 #: Names of the kinds of transform files; transform_files.NAMES, which is slow to load.
-TRANSFORM_FORMATS = ("itk", "fsl", "lta", "afni", "x5", "matrix", "npy")
+TRANSFORM_FORMATS = ("itk", "fsl", "lta", "afni", "x5", "json", "matrix", "npy")
+
+#: What is understood: ANTs writes files of ITK.
+FORMAT_NAMES = (*TRANSFORM_FORMATS, "ants")
 
 _SUFFIXES = (
     *(".nii.gz", ".nii", ".img.gz", ".img", ".hdr", ".mgz", ".mgh", ".mnc"),

@@ -119,8 +119,8 @@ def phantom(
 ) -> None:
     """Write scans of a synthetic head, and the truth about their pose.
 
-    The T1 is the fixed scan. In the others the head is turned and moved;
-    truth.json says how, as the moving_from_fixed of each.
+    The T1 is the fixed scan. In the others the head is turned and moved, in all
+    alike; truth.json says how, and is read wherever a transform is.
 
     \b
     Example:
@@ -152,13 +152,12 @@ def write_phantoms(
     size: float | None,
     force: bool,
 ) -> RigidTransform:
-    """Write a T1, the other contrasts and truth.json; return the truth."""
+    """Write a T1, the other contrasts and truth.json; return the truth of all."""
     from ..phantom import phantom_pair
 
     if seed < 0:
         raise InputError(f"seed is {seed}; it must not be negative")
     truth = None
-    record: dict[str, Any] = {"seed": seed, "fixed": "t1.nii.gz", "moving": {}}
     names = ["t1.nii.gz", *(f"{contrast.lower()}.nii.gz" for contrast in contrasts)]
     with _new_files(folder, [*names, "truth.json"], force=force) as put:
         for contrast, name in zip(contrasts, names[1:], strict=True):
@@ -176,9 +175,9 @@ def write_phantoms(
             if first:
                 put("t1.nii.gz", pair.fixed)
             put(name, pair.moving)
-            record["moving"][name] = {"moving_from_fixed": truth.matrix.tolist()}
-        put("truth.json", record)
-    assert truth is not None
+        assert truth is not None
+        about = {"seed": seed, "fixed": "t1.nii.gz", "moving": names[1:]}
+        put("truth.json", _record(about, truth))
     return truth
 
 
@@ -193,11 +192,15 @@ def write_hard_pair(folder: Path, kind: str, *, seed: int, force: bool) -> None:
     with _new_files(folder, names, force=force) as put:
         put("fixed.nii.gz", fixed)
         put("moving.nii.gz", moving)
-        told = {"moving.nii.gz": {"moving_from_fixed": truth.matrix.tolist()}}
-        put(
-            "truth.json",
-            {"seed": seed, "kind": kind, "fixed": "fixed.nii.gz", "moving": told},
-        )
+        images = {"fixed": "fixed.nii.gz", "moving": "moving.nii.gz"}
+        put("truth.json", _record({"seed": seed, "kind": kind, **images}, truth))
+
+
+def _record(about: dict[str, Any], truth: RigidTransform) -> dict[str, Any]:
+    """Say how the moving scans lie, in the layout that is read as a transform."""
+    from .._files.transforms.record import SCHEMA
+
+    return {"schema": SCHEMA, **about, "moving_from_fixed": truth.matrix.tolist()}
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from .._files import bids
 from .._files.records import to_json
 from .._settings import METRICS
 from .common import (
+    FORMAT_NAMES,
     TRANSFORM_FORMATS,
     OutputCommand,
     check_outputs,
@@ -57,7 +58,7 @@ def _read_formats(
     """Read the formats to write, once each, given one by one or with commas."""
     names = [name.strip() for value in values for name in value.split(",")]
     for name in names:
-        if name not in TRANSFORM_FORMATS:
+        if name not in FORMAT_NAMES:
             raise click.BadParameter(
                 f"{name!r} is not one of {', '.join(TRANSFORM_FORMATS)}"
             )
@@ -270,14 +271,9 @@ def _start(init: str, fixed: Path, moving: Path) -> Any:
         raise InputError(
             f"--init {init}: not auto, header, centre or identity, and no such file"
         )
-    from .._files.transforms import read_transform
-    from .._transform import RigidTransform
+    from .._transform import as_rigid
 
-    matrix = read_transform(init, fixed=fixed, moving=moving)
-    try:
-        return RigidTransform.from_matrix(matrix)
-    except InputError as error:
-        raise InputError(f"{init}: {error}") from error
+    return as_rigid(init, fixed=fixed, moving=moving)
 
 
 def _summary(
