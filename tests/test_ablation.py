@@ -159,3 +159,11 @@ def test_bad_calls_end_with_2(method, capsys):
         assert stop.value.code == 2
     assert "the kind knee is not to be chosen on" in capsys.readouterr().err
     assert ablation.main([*CALL, "--only", "nothing"], method) == 2
+
+
+def test_the_method_has_every_number_that_is_changed():
+    parameters = pytest.importorskip(ablation.PARAMETERS)
+    changed = {
+        name for _, overrides in ablation.ABLATIONS.values() for name in overrides
+    }
+    assert changed <= set(vars(parameters))
