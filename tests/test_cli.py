@@ -16,6 +16,7 @@ from checks import assert_close_pose
 
 from mireg import __version__
 from mireg._files import nifti
+from mireg._image import Image
 from mireg._transform import RigidTransform, read_transform, write_transform
 from mireg.cli import main
 from mireg.cli import phantom as cli_phantom
@@ -169,6 +170,28 @@ def test_register_starts_from_a_file_and_within_masks(scans):
     assert main([*argv, *masks]) == 0
     record = json.loads((scans / "x.json").read_text())
     assert_close_pose(record["moving_from_fixed"], POSE.matrix, mm=1)
+
+
+@pytest.mark.parametrize(
+    ("command", "start"), [("register", "--init"), ("score", "--transform")]
+)
+def test_each_mask_is_that_of_its_image(command, start, scans, pair):
+    # So far apart that a mask of the other image would miss this one.
+    away = RigidTransform([0, 0, 0], [5000, 0, 0]).matrix
+    far = Image(pair.moving.data, away @ pair.moving.mm_from_ijk)
+    nifti.write_image(scans / "far.nii.gz", far)
+    transform_files.write_transform(
+        "start.tfm", RigidTransform.from_matrix(away @ POSE.matrix)
+    )
+    argv = [command, "t1.nii.gz", "far.nii.gz", start, "start.tfm"]
+    for role, x in (("fixed", 0), ("moving", 5000)):
+        affine = np.diag([8.0, 8, 8, 1])
+        affine[:3, 3] = x - 160, -160, -160
+        nib.save(
+            nib.Nifti1Image(np.ones((40, 40, 40), np.uint8), affine), f"{role}.nii"
+        )
+        argv += [f"--{role}-mask", f"{role}.nii"]
+    assert main(argv) == 0
 
 
 def test_notes_are_told_and_recorded(scans, pair, capsys):

@@ -10,6 +10,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from checks import assert_close_pose, pose_error_mm
+from measuring import foreground_points
 
 from mireg._engine.optimize import evaluate
 from mireg._errors import InputError
@@ -321,6 +322,26 @@ def test_the_record_says_what_was_done(near, found):
     assert found.max_displacement_mm >= found.mean_displacement_mm
     assert np.linalg.norm(found.transform.centre - BRAIN.mean(axis=0)) < 50
     assert found.warnings == ()
+
+
+def test_it_tells_how_far_the_anatomy_of_the_fixed_image_moved(near):
+    # The head turns about its top, which is all that the moving image shows.
+    first = near.moving.shape[2] * 3 // 5
+    shift = np.eye(4)
+    shift[2, 3] = first
+    top = Image(near.moving.data[..., first:], near.moving.mm_from_ijk @ shift)
+    pivot = [*BRAIN.mean(axis=0)[:2], BRAIN[:, 2].max()]
+    truth = RigidTransform([0.6, 0, 0], [0, 0, 0], pivot)
+    motion = truth.matrix @ np.linalg.inv(near.moving_from_fixed.matrix)
+    moving = Image(top.data, motion @ top.mm_from_ijk)
+    found = register(near.fixed, moving, init=truth, settings=QUICK)
+    moved_by = truth.displacements(foreground_points(near.fixed))
+    assert found.mean_displacement_mm == pytest.approx(moved_by.mean(), rel=0.1)
+    assert found.max_displacement_mm == pytest.approx(moved_by.max(), rel=0.1)
+    # It would be found out if it were measured over the moving image.
+    others = truth.displacements(foreground_points(moving))
+    assert others.mean() < 0.7 * moved_by.mean()
+    assert others.max() < 0.7 * moved_by.max()
 
 
 def test_it_searches_on_until_two_in_a_row_leave_no_doubt(near, monkeypatch):
