@@ -180,9 +180,7 @@ def test_each_mask_is_that_of_its_image(command, start, scans, pair):
     away = RigidTransform([0, 0, 0], [5000, 0, 0]).matrix
     far = Image(pair.moving.data, away @ pair.moving.mm_from_ijk)
     nifti.write_image(scans / "far.nii.gz", far)
-    transform_files.write_transform(
-        "start.tfm", RigidTransform.from_matrix(away @ POSE.matrix)
-    )
+    write_transform("start.tfm", RigidTransform.from_matrix(away @ POSE.matrix))
     argv = [command, "t1.nii.gz", "far.nii.gz", start, "start.tfm"]
     for role, x in (("fixed", 0), ("moving", 5000)):
         affine = np.diag([8.0, 8, 8, 1])
