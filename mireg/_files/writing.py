@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from .._errors import InputError
+from .._errors import InputError, MissingFileError, OutputExistsError
+
+_LOG = logging.getLogger(__name__)
 
 PathLike = str | os.PathLike[str]
 
@@ -17,11 +20,11 @@ def check_new(path: PathLike, *, force: bool = False) -> None:
     """Refuse a file that cannot be written: taken, or its folder is missing."""
     path = Path(path)
     if not path.parent.is_dir():
-        raise InputError(f"{path.parent}: there is no such folder; make it first")
+        raise MissingFileError(f"{path.parent}: there is no such folder; make it first")
     if path.is_dir():
         raise InputError(f"{path}: this is a folder; give a file name")
     if path.exists() and not force:
-        raise InputError(f"{path}: exists already; choose another name or --force")
+        raise OutputExistsError(f"{path}: exists already; choose another name")
 
 
 @contextmanager
@@ -33,8 +36,10 @@ def new_file(path: PathLike, *, force: bool = False) -> Iterator[BinaryIO]:
 
     Raises
     ------
+    OutputExistsError
+        If the file exists and not `force`.
     InputError
-        If the file exists and not `force`, or cannot be made.
+        If it cannot be made; `MissingFileError` if there is no folder for it.
     """
     path = Path(path)
     check_new(path, force=force)
@@ -47,6 +52,7 @@ def new_file(path: PathLike, *, force: bool = False) -> Iterator[BinaryIO]:
         with file:
             yield file
         hidden.replace(path)
+        _LOG.debug("wrote %s", path)
     except OSError as error:
         hidden.unlink(missing_ok=True)
         raise InputError(f"{path}: cannot be written ({error.strerror})") from error

@@ -85,8 +85,7 @@ class Images:
             raise InputError(
                 f"{what} means something only together with both images, and "
                 f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not "
-                "given; mireg convert turns it into an ITK file with "
-                "--fixed F --moving M"
+                "given; give both, or let mireg convert make an ITK file of it"
             )
         return grid(self.fixed), grid(self.moving)
 
