@@ -21,7 +21,7 @@ from ._engine.similarity import joint_histogram
 from ._errors import InputError
 from ._files.formats import ImageLike
 from ._files.writing import new_file
-from ._prepare import PreparedImage, prepare
+from ._prepare import prepare
 from ._settings import Settings
 from ._transform import TransformLike, as_transform
 from .information import from_counts
@@ -205,8 +205,8 @@ def learn_prior(
 
 
 def _joints(
-    fixed: ImageLike | PreparedImage,
-    moving: ImageLike | PreparedImage,
+    fixed: ImageLike,
+    moving: ImageLike,
     moving_from_fixed: TransformLike,
     threads: int,
 ) -> dict[str, FloatArray]:

@@ -52,7 +52,7 @@ from ._engine.uncertainty import (
     uncertainty,
 )
 from ._engine.verdict import verdict
-from ._errors import InputError
+from ._errors import InputError, warn
 from ._files.formats import ImageLike, as_image, as_mask
 from ._prepare import PreparedImage, prepare
 from ._prior import Prior
@@ -69,8 +69,8 @@ _LOG = logging.getLogger(__name__)
 
 
 def register(
-    fixed: ImageLike | PreparedImage,
-    moving: ImageLike | PreparedImage,
+    fixed: ImageLike,
+    moving: ImageLike,
     *,
     init: Start | TransformLike = "auto",
     fixed_mask: ImageLike | None = None,
@@ -194,6 +194,8 @@ def register(
         fits, pair.sampled.foreground, answer.error_mm, answer.level, contrasts
     )
     told.start("", 1.0)
+    if judged.doubtful:
+        warn(judged.notes[-1])
 
     foreground = prepared[0].foreground
     transform = RigidTransform.from_matrix(
@@ -465,7 +467,7 @@ def _optimised(
 
 def _prepared(
     role: str,
-    image: ImageLike | PreparedImage,
+    image: ImageLike,
     mask: ImageLike | None,
     threads: int,
 ) -> PreparedImage:

@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from . import _kernels as kernels
 from ._errors import InputError
+from ._files.formats import ImageLike, as_volume
 from ._image import Image, flat_volume
 from ._threads import available, shared
 from ._transform import TransformLike, as_transform
@@ -53,8 +54,8 @@ _MOST_ALONG, _MOST_VOXELS = 32767, 2**31
 
 
 def resample(
-    moving: Image,
-    like: Image,
+    moving: ImageLike,
+    like: ImageLike,
     moving_from_fixed: TransformLike,
     *,
     interpolation: Interpolation = "linear",
@@ -66,9 +67,9 @@ def resample(
 
     Parameters
     ----------
-    moving : Image
+    moving : Image, path, nibabel image, SimpleITK image or (array, affine)
         Image to read from.
-    like : Image
+    like : as `moving`
         Image whose grid (shape and `mm_from_ijk`) the result takes. Its
         intensities are not used.
     moving_from_fixed : RigidTransform, AffineTransform, (4, 4) array_like or path
@@ -108,7 +109,7 @@ def resample(
 
     See Also
     --------
-    mireg._register.register : Find `moving_from_fixed`.
+    mireg.register : Find `moving_from_fixed`.
 
     Notes
     -----
@@ -141,6 +142,7 @@ def resample(
             f"interpolation is {interpolation!r}; "
             f"choose one of {', '.join(INTERPOLATIONS)}"
         )
+    moving, like = as_volume(moving), as_volume(like)
     affine = as_transform(moving_from_fixed, fixed=like, moving=moving).matrix
     moving_ijk_from_fixed_ijk = (
         np.linalg.inv(moving.mm_from_ijk) @ affine @ like.mm_from_ijk

@@ -12,15 +12,15 @@ from ._engine.pair import Pair
 from ._engine.similarity import joint_histogram, metric_at
 from ._errors import InputError
 from ._files.formats import ImageLike
-from ._prepare import PreparedImage, prepare
+from ._prepare import prepare
 from ._prior import Prior
 from ._settings import METRICS, Settings
 from ._transform import TransformLike, as_transform
 
 
 def score(
-    fixed: ImageLike | PreparedImage,
-    moving: ImageLike | PreparedImage,
+    fixed: ImageLike,
+    moving: ImageLike,
     moving_from_fixed: TransformLike | None = None,
     *,
     fixed_mask: ImageLike | None = None,
@@ -47,7 +47,7 @@ def score(
     Returns
     -------
     mapping of str to float
-        The score by each of `mireg._settings.METRICS` ("prior" only with one), of the
+        The score by each of `mireg.MetricName` ("prior" only with one), of the
         images as they are at their full resolution; higher is better. Then
         "overlap_fraction", the share of the samples that lie inside both images.
 

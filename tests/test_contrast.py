@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib
 import io
 import json
 import os
@@ -19,6 +18,7 @@ from scipy import ndimage
 from mireg import contrast, read_image
 from mireg._contrast import (
     JOINT_BINS,
+    Contrast,
     Histogram,
     cohort,
     cohort_text,
@@ -287,8 +287,7 @@ def test_real_scans_are_ordered_as_a_person_would(name):
 def of(p, score=1.0):
     """Return a contrast with this foreground."""
     p = Histogram(np.pad(np.array(p, float), (0, 64 - len(p))))
-    record = importlib.import_module("mireg._contrast").Contrast
-    return record(score, 1.0, p, p, 0.3, (0.0, 1.0))
+    return Contrast(score, 1.0, p, p, 0.3, (0.0, 1.0))
 
 
 def test_comparisons_by_hand():
@@ -345,7 +344,7 @@ def test_a_file_that_is_no_cohort_is_refused(tmp_path):
         with pytest.raises(InputError, match=r"cohort\.json: no cohort of mireg"):
             read_cohort(path)
     with pytest.raises(InputError, match="cannot be read"):
-        read_cohort(tmp_path / "missing.json")
+        read_cohort(tmp_path)
 
 
 # --- the command --------------------------------------------------------------------
@@ -469,3 +468,22 @@ def test_register_records_the_contrast_and_warns_of_noise(capsys, t1, rng):
     fixed = contrast(read_image("plain.nii.gz"))
     assert record["fixed"]["contrast"]["score_bits"] == pytest.approx(fixed.score)
     assert record["moving"]["contrast"]["structure"] < 0.1
+
+
+def test_it_shows_itself():
+    flat, spikes = np.full(64, 1 / 64), np.zeros(64)
+    spikes[[0, 63]] = 0.5
+    found = Contrast(1.25, 0.1, Histogram(flat), Histogram(spikes), 0.4, (-3.5, 20.0))
+    assert repr(found) == (
+        "<Contrast score 1.250 bits, structure 0.100, 2.0 grey levels>"
+    )
+    shown = found._repr_html_()
+    for cell in (
+        "1.250 bits from uniform (0 best, 4 nothing to see)",
+        "neighbours share 10 % of their information",
+        "2.0 of 64 in the foreground",
+        "40 % of the voxels",
+        "-3.5 to 20",
+    ):
+        assert f"<td>{cell}</td>" in shown
+    assert "too little contrast for its noise" in shown

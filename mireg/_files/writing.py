@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import stat
@@ -10,7 +11,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from .._errors import InputError
+from .._errors import InputError, MissingFileError, OutputExistsError
+
+_LOG = logging.getLogger(__name__)
 
 PathLike = str | os.PathLike[str]
 
@@ -19,11 +22,11 @@ def check_new(path: PathLike, *, force: bool = False) -> None:
     """Refuse a file that cannot be written: taken, or its folder is missing."""
     path = Path(path)
     if not path.parent.is_dir():
-        raise InputError(f"{path.parent}: there is no such folder; make it first")
+        raise MissingFileError(f"{path.parent}: there is no such folder; make it first")
     if path.is_dir():
         raise InputError(f"{path}: this is a folder; give a file name")
     if path.exists() and not force:
-        raise InputError(f"{path}: exists already; choose another name or --force")
+        raise OutputExistsError(f"{path}: exists already; choose another name")
 
 
 @contextmanager
@@ -47,8 +50,11 @@ def new_files(
 
     Raises
     ------
+    OutputExistsError
+        If the file exists and not `force`.
     InputError
-        If a file exists and not `force`, or cannot be made; or two have one name.
+        If a file cannot be made (`MissingFileError`: there is no folder for it), or two
+        have one name.
     """
     wanted = [Path(path) for path in paths]
     for path in wanted:
@@ -78,6 +84,7 @@ def new_files(
                         _appear(draft, path)
                         take_back.callback(path.unlink, missing_ok=True)
             take_back.pop_all()
+        _LOG.debug("wrote %s", ", ".join(map(str, wanted)))
         for backup in backups:
             with suppress(OSError):
                 backup.unlink()

@@ -10,6 +10,7 @@ that ``mireg --help`` answers at once.
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 from collections.abc import Sequence
@@ -18,13 +19,15 @@ from typing import Any
 import click
 
 from .. import __version__
-from .._errors import MiregError
+from .._errors import MiregError, OutputExistsError
 from . import apply, contrast, convert, inspect, phantom, prior, register, score
 from .common import colour
 
 
 def run() -> None:
     """Run the command line and leave Python with its exit code."""
+    # Where colorama is installed, numba's colours would end the output in an escape.
+    os.environ.setdefault("NUMBA_DISABLE_ERROR_MESSAGE_HIGHLIGHTING", "1")
     sys.exit(main())
 
 
@@ -60,6 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(f"{error.format_message().rstrip('.')}; {hint}")
     except click.ClickException as error:
         return _fail(error.format_message())
+    except OutputExistsError as error:
+        return _fail(f"{error} or give --force")
     except MiregError as error:
         return _fail(str(error))
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from .._errors import InputError, MiregWarning
+from .._errors import InputError, MiregWarning, MissingFileError
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -249,7 +249,9 @@ def check_folder(folder: Path, files: Sequence[Path], *, force: bool) -> None:
             raise InputError(f"{folder}: not a folder; choose another with -o")
         check_outputs(files, [], force=force)
     elif not folder.absolute().parent.is_dir():
-        raise InputError(f"{folder.parent}: there is no such folder; make it first")
+        raise MissingFileError(
+            f"{folder.parent}: there is no such folder; make it first"
+        )
 
 
 # --- what is told -----------------------------------------------------------

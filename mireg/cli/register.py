@@ -214,8 +214,8 @@ def register_files(
     with notes_told(quiet=quiet) as notes:
         fixed_image, moving_image = (scan.result() for scan in reading)
         how.check(results.opened(moving_image))
-        formats.warn(fixed_image)
-        formats.warn(moving_image)
+        formats.warn_of(fixed_image)
+        formats.warn_of(moving_image)
         masks = [formats.as_mask(mask) for mask in (fixed_mask, moving_mask)]
         # What a format lacks is said now rather than after the work.
         files.transform_bytes(np.eye(4), fixed_image, moving_image)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ..._errors import InputError
 from ..._image import Image
-from ..formats import ImageLike, _as_nibabel
+from ..formats import ImageLike, as_nibabel
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -86,7 +86,7 @@ class Images:
             for side, image in (("fixed", self.fixed), ("moving", self.moving))
             if image is None
         ]
-        if missing:
+        if self.fixed is None or self.moving is None:
             raise InputError(
                 f"{what} means something only together with both images, and "
                 f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not "
@@ -101,7 +101,7 @@ def grid(image: ImageLike) -> Grid:
         if image.source is None:
             return Grid(image.shape, image.mm_from_ijk)
         image = image.source.opened
-    opened: Any = image if hasattr(image, "affine") else _as_nibabel(image)
+    opened: Any = image if hasattr(image, "affine") else as_nibabel(image)
     name = str(opened.get_filename() or "")
     affine = np.array(opened.affine, dtype=np.float64)
     return Grid(tuple(opened.shape[:3]), affine, opened.header, name)
