@@ -57,8 +57,8 @@ def resample_cubic(data, matrix, shape):
     spline = data.astype(float)
     for axis, n in enumerate(data.shape):
         grid = np.array([basis(n, i) for i in range(n)])
-        turned = np.moveaxis(spline, axis, 0)
-        solved = np.linalg.solve(grid, turned.reshape(n, -1)).reshape(turned.shape)
+        lines = np.moveaxis(spline, axis, 0)
+        solved = np.linalg.solve(grid, lines.reshape(n, -1)).reshape(lines.shape)
         spline = np.moveaxis(solved, 0, axis)
     out = np.full(shape, np.nan)
     for ijk, x in _positions(matrix, shape, data.shape):
