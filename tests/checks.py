@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import numpy.typing as npt
 
-from mireg._engine.levels import Packed, packed
+from mireg._engine.levels import QuantisedVolume, quantised
+from mireg._prior import Prior
 from mireg._transform import RigidTransform
 
 #: Corners of a box the size of a head, RAS+ mm.
@@ -41,10 +42,21 @@ def assert_close_pose(found: npt.ArrayLike, truth: npt.ArrayLike, *, mm: float) 
     assert error <= mm, f"poses differ by {error:.3g} mm, allowed are {mm:g} mm"
 
 
-def packed_volume(grey: npt.NDArray[np.float32]) -> Packed:
-    """Pack a volume of grey levels as `mireg._engine.levels.levels` does."""
-    nx, ny, nz = grey.shape
-    return packed((nx, ny, nz), lambda planes: grey[planes])
+def quantised_volume(values: npt.NDArray[np.float32]) -> QuantisedVolume:
+    """Quantise normalised intensities as `mireg._engine.levels.levels` does."""
+    nx, ny, nz = values.shape
+    return quantised((nx, ny, nz), lambda planes: values[planes])
+
+
+def transposed(prior: Prior) -> Prior:
+    """Return what a prior says of the two contrasts the other way round."""
+    exchanged = {
+        "original": "original",
+        "fixed_corrected": "moving_corrected",
+        "moving_corrected": "fixed_corrected",
+    }
+    joints = {to: prior.joints[name].T for name, to in exchanged.items()}
+    return Prior(joints, prior.pairs)
 
 
 #: Ways in which a grid can lie in the world: names to `mm_from_ijk`, shape (4, 4).

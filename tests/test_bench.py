@@ -19,7 +19,7 @@ from bench_kernels import (
 )
 
 from mireg._image import flat_volume
-from mireg._prepare import scan
+from mireg._prepare import prepare
 
 
 @pytest.fixture(scope="module")
@@ -123,12 +123,12 @@ def test_a_registration_takes_longer_than_its_stages(files):
 @pytest.mark.slow
 def test_the_steps_of_each_level_are_told_apart(files):
     rows = bench.stepped(*files, 1)
-    assert list(rows)[:3] == ["scan", "contrast", "pyramid"]
+    assert list(rows)[:3] == ["prepare", "contrast", "pyramid"]
     sizes = [name.partition(", ")[2] for name in rows if name.startswith("level")]
     assert sizes
     assert "" not in sizes
     assert sum(row["%"] for row in rows.values()) == pytest.approx(100)
-    assert bench.register.__globals__["scan"] is scan
+    assert bench.register.__globals__["prepare"] is prepare
 
 
 def test_a_process_tells_what_it_held():

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from mireg import contrast, read_image
+from mireg import contrast, prepare, read_image
 from mireg._contrast import (
     JOINT_BINS,
     Contrast,
@@ -24,8 +24,8 @@ from mireg._contrast import (
     cohort_text,
     compare,
     histogram,
+    neighbourhood_histogram,
     read_cohort,
-    surroundings,
 )
 from mireg._errors import InputError
 from mireg._files import nifti
@@ -138,7 +138,7 @@ def test_nothing_has_no_histogram():
 def test_a_ramp_in_its_nominal_range_is_uniform():
     ramp = Image(np.arange(4096).reshape(16, 16, 16) // 16, np.eye(4))
     nominal = contrast(ramp, limits=(0, 255))
-    # The grey scale clips the rarest 0.02 % on each side: one voxel here.
+    # The intensity scale clips the rarest 0.02 % on each side: one voxel here.
     assert nominal.whole.divergence < 1e-3
     assert contrast(ramp, limits=(0, 511)).whole.divergence == pytest.approx(1, abs=0.1)
 
@@ -160,7 +160,7 @@ def test_a_change_of_scale_changes_nothing(scan):
 
 @pytest.mark.parametrize("order", "CF")
 @pytest.mark.parametrize("shape", [(5, 6, 7), (1, 4, 3), (2, 1, 1)])
-def test_voxels_in_their_surroundings_equal_their_twin(shape, order, rng):
+def test_the_neighbourhood_histogram_equals_its_reference(shape, order, rng):
     data = rng.normal(size=shape).astype(np.float32)
     holes = rng.random(shape) < 0.3
     holes.flat[:2] = False
@@ -168,16 +168,24 @@ def test_voxels_in_their_surroundings_equal_their_twin(shape, order, rng):
     data = np.asarray(data, order=order)
     where = rng.random(shape) < 0.7
     where.flat[:2] = True
-    found = surroundings(data, where, -1.0, 1.5)
-    expected = naive.surroundings(data, where, -1.0, 1.5, JOINT_BINS)
+    found = neighbourhood_histogram(data, where, -1.0, 1.5)
+    expected = naive.neighbourhood_histogram(data, where, -1.0, 1.5, JOINT_BINS)
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_voxels_without_neighbours_have_a_joint_histogram():
     data = np.full((5, 5, 5), np.nan, np.float32)
     data[0, 0, 0], data[4, 4, 4] = 0, 1
-    joint = surroundings(data, np.isfinite(data), 0.0, 1.0)
+    joint = neighbourhood_histogram(data, np.isfinite(data), 0.0, 1.0)
     assert joint[0, 0] == joint[0, -1] == 0.5
+
+
+def test_a_prepared_image_has_the_figures_of_the_image(scan):
+    prepared = prepare(scan)
+    assert contrast(prepared).figures() == contrast(scan).figures()
+    limits = (0.0, 4000.0)
+    expected = contrast(scan, limits=limits).figures()
+    assert contrast(prepared, limits=limits).figures() == expected
 
 
 def test_an_inversion_changes_nothing(scan):

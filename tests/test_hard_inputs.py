@@ -1,7 +1,7 @@
 """Inputs that broke other tools: a right answer, or one line that says why not.
 
-What concerns one room alone is tested there: which files are refused, scaling and
-headers in `test_formats` and `test_cli`, grey levels in `test_intensity`, masks,
+What concerns one module alone is tested there: which files are refused, scaling and
+headers in `test_formats` and `test_cli`, intensity scales in `test_intensity`, masks,
 identical and aligned images in `test_register`.
 """
 
