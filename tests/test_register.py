@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from dataclasses import replace
 from itertools import pairwise
 
@@ -12,9 +11,15 @@ import pytest
 from checks import assert_close_pose, pose_error_mm
 from measuring import foreground_points
 
+from mireg import _parameters as parameters
+from mireg import _register as method
 from mireg._engine.optimize import evaluate
+from mireg._engine.search import Candidates
 from mireg._errors import InputError
+from mireg._files.formats import read_image
+from mireg._files.nifti import write_image
 from mireg._image import Image
+from mireg._prepare import prepare
 from mireg._register import register
 from mireg._settings import Settings
 from mireg._transform import RigidTransform
@@ -213,21 +218,26 @@ def test_another_start_is_refused(near):
 
 
 def test_an_answer_that_noise_can_have_made_is_searched_for_again(far, monkeypatch):
-    method = sys.modules["mireg._register"]
-    search, trusted = method.explore, []
+    first_search, search_on, searched = method._first_search, method._search_on, []
 
     def hasty(*args):
-        """Be sure of a wrong pose, until told better."""
-        found = search(*args)
-        *_, last = args
-        trusted.append(not isinstance(last, type(found)))
+        """Have no doubt of a wrong pose."""
+        found = first_search(*args)
+        searched.append("first")
         turned = RigidTransform([0, 2.0, 0], [40, 0, 0]).matrix
-        wrong = [[far.moving_from_fixed.inverse().matrix @ turned]] * len(found.poses)
-        return replace(found, poses=wrong, sure=True) if trusted[-1] else found
+        wrong = far.moving_from_fixed.inverse().matrix @ turned
+        candidates = dict.fromkeys(found.candidates, wrong[None])
+        return replace(found, candidates=candidates, confident=True)
 
-    monkeypatch.setattr(method, "explore", hasty)
+    def on(*args):
+        """Search on, as ever."""
+        searched.append("on")
+        return search_on(*args)
+
+    monkeypatch.setattr(method, "_first_search", hasty)
+    monkeypatch.setattr(method, "_search_on", on)
     result = register(far.fixed, far.moving, settings=QUICK)
-    assert trusted == [True, False]
+    assert searched == ["first", "on"]
     assert error_mm(result, far.moving_from_fixed) < 0.6
     assert result.warnings == ()
     assert not result.doubtful
@@ -238,7 +248,7 @@ def test_an_answer_that_noise_can_have_made_comes_with_a_note(near):
     noise = Image(rng.normal(size=near.fixed.shape), near.fixed.mm_from_ijk)
     result = register(near.fixed, noise, init="header", settings=QUICK)
     assert result.standard_error_mm > 3
-    assert any("noise leaves the answer unsure" in note for note in result.warnings)
+    assert any("error expected from noise" in note for note in result.warnings)
     assert result.doubtful
 
 
@@ -345,16 +355,17 @@ def test_it_tells_how_far_the_anatomy_of_the_fixed_image_moved(near):
 
 
 def test_it_searches_on_until_two_in_a_row_leave_no_doubt(near, monkeypatch):
-    room = sys.modules["mireg._engine.multistart"]
     answers = [False, True, False, True, True, "never asked"]
     asked, before = [], []
 
-    def candidates(_effort, levels, *_, **options):
-        asked.append((len(levels), options["again"]))
-        before.append(len(options["before"]))
-        return [[near.moving_from_fixed.matrix]] * 2, answers.pop(0), True
+    def global_search(pair, _schedule, levels, *_, found=None, restart=0) -> Candidates:
+        asked.append((len(levels), restart))
+        before.append(0 if found is None else len(found))
+        pose = pair.engine_pose(near.moving_from_fixed.matrix)
+        poses = dict.fromkeys(parameters.SEARCHED_CHANNELS, pose[None])
+        return Candidates(poses, answers.pop(0), True)
 
-    monkeypatch.setattr(room, "candidates", candidates)
+    monkeypatch.setattr(method, "global_search", global_search)
     found = register(near.fixed, near.moving, settings=QUICK)
     assert asked == [(2, 0), (1, 0), (1, 1), (1, 2), (1, 3)]
     assert before == [0, 2, 2, 2, 2]
@@ -442,6 +453,72 @@ def test_the_order_in_memory_does_not_matter(order, near, found):
     assert_close_pose(result.moving_from_fixed, found.moving_from_fixed, mm=1e-3)
 
 
+def same_answer(found, other):
+    """Fail if two answers differ in a bit."""
+    np.testing.assert_array_equal(found.moving_from_fixed, other.moving_from_fixed)
+    for name in ("score", "score_before", "overlap_fraction", "standard_error_mm"):
+        assert getattr(found, name) == getattr(other, name), name
+    assert found.warnings == other.warnings
+
+
+@pytest.fixture(scope="module")
+def files(near, tmp_path_factory):
+    """Write that pair to files."""
+    paths = [tmp_path_factory.mktemp("heads") / name for name in ("a.nii", "b.nii")]
+    for path, image in zip(paths, (near.fixed, near.moving), strict=True):
+        write_image(path, image)
+    return paths
+
+
+@pytest.fixture(scope="module")
+def found_in_files(files):
+    """Register the images in those files."""
+    return register(*map(read_image, files), init="header", settings=QUICK)
+
+
+@pytest.mark.parametrize("kind", ["files", "prepared", "prepared files", "one of each"])
+def test_files_and_prepared_images_give_the_same_answer(kind, files, found_in_files):
+    given = {
+        "files": lambda: files,
+        "prepared": lambda: [prepare(read_image(path)) for path in files],
+        "prepared files": lambda: map(prepare, files),
+        "one of each": lambda: [prepare(files[0]), files[1]],
+    }[kind]()
+    result = register(*given, init="header", settings=QUICK)
+    same_answer(result, found_in_files)
+
+
+def test_a_prepared_image_serves_any_number_of_partners(near, found):
+    fine, coarse = heads(mm=4.0).moving, heads(mm=9.0).moving
+    fixed = prepare(near.fixed)
+    for partner in (fine, coarse):
+        for _ in range(2):
+            same_answer(
+                register(fixed, partner, init="header", settings=QUICK),
+                register(near.fixed, partner, init="header", settings=QUICK),
+            )
+    # As the moving image, too.
+    same_answer(
+        register(near.moving, fixed, init="header", settings=QUICK),
+        register(near.moving, near.fixed, init="header", settings=QUICK),
+    )
+    same_answer(register(fixed, near.moving, init="header", settings=QUICK), found)
+
+
+@pytest.mark.parametrize("role", ["fixed", "moving"])
+def test_a_prepared_image_keeps_its_mask(role, near):
+    mask = mask_above(BRAIN[:, 2].mean() + 24)
+    images = {"fixed": near.fixed, "moving": near.moving}
+    expected = register(
+        **images, init="header", settings=QUICK, **{f"{role}_mask": mask}
+    )
+    images[role] = prepare(images[role], mask)
+    found = register(**images, init="header", settings=QUICK)
+    same_answer(found, expected)
+    with pytest.raises(InputError, match="has its mask already"):
+        register(**images, init="header", **{f"{role}_mask": mask})
+
+
 def test_inputs_are_left_as_they_were(near):
     before = [image.data.copy() for image in (near.fixed, near.moving)]
     register(near.fixed, near.moving, init="header", settings=QUICK)
@@ -473,9 +550,10 @@ def test_a_pair_in_line_stays_in_line_though_the_search_goes_astray(monkeypatch)
     )
     astray = RigidTransform([2, 0, 1], [40, 0, 0]).matrix
 
-    def lost(levels, metrics, *_, **_options):
-        return {0: [evaluate(levels[0], astray, metrics[0])]}
+    def lost(channels, *_, **_options):
+        level, metric = channels["original"]
+        return {"original": [evaluate(level, astray, metric)]}
 
-    monkeypatch.setattr(sys.modules["mireg._engine.multistart"], "race", lost)
+    monkeypatch.setattr(method, "successive_halving", lost)
     found = register(pair.fixed, pair.moving)
     assert found.max_displacement_mm < 0.3

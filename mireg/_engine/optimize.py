@@ -122,9 +122,9 @@ class Objective:
         pose, d_rotation = self._near.pose(numbers)
         level, threads = self._level, self._threads
         histogram, readings = joint_histogram(level, pose, threads, self._readings)
-        if histogram.sum() < parameters.MIN_OVERLAP * level.n_samples:
-            return Evaluation(pose, histogram, 0.0, None)
         score, d_histogram = self._metric(histogram)
+        if histogram.sum() < parameters.MIN_OVERLAP * level.n_samples:
+            return Evaluation(pose, histogram, score, None)
         by_matrix = score_gradient(level, readings, d_histogram, threads)
         gradient = self._near.gradient(by_matrix, d_rotation)
         return Evaluation(pose, histogram, score, gradient)
@@ -252,7 +252,7 @@ def maximise(
     return replace(
         _fit(level, best.pose, best.histogram, best.score),
         evaluations=run.objective.evaluations,
-        converged=not run.is_out_of_evaluations,
+        converged=best.gradient is not None and not run.is_out_of_evaluations,
         inverse_hessian=hessian,
     )
 

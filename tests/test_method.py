@@ -1,0 +1,369 @@
+"""Steps of the method: roles, restarts, channels that help each other, pruning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from mireg import _parameters as parameters
+from mireg import _register as method
+from mireg._engine.levels import Level, Resolution, levels, pyramid
+from mireg._engine.pair import Pair, _channels
+from mireg._engine.search import Candidates
+from mireg._errors import InputError
+from mireg._image import Image
+from mireg._prepare import PreparedImage, prepare
+from mireg._register import register
+from mireg._settings import Settings
+from mireg._transform import RigidTransform
+from mireg.phantom import PhantomPair, brain_points, hard_pair, phantom_pair
+
+FloatArray = npt.NDArray[np.float64]
+
+BRAIN = brain_points(0, spacing_mm=10)
+POSE = RigidTransform([0.4, -0.9, 0.3], [20, -35, 12])
+
+#: How the three joint distributions of a prior are called with the images exchanged.
+EXCHANGED = {
+    "original": "original",
+    "fixed_corrected": "moving_corrected",
+    "moving_corrected": "fixed_corrected",
+}
+
+
+@pytest.fixture(scope="module")
+def heads() -> PhantomPair:
+    return phantom_pair(
+        "T1", "T2", pose=POSE, fixed_voxel_size_mm=5, moving_voxel_size_mm=6
+    )
+
+
+def lower_half(image: Image) -> Image:
+    """Mask the half of an image that has the smaller third index."""
+    mask = np.zeros(image.shape, np.float32)
+    mask[:, :, : image.shape[2] // 2] = 1
+    return Image(mask, image.mm_from_ijk)
+
+
+def prepared_images(
+    heads: PhantomPair, *, masked: bool = False
+) -> tuple[PreparedImage, PreparedImage]:
+    """Prepare both images, each with a mask of its lower half if wanted."""
+    fixed, moving = (
+        prepare(image, lower_half(image) if masked else None, threads=1)
+        for image in (heads.fixed, heads.moving)
+    )
+    return fixed, moving
+
+
+def some_prior() -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
+    """Return joint distributions, and the same with the images exchanged."""
+    rng = np.random.default_rng(0)
+    joints = {name: rng.random((20, 20)) for name in EXCHANGED}
+    return joints, {EXCHANGED[name]: joint.T for name, joint in joints.items()}
+
+
+# --- roles --------------------------------------------------------------------
+
+
+def assert_same_level(level: Level, expected: Level) -> None:
+    """Fail if two levels differ in anything."""
+    for field in fields(Level):
+        one, other = getattr(level, field.name), getattr(expected, field.name)
+        if field.name == "interpolated":
+            assert one[1] == other[1]
+            one, other = one[0], other[0]
+        np.testing.assert_array_equal(one, other, err_msg=field.name)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_roles_exchanged_are_the_levels_of_exchanged_images(
+    masked: bool, heads: PhantomPair
+) -> None:
+    fixed, moving = prepared_images(heads, masked=masked)
+    prior, exchanged_prior = some_prior()
+    names = parameters.CHANNELS
+    pair = Pair(fixed, moving, _channels(fixed, moving, prior, names), True)
+    asked = Pair(moving, fixed, _channels(moving, fixed, exchanged_prior, names), True)
+    expected = levels(asked, pyramid(asked).finest, Settings())
+    finest = pyramid(pair).finest.exchanged()
+    found = levels(pair.exchanged(), finest, Settings())
+    assert list(found) == list(expected) == list(names)
+    for name in names:
+        assert_same_level(found[name], expected[name])
+        # As the last step asks for it.
+        (level,) = levels(pair.only(name).exchanged(), finest, Settings()).values()
+        mirrored = name
+        if name != "original":
+            (mirrored,) = {*names} - {"original", name}
+        assert_same_level(level, expected[mirrored])
+
+
+def test_the_roles_do_not_depend_on_which_image_is_fixed(heads: PhantomPair) -> None:
+    fixed, moving = prepared_images(heads)
+    prior, exchanged_prior = some_prior()
+    pair = Pair.of(fixed, moving, prior)
+    other = Pair.of(moving, fixed, exchanged_prior)
+    assert pair.sampled is other.sampled
+    assert pair.interpolated is other.interpolated
+    assert pair.sampled_is_fixed != other.sampled_is_fixed
+    matrix = POSE.matrix
+    np.testing.assert_allclose(
+        pair.engine_pose(matrix), other.engine_pose(np.linalg.inv(matrix)), atol=1e-12
+    )
+    for one in (pair, other):
+        np.testing.assert_allclose(
+            one.moving_from_fixed(one.engine_pose(matrix)), matrix, atol=1e-12
+        )
+        smaller = min((fixed, moving), key=lambda image: image.foreground.volume)
+        assert one.sampled is smaller
+    resolution = pyramid(pair).coarse
+    found = levels(pair, resolution, Settings())
+    expected = levels(other, pyramid(other).coarse, Settings())
+    for name, level in found.items():
+        assert_same_level(level, expected[name])
+        assert EXCHANGED[pair.user_channel(name)] == other.user_channel(name)
+
+
+@pytest.mark.parametrize("sampled_is_fixed", [True, False])
+def test_a_channel_is_called_by_the_image_that_is_corrected(
+    sampled_is_fixed: bool, heads: PhantomPair
+) -> None:
+    fixed, moving = prepared_images(heads)
+    prior, _ = some_prior()
+    names = parameters.CHANNELS
+    pair = Pair(fixed, moving, _channels(fixed, moving, prior, names), True)
+    if not sampled_is_fixed:
+        pair = pair.exchanged()
+    for name, channel in pair.channels.items():
+        called = pair.user_channel(name)
+        of_fixed, of_moving = channel.sampled, channel.interpolated
+        joint = channel.prior
+        if not sampled_is_fixed:
+            of_fixed, of_moving = of_moving, of_fixed
+            assert joint is not None
+            joint = joint.T
+        assert (of_fixed.bias_field is not None) == (called == "fixed_corrected")
+        assert (of_moving.bias_field is not None) == (called == "moving_corrected")
+        assert (channel.sampled.bias_field is not None) == (name == "sampled_corrected")
+        np.testing.assert_array_equal(joint, prior[called])
+
+
+# --- the other image sampled --------------------------------------------------
+
+
+@pytest.fixture
+def other_sampled(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Sample the other image in the end, whatever noise says; tell whether it was."""
+    told = []
+    polished = method._polished
+
+    def telling(pair: Pair, *args: object) -> object:
+        answer = polished(pair, *args)  # type: ignore[arg-type]
+        told.append(answer.pair.sampled is not pair.sampled)
+        return answer
+
+    monkeypatch.setattr(parameters, "OTHER_SAMPLING_VOXELS", 0.0)
+    monkeypatch.setattr(parameters, "OTHER_SAMPLING_GAIN", np.inf)
+    monkeypatch.setattr(method, "_polished", telling)
+    return told
+
+
+@pytest.mark.parametrize("exchanged", [False, True])
+def test_an_answer_is_as_right_with_the_other_image_sampled(
+    exchanged: bool, heads: PhantomPair, other_sampled: list[bool]
+) -> None:
+    images, truth = [heads.fixed, heads.moving], heads.moving_from_fixed
+    if exchanged:
+        images, truth = images[::-1], truth.inverse()
+    found = register(*images)
+    assert other_sampled == [True]
+    points = heads.moving_from_fixed.apply(BRAIN) if exchanged else BRAIN
+    assert found.transform.mean_displacement(points, truth) < 0.6
+
+
+def test_an_image_that_cannot_be_sampled_costs_no_answer(
+    heads: PhantomPair, other_sampled: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused, first = [], []
+
+    def refusing(pair: Pair, *args: object) -> dict[str, Level]:
+        first.append(pair.sampled)
+        if pair.sampled is not first[0]:
+            refused.append(pair)
+            raise InputError("too little is left to compare")
+        return levels(pair, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(method, "levels", refusing)
+    found = register(heads.fixed, heads.moving)
+    assert len(refused) == 1
+    assert other_sampled == [False]
+    assert found.transform.mean_displacement(BRAIN, heads.moving_from_fixed) < 0.6
+
+
+# --- channels that help each other, and pruning ---------------------------------
+
+
+def followed(
+    pair: Pair, found: method._Found
+) -> tuple[list[FloatArray], method._Answer]:
+    """Follow what was found to the end: where it led, and the answer."""
+    settings = Settings()
+    channel, level, fits = method._followed(pair, found, settings, 1)
+    answer = method._polished(
+        pair, pyramid(pair), channel, level, fits[0].pose, settings, 1
+    )
+    return [fit.pose for fit in fits], answer
+
+
+def ended_at(answer: method._Answer) -> RigidTransform:
+    """Return the answer as the user has it."""
+    return RigidTransform.from_matrix(answer.pair.moving_from_fixed(answer.fit.pose))
+
+
+def test_a_false_maximum_of_one_channel_is_left_through_another() -> None:
+    slices = hard_pair("slices", 0)
+    # Two slices lie in the head: their image is the one to sample.
+    pair = Pair.of(prepare(slices.fixed), prepare(slices.moving))
+    assert not pair.sampled_is_fixed
+    false = RigidTransform([-0.371, -0.423, -0.025], [0.404, -5.333, 3.321])
+    truth = slices.moving_from_fixed
+    assert false.mean_displacement(slices.points, truth) > 3
+    poses = pair.engine_pose(false.matrix)[None]
+    candidates = {name: poses for name in parameters.SEARCHED_CHANNELS}
+    finest = levels(pair, pyramid(pair).finest, Settings())
+    found = method._Found(candidates, [], False, 1, finest, ())
+    _, answer = followed(pair, found)
+    assert answer.pair.sampled is pair.sampled
+    assert ended_at(answer).mean_displacement(slices.points, truth) < 1
+
+
+@pytest.mark.parametrize("confident", [False, True])
+def test_what_is_hopeless_is_pruned_where_the_search_left_no_doubt(
+    confident: bool, heads: PhantomPair
+) -> None:
+    pair = Pair.of(*prepared_images(heads))
+    right = heads.moving_from_fixed.matrix
+    upside_down = right @ RigidTransform([np.pi, 0, 0], [0, 0, 0]).matrix
+    resolutions = pyramid(pair)
+    finer: tuple[Resolution, ...] = (resolutions.coarse, *resolutions.finer)
+    rough = levels(pair, resolutions.rough, Settings())
+    poses = pair.engine_pose(right)[None]
+    candidates = {name: poses for name in parameters.SEARCHED_CHANNELS}
+    also = [pair.engine_pose(upside_down)]
+    found = method._Found(candidates, also, confident, 0, rough, finer)
+    led, answer = followed(pair, found)
+    truth = heads.moving_from_fixed
+    assert ended_at(answer).mean_displacement(BRAIN, truth) < 0.6
+    assert (len(led) == 1) == confident
+
+
+# --- search and its restarts ----------------------------------------------------
+
+
+def searches(
+    answers: list[bool],
+    monkeypatch: pytest.MonkeyPatch,
+    confident: bool = False,
+) -> list[tuple[object, ...]]:
+    """Let global searches find one pose and these answers; tell what they are asked."""
+    asked: list[tuple[object, ...]] = []
+
+    def global_search(
+        _pair: Pair,
+        schedule: parameters.SearchSchedule,
+        levels: list[dict[str, Level]],
+        _settings: Settings,
+        _threads: int,
+        *,
+        found: dict[str, FloatArray] | None = None,
+        restart: int = 0,
+    ) -> Candidates:
+        sizes = [next(iter(of.values())).size_mm for of in levels]
+        asked.append((schedule, sizes, restart, None if found is None else len(found)))
+        poses = {name: np.eye(4)[None] for name in parameters.SEARCHED_CHANNELS}
+        return Candidates(poses, answers.pop(0), confident)
+
+    monkeypatch.setattr(method, "global_search", global_search)
+    return asked
+
+
+@pytest.fixture
+def told() -> method._Progress:
+    return method._Progress(None)
+
+
+@pytest.mark.parametrize("confident", [False, True])
+def test_the_first_search_is_quick_and_on_the_coarse_levels(
+    confident: bool, heads: PhantomPair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair = Pair.of(*prepared_images(heads))
+    resolutions = pyramid(pair)
+    asked = searches([True], monkeypatch, confident)
+    found = method._first_search(pair, resolutions, None, Settings(), 1)
+    sizes = [resolutions.rough.size_mm, resolutions.coarse.size_mm]
+    assert asked == [(parameters.QUICK_SEARCH, sizes, 0, None)]
+    assert found.confident == confident
+    assert found.searches == 0
+    assert set(found.levels) == set(parameters.CHANNELS)
+    assert {level.size_mm for level in found.levels.values()} == {sizes[1]}
+    assert found.finer == resolutions.finer
+    # What was in line stays in line.
+    np.testing.assert_array_equal(found.also, [pair.header_pose])
+
+
+def test_a_start_that_is_given_is_not_searched_for(
+    heads: PhantomPair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair = Pair.of(*prepared_images(heads))
+    asked = searches([], monkeypatch)
+    found = method._first_search(pair, pyramid(pair), POSE.matrix, Settings(), 1)
+    assert asked == []
+    assert found.confident
+    assert found.also == []
+    for name in parameters.CHANNELS:
+        np.testing.assert_array_equal(found.candidates[name], [POSE.matrix])
+
+
+#: What restarts leave no runner-up, and how many there are; then how many after those.
+RESTARTS = [
+    ([True, True], 2),
+    ([True, False, True, True], 4),
+    ([False] * 10, 10),
+    ([True, False] * 5, 10),
+]
+
+
+@pytest.mark.parametrize(("answers", "count"), RESTARTS)
+def test_it_searches_until_two_restarts_in_a_row_leave_no_runner_up(
+    answers: list[bool],
+    count: int,
+    heads: PhantomPair,
+    told: method._Progress,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pair = Pair.of(*prepared_images(heads))
+    resolutions = pyramid(pair)
+    searches([False], monkeypatch)
+    found = method._first_search(pair, resolutions, None, Settings(), 1)
+    asked = searches([*answers], monkeypatch)
+    search_on: Callable[..., method._Found] = method._search_on
+    found = search_on(pair, resolutions, found, Settings(), 1, told)
+    size_mm = resolutions.detailed.size_mm
+    assert asked == [
+        (parameters.THOROUGH_SEARCH, [size_mm], restart, 2) for restart in range(count)
+    ]
+    assert found.searches == count
+    assert not found.confident
+    assert {level.size_mm for level in found.levels.values()} == {size_mm}
+    assert found.finer == resolutions.finer[1:]
+    # Another stage goes on with other starts, at the same level.
+    asked = searches([True, True], monkeypatch)
+    last = search_on(pair, resolutions, found, Settings(), 1, told)
+    assert [restart for _, _, restart, _ in asked] == [count, count + 1]
+    assert last.levels is found.levels
+    assert last.finer == found.finer
