@@ -12,14 +12,13 @@ one costs seconds, because numba compiles the text of the error for unequal shap
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 from numba import njit
 
 from . import _cache_folder as cache_folder
 
 cache_folder.provide()
+
 
 # All alike where they can be, since numba keeps what it learned of operators by these
 # options: other sets take longer to compile. NaN keeps its meaning. No sum may become a
@@ -28,15 +27,25 @@ cache_folder.provide()
 # Nothing in C calls a loop, and no loop has expressions of arrays: a wrapper for the
 # first, and a look for the second, would only take time. Nor does a loop divide by
 # zero: to look for that, as Python does, would keep vectors out.
-_compiled = partial(
-    njit,
-    cache=True,
-    nogil=True,
-    fastmath={"contract", "nsz"},
-    no_cfunc_wrapper=True,
-    no_rewrites=True,
-    error_model="numpy",
-)
+_OPTIONS = {
+    "nogil": True,
+    "fastmath": {"contract", "nsz"},
+    "no_cfunc_wrapper": True,
+    "no_rewrites": True,
+    "error_model": "numpy",
+}
+
+
+def _compiled(**options):
+    """Compile a loop when it is first called, or read it from where it is kept."""
+
+    def compiled(loop):
+        made = njit(**_OPTIONS | options)(loop)
+        if made is not loop:  # as it is with NUMBA_DISABLE_JIT
+            made._cache = cache_folder.LoopCache(loop)
+        return made
+
+    return compiled
 
 
 @_compiled()
