@@ -12,13 +12,14 @@ one costs seconds, because numba compiles the text of the error for unequal shap
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 
 from . import _cache_folder as cache_folder
 
 cache_folder.provide()
-
 
 # All alike where they can be, since numba keeps what it learned of operators by these
 # options: other sets take longer to compile. NaN keeps its meaning. No sum may become a
@@ -36,10 +37,10 @@ _OPTIONS = {
 }
 
 
-def _compiled(**options):
+def _compiled(**options: Any) -> Any:
     """Compile a loop when it is first called, or read it from where it is kept."""
 
-    def compiled(loop):
+    def compiled(loop: Any) -> Any:
         made = njit(**_OPTIONS | options)(loop)
         if made is not loop:  # as it is with NUMBA_DISABLE_JIT
             made._cache = cache_folder.LoopCache(loop)

@@ -263,7 +263,7 @@ def _clipped(tetrahedra: FloatArray, beyond: FloatArray) -> FloatArray:
             share = beyond[:, i] / (beyond[:, i] - beyond[:, o])
             return corners[:, i] + share[:, None] * (corners[:, o] - corners[:, i])
 
-    kept = {  # by the number of corners inside
+    kept: dict[int, list[tuple[FloatArray, ...]]] = {  # by how many corners are inside
         1: [(a, cut(0, 1), cut(0, 2), cut(0, 3))],
         2: _prism(a, cut(0, 2), cut(0, 3), b, cut(1, 2), cut(1, 3)),
         3: _prism(a, b, c, cut(0, 3), cut(1, 3), cut(2, 3)),

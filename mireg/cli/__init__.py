@@ -10,6 +10,8 @@ that ``mireg --help`` answers at once.
 
 from __future__ import annotations
 
+import atexit
+import os
 import platform
 import sys
 from collections.abc import Sequence
@@ -24,8 +26,19 @@ from .common import colour
 
 
 def run() -> None:
-    """Run the command line and leave Python with its exit code."""
-    sys.exit(main())
+    """Run the command line and leave Python with its exit code.
+
+    All is done then. Python would take every module apart again, which takes as long
+    as a third of the imports.
+    """
+    code = main()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:  # a reader that has gone, of which Python says what it thinks fit
+        sys.exit(code)
+    atexit._run_exitfuncs()
+    os._exit(code)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
