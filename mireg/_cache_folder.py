@@ -1,3 +1,5 @@
+# numba has few types:
+# mypy: disallow-untyped-calls=False
 """Where compiled loops are kept, and how they are read back.
 
 numba keeps them beside the code, or in the user's cache; in a container there may be
@@ -32,7 +34,7 @@ def _nothing() -> None:
     """Stand for a loop of this package."""
 
 
-class LoopCache(FunctionCache):  # type: ignore[misc]
+class LoopCache(FunctionCache):
     """Reads a kept loop without what is needed only to compile one.
 
     Before it reads, numba's own loads all that it can compile, with much of scipy: that
