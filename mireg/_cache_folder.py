@@ -19,7 +19,7 @@ from typing import Any
 
 from numba import config, njit
 from numba.core.caching import FunctionCache
-from numba.core.runtime import rtsys
+from numba.core.runtime.nrt import rtsys
 
 
 def provide() -> None:
