@@ -28,8 +28,7 @@ from .common import colour
 def run() -> None:
     """Run the command line and leave Python with its exit code.
 
-    All is done then. Python would take every module apart again, which takes as long
-    as a third of the imports.
+    All is done then. Python would take every module apart again, which takes time.
     """
     code = main()
     try:
