@@ -10,7 +10,6 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from . import _kernels as kernels
 from ._errors import InputError
@@ -277,6 +276,8 @@ def _reader(data: Volume, interpolation: str) -> _Reader:
         return partial(loop, *flat_volume(data))
     complete = _without_holes(data)
     if interpolation == "cubic":
+        from scipy import ndimage  # noqa: PLC0415  # slow to import, seldom needed
+
         wide = ndimage.spline_filter(complete, 3, np.float32, mode="mirror")
     else:
         wide = complete
@@ -302,6 +303,8 @@ def _without_holes(data: Volume) -> Volume:
     missing = np.isnan(data)
     if missing.all():
         return np.zeros_like(data)
+    from scipy import ndimage  # noqa: PLC0415  # slow to import, seldom needed
+
     nearest = ndimage.distance_transform_edt(
         missing, return_distances=False, return_indices=True
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import bench
 import bench_kernels
@@ -135,6 +136,19 @@ def test_a_process_tells_what_it_held():
     small, large = (bench.started(f"x = bytearray({n})") for n in (1, 10**8))
     assert 95 < large["peak MB"] - small["peak MB"] < 105
     assert 0 < small["processor s"] <= small["s"]
+
+
+def test_python_keeps_bytecode_as_it_does_for_users(monkeypatch):
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    _, said = bench.spawn(["-c", "import sys; print(sys.dont_write_bytecode)"])
+    assert said.strip() == "False"
+
+
+def test_a_program_is_timed_to_its_end():
+    work = "import time; sum(range(10**6)); time.sleep(0.2)"
+    timed = bench.whole([sys.executable, "-c", work])
+    assert timed["s"] >= 0.2
+    assert 0 < timed["processor s"] < timed["s"]
 
 
 @pytest.mark.parametrize(

@@ -299,7 +299,7 @@ def dump_image(
                 raise ValueError(f"{path}: volumes do not fit the header")
             for k in range(volume.shape[2]):  # by slices, to keep memory small
                 numbers = _as_stored(volume.data[:, :, k], stored)
-                stream.write(numbers.tobytes(order="F"))
+                stream.write(numbers.ravel(order="F"))  # copies only what it must
             written += 1
         if written != count:
             raise ValueError(f"{path}: {written} volumes, the header says {count}")
@@ -448,4 +448,4 @@ def _as_stored(values: Volume, stored: Storage) -> npt.NDArray[Any]:
         if int(top) > limits.max:
             top = float(np.nextafter(top, 0))
         numbers = np.clip(np.rint(numbers), limits.min, top)
-    return numbers.astype(stored.dtype)
+    return numbers.astype(stored.dtype, copy=False)

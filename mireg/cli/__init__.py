@@ -10,6 +10,7 @@ that ``mireg --help`` answers at once.
 
 from __future__ import annotations
 
+import atexit
 import os
 import platform
 import sys
@@ -25,10 +26,20 @@ from .common import colour
 
 
 def run() -> None:
-    """Run the command line and leave Python with its exit code."""
+    """Run the command line and leave Python with its exit code.
+
+    All is done then. Python would take every module apart again, which takes time.
+    """
     # Where colorama is installed, numba's colours would end the output in an escape.
     os.environ.setdefault("NUMBA_DISABLE_ERROR_MESSAGE_HIGHLIGHTING", "1")
-    sys.exit(main())
+    code = main()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:  # a reader that has gone, of which Python says what it thinks fit
+        sys.exit(code)
+    atexit._run_exitfuncs()
+    os._exit(code)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
