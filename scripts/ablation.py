@@ -1,11 +1,12 @@
 """Switch off each heuristic of the method in turn, and say what it was good for.
 
     python scripts/ablation.py CASES.json --kinds all --seeds 3 --poses 2 --jobs 2
-    python scripts/ablation.py --kinds coil --without MAX_RESTARTS --resume
+    python scripts/ablation.py --kinds coil --without restarts --resume
 
 Each pair is registered from each of its poses as the method is ("baseline"), and once
 more with each heuristic of `ABLATIONS` switched off, by putting other numbers into
-`mireg._parameters`. A pair is made or read once for all of them.
+`mireg._parameters`, or another step into the method. A pair is made or read once for
+all of them.
 
 Prints Markdown: a table for the hard kinds and one for the pairs of the case file.
 
@@ -30,6 +31,8 @@ from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 from evaluate import run_case
@@ -51,7 +54,6 @@ from measuring import (
     library,
     none_left,
     parser_of_cases,
-    plain,
     ready,
     resumed,
     say,
@@ -59,64 +61,159 @@ from measuring import (
     store,
 )
 
+from mireg import _parameters as parameters
+from mireg._engine import optimize
+
 Overrides = Mapping[str, object]
 
 #: The module whose numbers the method reads whenever it needs them.
 PARAMETERS = "mireg._parameters"
 BASELINE = "baseline"
 
-#: Each heuristic: its name, what is switched off, and by which numbers.
+
+# --- what is put in the place of a step ----------------------------------------------
+
+
+def without_cross_seeding(*args: Any, **options: Any) -> Any:
+    """Optimise candidates; no channel learns from another."""
+    return optimize.successive_halving(*args, **{**options, "cross_seeding": False})
+
+
+def no_restart(_channels: Any, fits: Any, *_: Any) -> Any:
+    """Go on with what was found."""
+    return fits
+
+
+def no_step(up: Any, _here: Any, _down: Any) -> Any:
+    """Stay."""
+    return np.zeros_like(up)
+
+
+def answer(_level: Any, _header: Any, found: Any, _foreground: Any) -> Any:
+    """Take the answer, whatever the headers say."""
+    return found
+
+
+def no_search(_pair: Any, _resolutions: Any, found: Any, *_: Any) -> Any:
+    """Go on with what the quick search found."""
+    return found
+
+
+def centroids_only(pair: Any) -> Any:
+    """Leave out the pose of the headers."""
+    return [pair.centroid_pose]
+
+
+def nothing(_pair: Any) -> Any:
+    """Follow nothing but what was found."""
+    return []
+
+
+def headers_only(pair: Any) -> Any:
+    """Leave out the pose that brings centroid onto centroid."""
+    return [pair.header_pose]
+
+
+def information_alone(entropies: Any, _samples: Any) -> Any:
+    """Rank poses by their mutual information, whatever the overlap."""
+    _, h_sampled, h_interpolated, h_joint = np.moveaxis(entropies, -1, 0)
+    return h_sampled + h_interpolated - h_joint
+
+
+_QUICK = parameters.QUICK_SEARCH
+_ONE_STAGE = parameters.PatternStage(bins=16, samples=2000, keep=150, steps=0)
+
+#: Each heuristic: its name, what is switched off, and by which numbers of the method or
+#: which step (by its full name) in the place of another.
 ABLATIONS: dict[str, tuple[str, Overrides]] = {
-    "CROSS_SEEDING": ("exchange of poses between channels", {"CROSS_SEEDING": False}),
-    "CHANNEL_RESTART": (
-        "restart from another channel's optimum",
-        {"CHANNEL_RESTART": False},
-    ),
-    "MAX_STAGES": ("later stages of the search", {"MAX_STAGES": 1}),
-    "MAX_RESTARTS": ("restarts of the search", {"MAX_RESTARTS": 1}),
-    "PRUNE_SHARE": ("pruning of hopeless candidates", {"PRUNE_SHARE": 0.0}),
-    "RESAMPLE_NOISE_VOXELS": (
-        "samples of the other image in the end",
-        {"RESAMPLE_NOISE_VOXELS": math.inf},
-    ),
-    "PARABOLIC_STEP": ("parabolic step", {"PARABOLIC_STEP": False}),
-    "CHANNELS": ("bias-corrected channels", {"CHANNELS": ("original",)}),
-    "sampled_corrected": (
-        "channel with the sampled image bias-corrected",
+    "channels": ("both bias-corrected channels", {"CHANNELS": ("original",)}),
+    "sampled-corrected": (
+        "the channel with the sampled image corrected",
         {"CHANNELS": ("original", "interpolated_corrected")},
     ),
-    "interpolated_corrected": (
-        "channel with the interpolated image bias-corrected",
+    "interpolated-corrected": (
+        "the channel with the interpolated image corrected",
         {"CHANNELS": ("original", "sampled_corrected")},
     ),
-    "TWO_LEVEL_SEARCH": ("search on two levels", {"TWO_LEVEL_SEARCH": False}),
-    "HEADER_CANDIDATE": ("pose of the headers", {"HEADER_CANDIDATE": False}),
-    "CENTRE_CANDIDATE": ("pose of the centroids", {"CENTRE_CANDIDATE": False}),
-    "MODEL_CHOICE": ("choice against the identity", {"MODEL_CHOICE": False}),
-    "EQUALISE": ("equalised histogram", {"EQUALISE": 0.0}),
-    "BORDER_TAPER": ("border taper", {"BORDER_TAPER": 0.0}),
-    "JITTER": ("jitter of the samples", {"JITTER": 0.0}),
+    "equalise": ("equalisation of intensities", {"EQUALISE": 0.0}),
+    "rim": ("a narrow rim (a wide one: 0.3 radii)", {"RIM_RADII": 0.3}),
+    "smoothing": ("smoothing of shrunk images", {"SMOOTHING_VOXELS": 0.01}),
+    "overlap": (
+        "the overlap in the ranking of poses",
+        {"mireg._engine.search.weighted_information": information_alone},
+    ),
+    "parabola": (
+        "parabolic steps",
+        {"mireg._engine.search.parabolic_step": no_step},
+    ),
+    "rough-stages": (
+        "pattern search at the rough level",
+        {"QUICK_SEARCH": replace(_QUICK, pattern=((_ONE_STAGE,), _QUICK.pattern[1]))},
+    ),
+    "thorough-search": (
+        "the thorough search",
+        {"mireg._register._search_on": no_search},
+    ),
+    "restarts": ("restarts of the thorough search", {"MAX_RESTARTS": 1}),
+    "stages": ("later stages of search and refinement", {"MAX_STAGES": 1}),
+    "header-candidate": (
+        "the headers' pose as a candidate",
+        {
+            "mireg._engine.search.sure_candidates": centroids_only,
+            "mireg._register.always_followed": nothing,
+        },
+    ),
+    "centroid-candidate": (
+        "centroid on centroid as a candidate",
+        {"mireg._engine.search.sure_candidates": headers_only},
+    ),
+    "beam-width": (
+        "a wide beam after a search in doubt",
+        {"BEAM_WIDTH": dict.fromkeys((True, False), parameters.BeamWidth(2, 5))},
+    ),
+    "halving": ("the first round of successive halving", {"FIRST_EVALUATIONS": 1}),
+    "cross-seeding": (
+        "exchange of poses between channels",
+        {"mireg._register.successive_halving": without_cross_seeding},
+    ),
+    "channel-restart": (
+        "restarts from other channels' optima",
+        {"mireg._register.restart_from_channels": no_restart},
+    ),
+    "pruning": ("pruning of candidates", {"PRUNE_SHARE": -math.inf}),
+    "other-image": (
+        "samples of the other image",
+        {"OTHER_SAMPLING_VOXELS": math.inf},
+    ),
+    "model-choice": (
+        "the choice against the headers",
+        {"mireg._register.header_or_answer": answer},
+    ),
 }
 
 
 @contextlib.contextmanager
 def overridden(overrides: Overrides) -> Iterator[None]:
-    """Give numbers of the method other values, for the calls made meanwhile."""
-    if not overrides:
+    """Put other numbers, or other steps, into the method, for the calls meanwhile."""
+    with contextlib.ExitStack() as patched:
+        for name, value in overrides.items():
+            module, _, attribute = name.rpartition(".")
+            place = import_module(module or PARAMETERS)
+            patched.enter_context(patch.object(place, attribute, value))
         yield
-        return
-    parameters = import_module(PARAMETERS)
-    before = {name: getattr(parameters, name) for name in overrides}
-    vars(parameters).update(overrides)
-    try:
-        yield
-    finally:
-        vars(parameters).update(before)
 
 
 def overrides_of(name: str) -> Overrides:
-    """Return the numbers with which a heuristic is off; none for the baseline."""
+    """Return what to put in where a heuristic is off; nothing for the baseline."""
     return {} if name == BASELINE else ABLATIONS[name][1]
+
+
+def told(overrides: Overrides) -> Record:
+    """Name what is put in, for the record."""
+    return {
+        name: value.__name__ if callable(value) else repr(value)
+        for name, value in overrides.items()
+    }
 
 
 # --- one case ------------------------------------------------------------------------
@@ -139,7 +236,7 @@ def run_without(
         with overridden(overrides_of(name)):
             record = run_case(made, register, seed, keep_going=keep_going)
         say(f"{case.id} {name}: {record['good']}/{record['runs']} right", quiet)
-        ways[name] = {"overrides": overrides_of(name), "poses": record["poses"]}
+        ways[name] = {"overrides": told(overrides_of(name)), "poses": record["poses"]}
     return {
         "id": case.id,
         "set": case.group,
@@ -156,7 +253,7 @@ def kept(record: Record, case: Case) -> Record:
         for name, way in record["ways"].items()
         if len(way["poses"]) == case.poses + 1
         and (name == BASELINE or name in ABLATIONS)
-        and way["overrides"] == plain(overrides_of(name))
+        and way["overrides"] == told(overrides_of(name))
     }
 
 
