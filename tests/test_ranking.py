@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from checks import packed_volume
+from checks import quantised_volume
 from scipy import ndimage
 
 from mireg._engine.levels import make_level
@@ -20,15 +20,15 @@ def test_information_counts_as_far_as_the_overlap_reaches(rng):
     lucky[0, 3] = 19
     fits_lucky = points[:, 0] < 4
     at = points + np.where(fits_lucky[:, None], lucky[:3, 3], 0)
-    grey = ndimage.map_coordinates(scene, at.T, order=1)
-    grey += np.where(fits_lucky, 0, rng.normal(scale=0.06, size=len(points)))
+    values = ndimage.map_coordinates(scene, at.T, order=1)
+    values += np.where(fits_lucky, 0, rng.normal(scale=0.06, size=len(points)))
     level = make_level(
         size_mm=1.0,
         points=points.T.astype(np.float32),
         origin=np.zeros(3),
-        fixed_grey=grey.clip(0, 1).astype(np.float32),
-        moving=packed_volume(scene),
-        moving_ijk_from_mm=np.eye(4),
+        sampled_values=values.clip(0, 1).astype(np.float32),
+        interpolated=quantised_volume(scene),
+        interpolated_ijk_from_mm=np.eye(4),
         n_bins=16,
     )
     few, all_of_them = (
@@ -36,6 +36,6 @@ def test_information_counts_as_far_as_the_overlap_reaches(rng):
     )
     assert few.overlap_fraction < 0.2
     assert few.score > 1.5 * all_of_them.score
-    assert few.explained < all_of_them.explained / 1.5
-    assert few.explained == few.score * few.overlap_fraction
-    assert leading({0: [few], 1: [all_of_them]}) == 1
+    assert few.weighted_information < all_of_them.weighted_information / 1.5
+    assert few.weighted_information == few.score * few.overlap_fraction
+    assert leading({"few": [few], "all": [all_of_them]}) == "all"

@@ -17,7 +17,6 @@ from mireg._transform import (
     RigidTransform,
     as_rigid,
     as_transform,
-    rotation_and_derivative,
 )
 
 NUMBERS = st.floats(-200, 200, allow_nan=False)
@@ -146,20 +145,6 @@ def test_a_matrix_that_is_not_rigid_is_refused(matrix, says):
 def test_wrong_numbers_are_refused(bad):
     with pytest.raises(InputError, match="three finite numbers"):
         RigidTransform(bad, [0, 0, 0])
-
-
-@settings(deadline=None, max_examples=30)
-@given(rigid())
-def test_derivative_of_the_rotation_equals_differences(t):
-    vector = t.rotation_vector
-    rotation, derivative = rotation_and_derivative(vector)
-    # An entry that is zero is so only to rounding.
-    np.testing.assert_allclose(rotation, t.rotation_matrix, atol=1e-15)
-    step = 1e-6
-    for k in range(3):
-        up = RigidTransform(vector + step * np.eye(3)[k], [0, 0, 0]).rotation_matrix
-        down = RigidTransform(vector - step * np.eye(3)[k], [0, 0, 0]).rotation_matrix
-        np.testing.assert_allclose(derivative[k], (up - down) / 2 / step, atol=1e-7)
 
 
 # --- as values --------------------------------------------------------------
