@@ -1,7 +1,49 @@
 """Rigid registration of medical images of different contrast.
 
-The whole method is on one page, ``mireg/_register.py``. Names are loaded when they
-are first used, so that ``mireg --help`` does not wait for the compiler.
+Functions
+---------
+register: Find the rigid transform that brings a moving image into line with a fixed one
+score: Score two images at a pose by every similarity metric
+contrast: Score the contrast of a scan
+prepare: Learn what depends on one image alone, to register it with any number of others
+learn_prior: Learn a prior from pairs that are in line
+resample: Resample an image onto the grid of another one
+read_image: Read one scan from a file, or take it from what stands for an image
+write_image: Write an image as a NIfTI file, whole or not at all
+read_transform: Read a transform as moving_from_fixed, RAS+ mm
+write_transform: Write a transform for another program, whole or not at all
+
+Records
+-------
+Image: A volume of intensities in world space
+PreparedImage: One image with what was learned of it, for any number of partners
+RigidTransform: A rotation about a centre, then a translation, in RAS+ mm
+AffineTransform: An invertible affine map, RAS+ mm to RAS+ mm, that need not be rigid
+Registration: A rigid transform between two images, and how it was found
+Settings: How to register. The defaults suit every pair that was measured
+Output: How an image that is brought into line with a fixed one is written
+Prior: The joint intensity distribution of aligned pairs of two contrasts
+Contrast: How much contrast one scan has
+
+Errors and warnings
+-------------------
+MiregError: Any error that mireg raises on purpose
+InputError: An image, transform or option that cannot be used
+MissingFileError: A file or folder that is not there
+OutputExistsError: A file that would be replaced, and nobody said that it may be
+MiregWarning: An input is odd, and the work went on; the message says how
+
+Modules
+-------
+information: How much distributions tell, and how far apart they are: exact measures
+phantom: Synthetic anatomy in many contrasts, in an exactly known pose
+
+For annotations
+---------------
+ImageLike: What stands for an image: a path, an array with its affine, ...
+Interpolation: How to read between voxels
+MetricName: Names of the similarity metrics
+VolumeChoice: Which volume of a 4-D image: its number, "mean" or "median"
 """
 
 from __future__ import annotations
@@ -10,64 +52,90 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from . import information as information
+    from . import phantom as phantom
     from ._contrast import Contrast, contrast
-    from ._errors import InputError, MiregError, MiregWarning
-    from ._files.formats import read_image
+    from ._errors import (
+        InputError,
+        MiregError,
+        MiregWarning,
+        MissingFileError,
+        OutputExistsError,
+    )
+    from ._files.formats import ImageLike, read_image
     from ._files.nifti import write_image
-    from ._files.transforms import read_transform, write_transform
-    from ._image import Image
+    from ._image import Image, VolumeChoice
     from ._moved import Output
     from ._prepare import PreparedImage, prepare
     from ._prior import Prior, learn_prior
     from ._register import register
     from ._registration import Registration
-    from ._resample import resample
+    from ._resample import Interpolation, resample
     from ._score import score
-    from ._settings import Settings
-    from ._transform import RigidTransform
+    from ._settings import MetricName, Settings
+    from ._transform import (
+        AffineTransform,
+        RigidTransform,
+        read_transform,
+        write_transform,
+    )
 
 __version__ = "0.1.0"
 
 #: Where each public name is made.
 _HOME = {
+    "AffineTransform": "_transform",
     "Contrast": "_contrast",
     "Image": "_image",
+    "ImageLike": "_files.formats",
     "InputError": "_errors",
+    "Interpolation": "_resample",
+    "MetricName": "_settings",
     "MiregError": "_errors",
     "MiregWarning": "_errors",
+    "MissingFileError": "_errors",
     "Output": "_moved",
+    "OutputExistsError": "_errors",
     "Prior": "_prior",
     "Registration": "_registration",
     "RigidTransform": "_transform",
     "Settings": "_settings",
+    "VolumeChoice": "_image",
     "contrast": "_contrast",
     "learn_prior": "_prior",
     "prepare": "_prepare",
     "PreparedImage": "_prepare",
     "read_image": "_files.formats",
-    "read_transform": "_files.transforms",
+    "read_transform": "_transform",
     "register": "_register",
     "resample": "_resample",
     "score": "_score",
     "write_image": "_files.nifti",
-    "write_transform": "_files.transforms",
+    "write_transform": "_transform",
 }
 
 #: Public modules that are loaded when they are first used.
 _MODULES = ("information", "phantom")
 
 __all__ = [
+    "AffineTransform",
     "Contrast",
     "Image",
+    "ImageLike",
     "InputError",
+    "Interpolation",
+    "MetricName",
     "MiregError",
     "MiregWarning",
+    "MissingFileError",
     "Output",
+    "OutputExistsError",
     "PreparedImage",
     "Prior",
     "Registration",
     "RigidTransform",
     "Settings",
+    "VolumeChoice",
     "contrast",
     "learn_prior",
     "prepare",
@@ -81,15 +149,18 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    """Load a public name when it is first used (PEP 562)."""
-    if name in _MODULES:
-        return importlib.import_module(f"mireg.{name}")
-    if name not in _HOME:
-        raise AttributeError(f"module 'mireg' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"mireg.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # else a misspelt name would pass
+
+    def __getattr__(name: str) -> object:
+        """Load a public name when it is first used (PEP 562)."""
+        # So that ``mireg --help`` does not wait for the compiler.
+        if name in _MODULES:
+            return importlib.import_module(f"mireg.{name}")
+        if name not in _HOME:
+            raise AttributeError(f"module 'mireg' has no attribute {name!r}")
+        value = getattr(importlib.import_module(f"mireg.{_HOME[name]}"), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

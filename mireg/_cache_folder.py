@@ -1,4 +1,6 @@
-"""Where compiled loops are kept when neither the package nor the home can be written.
+# numba has few types:
+# mypy: disallow-untyped-calls=False
+"""Where compiled loops are kept, and how they are read back.
 
 numba keeps them beside the code, or in the user's cache; in a container there may be
 neither, and then it gives up. What is kept is read back as code: so it lies where only
@@ -13,8 +15,11 @@ import shutil
 import stat
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from numba import config, njit
+from numba.core.caching import FunctionCache
+from numba.core.runtime.nrt import rtsys
 
 
 def provide() -> None:
@@ -27,6 +32,21 @@ def provide() -> None:
 
 def _nothing() -> None:
     """Stand for a loop of this package."""
+
+
+class LoopCache(FunctionCache):
+    """Reads a kept loop without what is needed only to compile one.
+
+    Before it reads, numba's own loads all that it can compile, with much of scipy: that
+    takes longer than most registrations. A loop of this package needs no more than the
+    allocator of memory. If it was not kept, numba loads the rest when it compiles it.
+    """
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """Give a compiled loop for arguments of these types, or None."""
+        rtsys.initialize(target_context)
+        with self._guard_against_spurious_io_errors():
+            return self._load_overload(sig, target_context)
 
 
 def _own_folder() -> Path:

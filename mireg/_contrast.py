@@ -48,11 +48,11 @@ import numpy.typing as npt
 
 from . import _kernels as kernels
 from . import information
-from ._errors import InputError
+from ._errors import InputError, MissingFileError
 from ._files.formats import ImageLike
 from ._image import Image, memory_order
 from ._intensity import IntensityScale, subsampled
-from ._prepare import PreparedImage, prepare
+from ._prepare import prepare
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -110,7 +110,7 @@ class Histogram:
         return float(self.p.size * 2.0**-self.divergence)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Contrast:
     """How much contrast one scan has.
 
@@ -137,6 +137,31 @@ class Contrast:
     foreground: Histogram
     foreground_fraction: float
     limits: tuple[float, float]
+
+    def __repr__(self) -> str:
+        """Say in one line how much there is."""
+        return (
+            f"<Contrast score {self.score:.3f} bits, structure {self.structure:.3f}, "
+            f"{self.foreground.levels:.1f} grey levels>"
+        )
+
+    def _repr_html_(self) -> str:
+        """Show the figures in a notebook."""
+        rows = {
+            "score": f"{self.score:.3f} bits from uniform (0 best, "
+            f"{math.log2(JOINT_BINS):g} nothing to see)",
+            "structure": f"neighbours share {100 * self.structure:.0f} % of their "
+            "information",
+            "grey levels": f"{self.foreground.levels:.1f} of {BINS} in the foreground",
+            "foreground": f"{100 * self.foreground_fraction:.0f} % of the voxels",
+            "intensities": f"{self.limits[0]:g} to {self.limits[1]:g}",
+        }
+        if self.doubt is not None:
+            rows["note"] = self.doubt
+        cells = "".join(
+            f"<tr><th>{label}</th><td>{text}</td></tr>" for label, text in rows.items()
+        )
+        return f"<table>{cells}</table>"
 
     @property
     def doubt(self) -> str | None:
@@ -166,7 +191,7 @@ class Contrast:
 
 
 def contrast(
-    image: ImageLike | PreparedImage,
+    image: ImageLike,
     *,
     limits: tuple[float, float] | None = None,
 ) -> Contrast:
@@ -174,8 +199,8 @@ def contrast(
 
     Parameters
     ----------
-    image : Image, PreparedImage, path, nibabel image, SimpleITK image or tuple
-        The scan; a tuple is (array, affine).
+    image : Image, path, nibabel image, SimpleITK image or (array, affine)
+        The scan, or one that is prepared; of a 4-D image the mean.
     limits : tuple of float, optional
         Nominal range of the intensities, such as -1024 and 3071 of CT, instead of
         the range of the scan itself. A squeezed scan is then always told from the
@@ -188,7 +213,8 @@ def contrast(
     Raises
     ------
     InputError
-        If the image holds no data or one intensity only, or the limits are no range.
+        If the image cannot be read, holds no data or one intensity only, or the
+        limits are no range.
 
     Notes
     -----
@@ -428,6 +454,10 @@ def read_cohort(path: str | PathLike[str]) -> Cohort:
         numbers = [learnt.means["score_bits"], learnt.spreads["score_bits"]]
         if not np.isfinite(numbers).all():
             raise ValueError("a score is not finite")
+    except FileNotFoundError as error:
+        raise MissingFileError(
+            f"{path}: there is no such file; check the path"
+        ) from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     except (
@@ -436,8 +466,8 @@ def read_cohort(path: str | PathLike[str]) -> Cohort:
     ) as error:
         reason = " ".join(str(error).split())
         raise InputError(
-            f"{path}: no cohort of mireg ({reason}); write one by "
-            "mireg contrast IMAGE... --save-cohort FILE"
+            f"{path}: no cohort of mireg ({reason}); give one that mireg contrast "
+            "has saved"
         ) from error
     return learnt
 

@@ -1,8 +1,13 @@
+# nibabel and SimpleITK have no types:
+# mypy: disallow-untyped-calls=False
 """One scan: its voxels and where they are."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import base64
+import html
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -41,15 +46,17 @@ class Source:
         return self.opened.get_filename()
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Image:
     """A volume of intensities in world space.
+
+    ``np.asarray(image)`` is its voxels; a notebook shows it in three planes.
 
     Parameters
     ----------
     data : (nx, ny, nz) array_like
         Real intensities in nibabel's index order, kept as float32. NaN means
-        "no data"; infinite values become NaN.
+        "no data"; infinite values, and what a masked array masks, become NaN.
     mm_from_ijk : (4, 4) array_like
         Maps voxel indices (the centre of the first voxel is ``0, 0, 0``) to
         RAS+ millimetres, kept as float64. Any invertible affine is allowed:
@@ -68,18 +75,106 @@ class Image:
     --------
     >>> import numpy as np
     >>> image = Image(np.zeros((2, 3, 4)), np.diag([1.0, 1.0, 2.5, 1.0]))
-    >>> image.shape, image.voxel_size_mm
-    ((2, 3, 4), array([1. , 1. , 2.5]))
+    >>> image
+    <Image 2 x 3 x 4, voxels of 1 x 1 x 2.5 mm, float32>
+    >>> image.to_mm([1, 2, 3])
+    array([1. , 2. , 7.5])
     """
 
     data: npt.NDArray[np.float32]
     mm_from_ijk: FloatArray
-    source: Source | None = field(default=None, repr=False)
+    source: Source | None = None
 
     def __post_init__(self) -> None:
         """Check both arrays once; later rooms trust them."""
         object.__setattr__(self, "data", _checked_data(self.data))
         object.__setattr__(self, "mm_from_ijk", _checked_affine(self.mm_from_ijk))
+
+    def __repr__(self) -> str:
+        """Say in one line what it is."""
+        return f"<Image {', '.join(self._facts().values())}>"
+
+    def _repr_html_(self) -> str:
+        """Show three planes in a notebook."""
+        # Slow to import, and only needed here.
+        from ._picture import one_image  # noqa: PLC0415
+
+        picture = base64.b64encode(one_image(self)).decode()
+        cells = "".join(
+            f"<tr><th>{label}</th><td>{html.escape(text)}</td></tr>"
+            for label, text in self._facts().items()
+        )
+        return (
+            f'<figure><img src="data:image/png;base64,{picture}" '
+            'alt="Sagittal, coronal and axial plane">'
+            f"<table>{cells}</table></figure>"
+        )
+
+    def _facts(self) -> dict[str, str]:
+        """Say in words what it is, by label."""
+        opened = None if self.source is None else self.source.opened
+        stored = self.data.dtype if opened is None else opened.get_data_dtype()
+        facts = {
+            "shape": " x ".join(str(n) for n in self.shape),
+            "voxels": "voxels of "
+            + " x ".join(f"{size:.4g}" for size in self.voxel_size_mm)
+            + " mm",
+            "type": np.dtype(stored).name,
+        }
+        if self.source is not None and self.source.volume is not None:
+            facts["volume"] = f"volume {self.source.volume}"
+        if self.source is not None and self.source.path is not None:
+            facts["file"] = Path(self.source.path).name
+        return facts
+
+    def __array__(
+        self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
+    ) -> npt.NDArray[Any]:
+        """Return the voxels; numpy asks for them."""
+        return np.array(self.data, dtype=dtype, copy=copy)
+
+    def to_nibabel(self) -> Any:
+        """Return a nibabel image of the same float32 voxels, in the same place.
+
+        Returns
+        -------
+        nibabel.Nifti1Image
+            It shares the memory of the voxels; NaN is where there is no data.
+
+        Examples
+        --------
+        >>> image = Image(np.zeros((2, 3, 4)), np.diag([1.0, 1.0, 2.5, 1.0]))
+        >>> image.to_nibabel().header.get_zooms()
+        (np.float32(1.0), np.float32(1.0), np.float32(2.5))
+        """
+        import nibabel as nib  # noqa: PLC0415, most images stay here
+
+        image = nib.Nifti1Image(self.data, self.mm_from_ijk)
+        image.header.set_xyzt_units("mm")
+        return image
+
+    def to_sitk(self) -> Any:
+        """Return a SimpleITK image of the same float32 voxels, in the same place.
+
+        Returns
+        -------
+        SimpleITK.Image
+            A copy; its origin and directions are in LPS+ mm, as that library's are.
+
+        Raises
+        ------
+        ImportError
+            If SimpleITK is not installed.
+        """
+        # An optional library.
+        from SimpleITK import GetImageFromArray  # noqa: PLC0415
+
+        lps_from_ijk = np.diag([-1.0, -1.0, 1.0, 1.0]) @ self.mm_from_ijk
+        image = GetImageFromArray(self.data.T)
+        image.SetSpacing(self.voxel_size_mm.tolist())
+        image.SetDirection((lps_from_ijk[:3, :3] / self.voxel_size_mm).ravel().tolist())
+        image.SetOrigin(lps_from_ijk[:3, 3].tolist())
+        return image
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -142,9 +237,21 @@ def _mapped(matrix: npt.NDArray[np.floating], points: npt.ArrayLike) -> FloatArr
     return turned + matrix[:3, 3]
 
 
+def plain(voxels: npt.ArrayLike) -> npt.NDArray[Any]:
+    """Return voxels of a type that image files have, NaN where they are masked."""
+    array: npt.NDArray[Any] = np.asanyarray(voxels)
+    if isinstance(array, np.ma.MaskedArray) and array.dtype.kind in "fiub":
+        floats = array.astype(np.result_type(array, np.float32))
+        array = np.ma.filled(floats, np.nan)
+    if array.dtype.kind == "f" and array.dtype.itemsize not in (4, 8):
+        with np.errstate(over="ignore"):
+            array = array.astype("f4" if array.dtype.itemsize == 2 else "f8")
+    return np.asarray(array)
+
+
 def _checked_data(data: npt.ArrayLike) -> npt.NDArray[np.float32]:
     """Return the voxels as finite-or-NaN float32, or say what is wrong."""
-    array = np.asarray(data)
+    array = plain(data)
     if array.dtype.kind not in "fiub":
         raise InputError(
             f"the image holds {array.dtype} values, not real numbers; "

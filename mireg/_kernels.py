@@ -1,3 +1,5 @@
+# numba has few types:
+# mypy: disallow-untyped-calls=False
 """Compiled loops, nothing else.
 
 All in one file, because numba's cache does not notice an edit in another one.
@@ -12,7 +14,7 @@ one costs seconds, because numba compiles the text of the error for unequal shap
 
 from __future__ import annotations
 
-from functools import partial
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -28,15 +30,25 @@ cache_folder.provide()
 # Nothing in C calls a loop, and no loop has expressions of arrays: a wrapper for the
 # first, and a look for the second, would only take time. Nor does a loop divide by
 # zero: to look for that, as Python does, would keep vectors out.
-_compiled = partial(
-    njit,
-    cache=True,
-    nogil=True,
-    fastmath={"contract", "nsz"},
-    no_cfunc_wrapper=True,
-    no_rewrites=True,
-    error_model="numpy",
-)
+_OPTIONS: dict[str, Any] = {
+    "nogil": True,
+    "fastmath": {"contract", "nsz"},
+    "no_cfunc_wrapper": True,
+    "no_rewrites": True,
+    "error_model": "numpy",
+}
+
+
+def _compiled(**options: Any) -> Any:
+    """Compile a loop when it is first called, or read it from where it is kept."""
+
+    def compiled(loop: Any) -> Any:
+        made: Any = njit(**_OPTIONS | options)(loop)
+        if made is not loop:  # as it is with NUMBA_DISABLE_JIT
+            made._cache = cache_folder.LoopCache(loop)
+        return made
+
+    return compiled
 
 
 @_compiled()

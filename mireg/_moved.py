@@ -7,9 +7,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
-import numpy as np
-import numpy.typing as npt
-
 from ._errors import InputError
 from ._files import formats, nifti
 from ._image import Image
@@ -22,6 +19,7 @@ from ._resample import (
     resample,
     voxel_size_along,
 )
+from ._transform import Transform, TransformLike, as_transform
 
 #: "fixed", "moving", or the length of isotropic voxels in mm.
 Grid = Literal["fixed", "moving"] | float
@@ -90,7 +88,7 @@ class Output:
                     )
 
     def on_grid(
-        self, moving: Image, fixed: Image, moving_from_fixed: npt.ArrayLike
+        self, moving: Image, fixed: Image, moving_from_fixed: Transform
     ) -> Image:
         """Give the grid to write on; its intensities mean nothing."""
         if self.grid == "fixed":
@@ -116,19 +114,20 @@ class Output:
 def resampled(
     volumes: Iterable[Image],
     fixed: Image,
-    moving_from_fixed: npt.ArrayLike,
+    moving_from_fixed: TransformLike,
     output: Output,
     threads: int | None = None,
 ) -> Iterator[Image]:
     """Bring volumes of one image, one by one, onto one grid with one fill value."""
+    transform = as_transform(moving_from_fixed, fixed=fixed)
     grid, fill = None, output.fill
     for volume in volumes:
-        grid = grid or output.on_grid(volume, fixed, moving_from_fixed)
+        grid = grid or output.on_grid(volume, fixed, transform)
         fill = fill_value(volume) if fill is None else fill
         yield resample(
             volume,
             grid,
-            moving_from_fixed,
+            transform,
             interpolation=output.interpolation,
             fill=fill,
             antialias=output.antialias,
@@ -139,7 +138,7 @@ def resampled(
 def writer(
     opened: Any,
     fixed: Image,
-    moving_from_fixed: npt.NDArray[np.float64],
+    moving_from_fixed: TransformLike,
     output: Output,
     *,
     volume: Image | None = None,
@@ -155,7 +154,7 @@ def writer(
         The moving image.
     fixed : Image
         What it is brought into line with.
-    moving_from_fixed : (4, 4) ndarray
+    moving_from_fixed : RigidTransform, AffineTransform or (4, 4) array_like
         Maps points of `fixed` to points of the moving image, RAS+ mm.
     output : Output
         How.
@@ -174,7 +173,7 @@ def writer(
         Writes into an open file of a given name.
     """
     if output.header_only:
-        affine = np.linalg.inv(moving_from_fixed) @ opened.affine
+        affine = (~as_transform(moving_from_fixed)).matrix @ opened.affine
         return lambda file, path: nifti.dump_in_place(
             file, path, opened, affine, space=space, threads=threads
         )

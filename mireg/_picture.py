@@ -1,10 +1,11 @@
 # scikit-image has no types:
 # mypy: disallow-untyped-calls=False
-"""Pictures of two images, one on the other."""
+"""Pictures of an image, and of two, one on the other."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ from skimage.filters import sobel
 
 from ._image import Image
 from ._resample import resample
+from ._transform import TransformLike
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -26,7 +28,7 @@ _ORANGE = np.array([1.0, 0.55, 0.0])
 def three_planes(
     fixed: Image,
     moving: Image,
-    moving_from_fixed: npt.ArrayLike,
+    moving_from_fixed: TransformLike,
     place: npt.ArrayLike | None = None,
     *,
     height: int = 220,
@@ -57,14 +59,48 @@ def three_planes(
     b'PNG'
     """
     centre = fixed.centre_mm if place is None else np.asarray(place, float)
-    low, high = fixed.corners_mm.min(axis=0), fixed.corners_mm.max(axis=0)
-    step = float((high - low).max()) / height or 1.0
-    panels = []
-    for across, up in _PLANES:
-        plane = _plane(low, high, centre, (across, up), step)
+
+    def paint(plane: Image) -> FloatArray:
         still = _grey(resample(fixed, plane, np.eye(4)).data[:, :, 0])
         moved = _grey(resample(moving, plane, moving_from_fixed).data[:, :, 0])
-        panels.append(_overlay(still, moved, height))
+        return _overlay(still, moved)
+
+    return _side_by_side(fixed, centre, height, paint)
+
+
+def one_image(image: Image, *, height: int = 220) -> bytes:
+    """Draw an image as `three_planes` does, but without another one.
+
+    Examples
+    --------
+    >>> ramp = Image(np.arange(1000).reshape(10, 10, 10), np.eye(4))
+    >>> one_image(ramp)[1:4]
+    b'PNG'
+    """
+
+    def paint(plane: Image) -> FloatArray:
+        grey = _grey(resample(image, plane, np.eye(4)).data[:, :, 0])
+        return np.repeat(grey[..., None], 3, axis=2)
+
+    return _side_by_side(image, image.centre_mm, height, paint)
+
+
+def _side_by_side(
+    image: Image,
+    centre: FloatArray,
+    height: int,
+    paint: Callable[[Image], FloatArray],
+) -> bytes:
+    """Paint three planes through the field of view of an image, as a PNG file."""
+    low, high = image.corners_mm.min(axis=0), image.corners_mm.max(axis=0)
+    step = float((high - low).max()) / height or 1.0
+    panels = []
+    for axes in _PLANES:
+        painted = paint(_plane(low, high, centre, axes, step))
+        upright = painted.swapaxes(0, 1)[::-1]
+        space = height + 1 - upright.shape[0]
+        around = ((space // 2, space - space // 2), (2, 2), (0, 0))
+        panels.append(np.pad(upright, around))
     pixels = np.concatenate(panels, axis=1)
     file = io.BytesIO()
     PIL.Image.fromarray((255 * pixels).round().astype(np.uint8)).save(file, "PNG")
@@ -101,11 +137,8 @@ def _grey(values: npt.NDArray[np.float32]) -> FloatArray:
     return np.clip(grey, 0, 1)
 
 
-def _overlay(still: FloatArray, moved: FloatArray, height: int) -> FloatArray:
-    """Colour the edges of one plane on the other; rows from top to bottom."""
+def _overlay(still: FloatArray, moved: FloatArray) -> FloatArray:
+    """Colour the edges of one plane on the other."""
     edges = sobel(moved)
     edges = np.clip(edges / max(np.percentile(edges, 98), 1e-6), 0, 1)[..., None]
-    pixels = still[..., None] * (1 - edges) + _ORANGE * edges
-    upright = pixels.swapaxes(0, 1)[::-1]
-    space = height + 1 - upright.shape[0]
-    return np.pad(upright, ((space // 2, space - space // 2), (2, 2), (0, 0)))
+    return still[..., None] * (1 - edges) + _ORANGE * edges

@@ -116,7 +116,7 @@ class Normalisation:
 
 @dataclass(frozen=True, eq=False)
 class PreparedImage:
-    """One image with what was learned of it, which serves any number of partners.
+    """One image with what was learned of it, for any number of partners.
 
     Made by `mireg.prepare`, and accepted wherever an image is.
 
@@ -197,7 +197,7 @@ class PreparedImage:
 
 
 def prepare(
-    image: ImageLike | PreparedImage,
+    image: ImageLike,
     mask: ImageLike | None = None,
     *,
     threads: int | None = None,

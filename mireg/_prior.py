@@ -21,8 +21,9 @@ from ._engine.similarity import joint_histogram
 from ._errors import InputError
 from ._files.formats import ImageLike
 from ._files.writing import new_file
-from ._prepare import PreparedImage, prepare
+from ._prepare import prepare
 from ._settings import Settings
+from ._transform import TransformLike, as_transform
 from .information import from_counts
 
 FloatArray = npt.NDArray[np.float64]
@@ -159,7 +160,7 @@ def check_suffix(path: str | Path) -> Path:
 
 
 def learn_prior(
-    aligned: Iterable[tuple[ImageLike, ImageLike, npt.ArrayLike]],
+    aligned: Iterable[tuple[ImageLike, ImageLike, TransformLike]],
     *,
     threads: int | None = None,
 ) -> Prior:
@@ -168,9 +169,9 @@ def learn_prior(
     Parameters
     ----------
     aligned : iterable of (fixed, moving, moving_from_fixed)
-        Two images, as `mireg.register` takes them, and the (4, 4) matrix that maps
-        points of the first to points of the second, RAS+ mm. The first are all of
-        one contrast, the second of another.
+        Two images, as `mireg.register` takes them, and the transform, (4, 4) matrix or
+        path of a file that maps points of the first to points of the second, RAS+ mm.
+        The first are all of one contrast, the second of another.
     threads : int, optional
         Threads to use (default: all processors); the answer does not depend on it.
 
@@ -204,16 +205,19 @@ def learn_prior(
 
 
 def _joints(
-    fixed: ImageLike | PreparedImage,
-    moving: ImageLike | PreparedImage,
-    moving_from_fixed: npt.ArrayLike,
+    fixed: ImageLike,
+    moving: ImageLike,
+    moving_from_fixed: TransformLike,
     threads: int,
 ) -> dict[str, FloatArray]:
     """Joint distributions of one pair, as `Prior` holds them."""
     settings = Settings()
     prepared = prepare(fixed, threads=threads), prepare(moving, threads=threads)
     pair = Pair.of(*prepared, threads=threads)
-    pose = pair.engine_pose(np.asarray(moving_from_fixed, np.float64))
+    aligned = as_transform(
+        moving_from_fixed, fixed=prepared[0].image, moving=prepared[1].image
+    )
+    pose = pair.engine_pose(aligned.matrix)
     resolutions = pyramid(pair, threads)
     shape = (_INTERVALS, _INTERVALS)
     joints = {name: np.zeros(shape) for name in CHANNELS}

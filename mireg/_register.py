@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import logging
 import math
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -44,34 +43,36 @@ from ._engine.optimize import (
     successive_halving,
 )
 from ._engine.pair import Pair, inverse
-from ._engine.search import global_search, searched_channels
+from ._engine.search import always_followed, global_search, searched_channels
 from ._engine.similarity import metric_at
 from ._engine.uncertainty import (
     Uncertainty,
+    covariance_after,
     inverse_hessian_at,
     uncertainty,
 )
 from ._engine.verdict import verdict
-from ._errors import InputError
+from ._errors import InputError, warn
 from ._files.formats import ImageLike, as_image, as_mask
 from ._prepare import PreparedImage, prepare
 from ._prior import Prior
+from ._progress import Progress, Stages
 from ._registration import Registration
 from ._settings import Settings
 from ._threads import shared
-from ._transform import RigidTransform
+from ._transform import RigidTransform, TransformLike, as_rigid
 
 FloatArray = npt.NDArray[np.float64]
-Progress = Callable[[str, float], None]
+Start = Literal["auto", "header", "centre"]
 
 _LOG = logging.getLogger(__name__)
 
 
 def register(
-    fixed: ImageLike | PreparedImage,
-    moving: ImageLike | PreparedImage,
+    fixed: ImageLike,
+    moving: ImageLike,
     *,
-    init: Literal["auto", "header", "centre"] | RigidTransform = "auto",
+    init: Start | TransformLike = "auto",
     fixed_mask: ImageLike | None = None,
     moving_mask: ImageLike | None = None,
     settings: Settings | None = None,
@@ -85,10 +86,11 @@ def register(
     fixed, moving : Image, PreparedImage, path, nibabel image, SimpleITK image or tuple
         Two scans of one patient; contrast, grid and pose may differ. Of a 4-D image
         the mean; `read_image` reads any other volume. A tuple is (array, affine).
-    init : {"auto", "header", "centre"} or RigidTransform, optional
+    init : {"auto", "header", "centre"}, RigidTransform, (4, 4) array_like or path
         Where to start. "auto" searches every orientation and needs no starting guess;
         "header" trusts the headers, "centre" brings foreground onto foreground
-        without turning; a transform (fixed to moving, RAS+ mm) is taken as it is.
+        without turning; a rigid transform (fixed to moving, RAS+ mm), or the path of
+        one, is taken as it is.
         All but "auto" stay in the neighbourhood of their start.
     fixed_mask, moving_mask : as `fixed`, optional
         Above 0.5 where to compare; any grid, in the world space of its image.
@@ -144,7 +146,7 @@ def register(
     settings = settings or Settings()
     threads = settings.threads or _threads.available()
     joints = _believed(prior, settings)
-    told = _Progress(progress)
+    told = Stages(progress)
 
     told.start("prepare", 0.0)
     prepared = shared(
@@ -192,6 +194,8 @@ def register(
         fits, pair.sampled.foreground, answer.error_mm, answer.level, contrasts
     )
     told.start("", 1.0)
+    if judged.doubtful:
+        warn(judged.notes[-1])
 
     foreground = prepared[0].foreground
     transform = RigidTransform.from_matrix(
@@ -204,7 +208,7 @@ def register(
         transform=transform,
         metric=settings.metric,
         score=fit.score,
-        score_before=header.score if header.overlap_fraction > 0 else math.nan,
+        initial_score=header.score if header.overlap_fraction > 0 else math.nan,
         overlap_fraction=fit.overlap_fraction,
         mean_displacement_mm=float(moved_by.mean()),
         max_displacement_mm=float(moved_by.max()),
@@ -213,8 +217,10 @@ def register(
         fixed_contrast=contrasts[0],
         moving_contrast=contrasts[1],
         warnings=notes + judged.notes,
-        rival=judged.runner_up,
+        runner_up=judged.runner_up,
         standard_error_mm=answer.error_mm,
+        covariance=answer.covariance(transform),
+        converged=fit.converged,
         doubtful=judged.doubtful,
     )
 
@@ -267,8 +273,7 @@ def _first_search(
     found = global_search(
         pair, parameters.QUICK_SEARCH, [rough, coarse], settings, threads
     )
-    # What was in line stays in line.
-    also = [pair.header_pose]
+    also = always_followed(pair)
     return _Found(found.poses, also, found.confident, 0, coarse, resolutions.finer)
 
 
@@ -278,7 +283,7 @@ def _search_on(
     found: _Found,
     settings: Settings,
     threads: int,
-    told: _Progress,
+    told: Stages,
 ) -> _Found:
     """Search thoroughly, from other starts each time, until that changes nothing.
 
@@ -389,6 +394,17 @@ class _Answer:
             math.nan if self.uncertainty is None else self.uncertainty.standard_error_mm
         )
 
+    def covariance(self, transform: RigidTransform) -> FloatArray | None:
+        """Give its covariance as a motion that comes after the user's transform."""
+        if self.uncertainty is None:
+            return None
+        return covariance_after(
+            self.uncertainty,
+            transform.matrix,
+            transform.centre,
+            sampled_is_fixed=self.pair.sampled_is_fixed,
+        )
+
     @property
     def error_voxels(self) -> float:
         """Give the same in voxels of the coarser image."""
@@ -450,7 +466,7 @@ def _optimised(
 
 def _prepared(
     role: str,
-    image: ImageLike | PreparedImage,
+    image: ImageLike,
     mask: ImageLike | None,
     threads: int,
 ) -> PreparedImage:
@@ -471,19 +487,18 @@ def _believed(prior: Prior | None, settings: Settings) -> dict[str, FloatArray] 
     return None if prior is None else prior.weighted(settings.prior_strength)
 
 
-def _start(init: str | RigidTransform, pair: Pair) -> FloatArray | None:
+def _start(init: Start | TransformLike, pair: Pair) -> FloatArray | None:
     """Turn the user's wish into a pose, or None where all are to be searched."""
-    if isinstance(init, RigidTransform):
-        return pair.engine_pose(init.matrix)
     if init == "auto":
         return None
     if init == "header":
         return pair.header_pose
     if init == "centre":
         return pair.centroid_pose
-    raise InputError(
-        f"init is {init!r}; choose auto, header, centre, or give a transform"
-    )
+    fixed, moving = pair.sampled.image, pair.interpolated.image
+    if not pair.sampled_is_fixed:
+        fixed, moving = moving, fixed
+    return pair.engine_pose(as_rigid(init, fixed=fixed, moving=moving).matrix)
 
 
 def _log_candidates(pair: Pair, found: _Found, settings: Settings) -> None:
@@ -508,30 +523,3 @@ def _log_candidates(pair: Pair, found: _Found, settings: Settings) -> None:
             place.angle_deg,
             *place.translation,
         )
-
-
-class _Progress:
-    """Seconds spent in each stage, told to whoever wants to know."""
-
-    def __init__(self, tell: Progress | None) -> None:
-        self.seconds: dict[str, float] = {}
-        self._tell = tell
-        self._stage = ""
-        self._share = 0.0
-        self._since = time.perf_counter()
-
-    def start(self, stage: str, share: float) -> None:
-        """End the stage under way and start the next."""
-        now = time.perf_counter()
-        if self._stage:
-            before = self.seconds.get(self._stage, 0.0)
-            self.seconds[self._stage] = before + now - self._since
-            _LOG.info("%s: %.3f s", self._stage, now - self._since)
-        self._stage, self._since = stage, now
-        self.reach(share)
-
-    def reach(self, share: float) -> None:
-        """Tell how much is done."""
-        self._share = max(self._share, share)
-        if self._tell is not None:
-            self._tell(self._stage or "done", self._share)

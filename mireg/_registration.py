@@ -9,7 +9,8 @@ import html
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ import numpy.typing as npt
 
 from . import __version__
 from . import _results as results
-from ._contrast import Contrast
+from ._contrast import Contrast, Histogram
+from ._errors import InputError
 from ._files import formats
-from ._files.records import json_number
+from ._files.records import SCHEMA, json_number, read_record
 from ._image import Image
 from ._moved import Grid, Output, resampled
 from ._resample import Interpolation
@@ -31,21 +33,87 @@ FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
+class _StoredImage:
+    """An image that a record names; it is read when it is first used.
+
+    Attributes
+    ----------
+    role : str
+        Which of the two it is: fixed or moving.
+    record : mapping
+        What the record says of it.
+    folder : Path
+        Where the record was.
+    """
+
+    role: str
+    record: Mapping[str, Any]
+    folder: Path
+
+    @cached_property
+    def image(self) -> Image:
+        """The image, the same as when it was registered."""
+        given, digest = self.record["path"], self.record["sha256"]
+        if given is None or digest is None:
+            raise InputError(
+                f"the {self.role} image was no file when the record was written, so it "
+                "cannot be read again; register anew"
+            )
+        # The whole folder may have moved, the record with the images.
+        places = [Path(self.record["absolute_path"] or given), self.folder / given]
+        path = next((place for place in places if place.is_file()), None)
+        if path is None:
+            raise InputError(
+                f"{places[0]}: the {self.role} image is no longer there; put it back, "
+                "or beside the record"
+            )
+        try:
+            changed = formats.sha256(path) != digest
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+        if changed:
+            raise InputError(
+                f"{path}: the {self.role} image has changed since it was registered; "
+                "put the old file back, or register anew"
+            )
+        # What was odd about it is among the warnings of the record.
+        return formats.read_quietly(path, self.record["volume"])
+
+
+class _ImageField:
+    """A field that holds an image, or where one is stored."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.kept = f"_{name}"
+
+    def __get__(self, found: Registration | None, owner: type) -> Image:
+        if found is None:
+            raise AttributeError(self.kept)  # so dataclasses see no default
+        kept = found.__dict__[self.kept]
+        return kept.image if isinstance(kept, _StoredImage) else kept
+
+    def __set__(self, found: Registration, image: Image | _StoredImage) -> None:
+        found.__dict__[self.kept] = image
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Registration:
     """A rigid transform between two images, and how it was found.
 
     Attributes
     ----------
     fixed, moving : Image
-        The images that were registered; those given, or as they were read.
+        The images that were registered; those given, or as they were read. Of a
+        loaded record they are read when they are first used: `InputError` if one is
+        missing or has changed.
     transform : RigidTransform
         Maps points of the fixed image to points of the moving one, RAS+ mm, stated
         about the centre of the fixed image's foreground.
     metric : str
         The similarity that was maximised.
-    score, score_before : float
-        Similarity at the answer and at the headers' own pose; NaN where the two
-        images do not overlap.
+    score, initial_score : float
+        Similarity at the answer, and before registration, where the headers put the
+        images; NaN where the two do not overlap.
     overlap_fraction : float
         Share of the compared points that lie inside both images. They are points of
         the smaller foreground or, where noise matters, of the larger, of which less
@@ -59,19 +127,37 @@ class Registration:
     fixed_contrast, moving_contrast : Contrast
         How much contrast each image has.
     warnings : tuple of str
-        What was odd about the inputs, and what was done about it; and whether a pose
-        elsewhere explains nearly as much as the answer.
-    rival : float
-        How much the best pose elsewhere that was followed to the end explains, as a
-        share of what the answer does; 0 without one. Near 1 the answer is one of
-        several, and may be wrong.
+        What was odd about the inputs, and what was done about it; and why the answer
+        is doubtful, if it is.
+    runner_up : float
+        How much the best pose elsewhere explains, as a share of the answer; 0 without
+        one. Near 1 the answer is one of several, and may be wrong.
     standard_error_mm : float
-        How far off, root mean square over the compared points, noise in the images
-        leaves the answer if it is near the right one; NaN where that cannot be told.
-        What bends an image adds to it.
+        Error expected from noise in the images, root mean square over the compared
+        points, if the answer is near the right one; NaN if unknown. Distortion of an
+        image adds to it.
+    covariance : (6, 6) ndarray or None
+        Covariance of the answer from noise, or None if unknown. The six numbers are
+        ``(dw_x, dw_y, dw_z, dt_x, dt_y, dt_z)``: a small motion in the space of the
+        moving image, RAS+, after the transform T. With ``c = transform.centre``, a
+        point x of the fixed image lies at ``R(dw) (T(x) - T(c)) + T(c) + dt``, where
+        R(dw) rotates about dw by its length in radians, and dt is in mm.
+    converged : bool
+        Whether the optimiser came to rest at the answer.
     doubtful : bool
-        Whether the answer may be wrong, as its rival or its standard error tells; then
-        a note among the warnings says why. No doubt is no proof.
+        Whether the answer may be wrong, as its runner-up or its standard error tells;
+        then one of the warnings says why. No doubt is no proof.
+    mireg_version : str
+        Version of mireg that found the transform.
+
+    Raises
+    ------
+    InputError
+        If `covariance` is not a finite, symmetric matrix of shape (6, 6).
+
+    See Also
+    --------
+    mireg.register : Make one from two images.
 
     Examples
     --------
@@ -80,14 +166,19 @@ class Registration:
         found = mireg.register("t1.nii.gz", "bold.nii.gz")
         found.save("bold_to_t1")
         found
+
+    and another day::
+
+        found = mireg.Registration.load("bold_to_t1.json")
+        found.resample(interpolation="lanczos")
     """
 
-    fixed: Image = field(repr=False)
-    moving: Image = field(repr=False)
+    fixed: _ImageField = _ImageField()
+    moving: _ImageField = _ImageField()
     transform: RigidTransform
     metric: str
     score: float
-    score_before: float
+    initial_score: float
     overlap_fraction: float
     mean_displacement_mm: float
     max_displacement_mm: float
@@ -96,9 +187,34 @@ class Registration:
     fixed_contrast: Contrast
     moving_contrast: Contrast
     warnings: tuple[str, ...] = ()
-    rival: float = 0.0
+    runner_up: float = 0.0
     standard_error_mm: float = math.nan
+    covariance: FloatArray | None = None
+    converged: bool = True
     doubtful: bool = False
+    mireg_version: str = __version__
+
+    def __post_init__(self) -> None:
+        """Check the covariance."""
+        if self.covariance is not None:
+            object.__setattr__(self, "covariance", _checked_covariance(self.covariance))
+
+    def __repr__(self) -> str:
+        """Say in one line what was found."""
+        names = [
+            Path(path).name if path else f"the {role} image"
+            for role, path in (
+                ("fixed", self._path("fixed")),
+                ("moving", self._path("moving")),
+            )
+        ]
+        doubt = "doubtful" if self.doubtful else "not doubtful"
+        return (
+            f"<Registration from {names[0]} to {names[1]}: rotation "
+            f"{self.transform.angle_deg:.2f} degrees, moved "
+            f"{self.mean_displacement_mm:.2f} mm on average, {self.metric} "
+            f"{self.score_summary}, {doubt}>"
+        )
 
     @property
     def moving_from_fixed(self) -> FloatArray:
@@ -106,11 +222,60 @@ class Registration:
         return self.transform.matrix
 
     @property
-    def noise_in_words(self) -> str:
-        """What noise alone leaves unsure, for people."""
-        if math.isnan(self.standard_error_mm):
-            return "cannot be told"
-        return f"leaves the answer unsure by {self.standard_error_mm:.2g} mm"
+    def score_summary(self) -> str:
+        """The score and the one before registration, for people."""
+        before = "no overlap"
+        if math.isfinite(self.initial_score):
+            before = f"{self.initial_score:.4f}"
+        return f"{self.score:.4f} (before: {before})"
+
+    @property
+    def noise_summary(self) -> str:
+        """How large an error noise alone may cause, for people."""
+        error = self.standard_error_mm
+        known = "unknown" if math.isnan(error) else f"{error:.2g} mm"
+        return f"error expected from noise: {known}"
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Registration:
+        """Read the record that `save` or ``mireg register`` wrote.
+
+        The two images are read when they are first used, from where they were; what
+        needs none of them works without. Nothing in the file is executed.
+
+        Parameters
+        ----------
+        path : str or path
+            The record, ``PREFIX.json``.
+
+        Returns
+        -------
+        Registration
+
+        Raises
+        ------
+        InputError
+            If there is no such file, or it is not such a record, or one of another
+            schema than this version of mireg writes.
+        """
+        record = read_record(path)
+        with formats.in_file(path):
+            return cls(
+                fixed=_StoredImage("fixed", record["fixed"], Path(path).parent),
+                moving=_StoredImage("moving", record["moving"], Path(path).parent),
+                transform=_transform(record),
+                metric=record["metric"],
+                **{name: _float(record[name]) for name in _NUMBERS},
+                seconds=record["seconds"]["register_stages"],
+                settings=Settings(**record["settings"]),
+                fixed_contrast=_contrast(record["fixed"]["contrast"]),
+                moving_contrast=_contrast(record["moving"]["contrast"]),
+                warnings=tuple(record["warnings"]),
+                covariance=record["covariance"],
+                converged=record["converged"],
+                doubtful=record["doubtful"],
+                mireg_version=record["mireg_version"],
+            )
 
     def resample(
         self,
@@ -183,38 +348,45 @@ class Registration:
             If a file exists or cannot be written; then none is.
         """
         files = results.Files.named(str(prefix), transform_formats, inverse=inverse)
-        results.write(self, files, output=output, force=force)
+        results.write(
+            self.to_dict(),
+            files,
+            fixed=self.fixed,
+            moving=self.moving,
+            transform=self.transform,
+            output=output,
+            threads=self.settings.threads,
+            force=force,
+        )
         return files.paths
 
     def to_dict(self) -> dict[str, Any]:
         """Give the record: everything that was found, ready for JSON.
 
-        Files that were read are named by path and SHA-256.
+        Files that were read are named by path and SHA-256. The JSON Schema
+        ``mireg/_files/registration.schema.json`` says what each field is.
         """
-        transform = self.transform
+        transform, covariance = self.transform, self.covariance
         return {
+            "schema": SCHEMA,
             "moving_from_fixed": self.moving_from_fixed.tolist(),
-            "metric": self.metric,
-            "score": json_number(self.score),
-            "score_before": json_number(self.score_before),
-            "overlap_fraction": json_number(self.overlap_fraction),
-            "rotation_deg": transform.angle_deg,
-            "rotation_vector_deg": np.rad2deg(transform.rotation_vector).tolist(),
+            "rotation_vector_rad": transform.rotation_vector.tolist(),
             "translation_mm": transform.translation.tolist(),
             "centre_mm": transform.centre.tolist(),
-            "rival": self.rival,
-            "standard_error_mm": json_number(self.standard_error_mm),
+            "rotation_deg": transform.angle_deg,
+            "metric": self.metric,
+            **{name: json_number(getattr(self, name)) for name in _NUMBERS},
+            "covariance": None if covariance is None else covariance.tolist(),
+            "converged": self.converged,
             "doubtful": self.doubtful,
-            "mean_displacement_mm": self.mean_displacement_mm,
-            "max_displacement_mm": self.max_displacement_mm,
             "seconds": {
                 "register": sum(self.seconds.values()),
                 "register_stages": dict(self.seconds),
             },
-            "fixed": _image_record(self.fixed, self.fixed_contrast),
-            "moving": _image_record(self.moving, self.moving_contrast),
+            "fixed": self._image_record("fixed", self.fixed_contrast),
+            "moving": self._image_record("moving", self.moving_contrast),
             "settings": asdict(self.settings),
-            "mireg_version": __version__,
+            "mireg_version": self.mireg_version,
             "warnings": list(self.warnings),
         }
 
@@ -232,9 +404,9 @@ class Registration:
             "rotation": f"{self.transform.angle_deg:.2f} degrees",
             "head moved": f"{self.mean_displacement_mm:.2f} mm on average, "
             f"{self.max_displacement_mm:.2f} mm at most",
-            self.metric: f"{self.score:.4f}, by the headers {self.score_before:.4f}",
+            self.metric: self.score_summary,
             "overlap": f"{100 * self.overlap_fraction:.0f} %",
-            "noise": self.noise_in_words,
+            "noise": self.noise_summary,
             **{f"note {i}": note for i, note in enumerate(self.warnings, 1)},
         }
         cells = "".join(
@@ -248,16 +420,85 @@ class Registration:
             f"is right.</figcaption></figure><table>{cells}</table>"
         )
 
+    def _path(self, role: str) -> str | None:
+        """Path of one of the images, if it is a file, without reading it."""
+        kept = self.__dict__[f"_{role}"]
+        if isinstance(kept, _StoredImage):
+            return kept.record["path"]
+        return None if kept.source is None else kept.source.path
 
-def _image_record(image: Image, contrast: Contrast) -> dict[str, Any]:
-    """Identify an input, and tell how much contrast it has."""
-    source = image.source
-    path = None if source is None else source.path
-    return {
-        "path": path,
-        "shape": [int(n) for n in (source.opened if source else image).shape],
-        "voxel_size_mm": image.voxel_size_mm.tolist(),
-        "volume": None if source is None else source.volume,
-        "sha256": formats.sha256(path) if path and Path(path).is_file() else None,
-        "contrast": contrast.figures(),
-    }
+    def _image_record(self, role: str, contrast: Contrast) -> dict[str, Any]:
+        """Identify one of the images, and tell how much contrast it has."""
+        kept = self.__dict__[f"_{role}"]
+        if isinstance(kept, _StoredImage):
+            return dict(kept.record)
+        path, source = self._path(role), kept.source
+        file = Path(path) if path and Path(path).is_file() else None
+        return {
+            "path": path,
+            "absolute_path": str(file.absolute()) if file else None,
+            "shape": [int(n) for n in (source.opened if source else kept).shape],
+            "voxel_size_mm": kept.voxel_size_mm.tolist(),
+            "volume": None if source is None else source.volume,
+            "sha256": formats.sha256(file) if file else None,
+            "contrast": {
+                **contrast.figures(),
+                "foreground_histogram": contrast.foreground.p.tolist(),
+                "whole_histogram": contrast.whole.p.tolist(),
+            },
+        }
+
+
+#: Numbers that a record holds under their own names; NaN is null there.
+_NUMBERS = (
+    "score",
+    "initial_score",
+    "overlap_fraction",
+    "runner_up",
+    "standard_error_mm",
+    "mean_displacement_mm",
+    "max_displacement_mm",
+)
+
+
+def _float(number: float | None) -> float:
+    """Take a number from JSON, which has no NaN."""
+    return math.nan if number is None else float(number)
+
+
+def _checked_covariance(given: npt.ArrayLike) -> FloatArray:
+    """Return a covariance as float64 (6, 6), or say what is wrong."""
+    covariance = np.array(given, dtype=np.float64)
+    if covariance.shape != (6, 6) or not np.isfinite(covariance).all():
+        raise InputError("a covariance must be a finite matrix of shape (6, 6)")
+    if not np.allclose(covariance, covariance.T, rtol=1e-6, atol=0):
+        raise InputError("a covariance must be symmetric")
+    return covariance
+
+
+def _transform(record: Mapping[str, Any]) -> RigidTransform:
+    """Take the transform from a record, to the last bit."""
+    names = ("rotation_vector_rad", "translation_mm", "centre_mm")
+    transform = RigidTransform(*(record[name] for name in names))
+    if not np.allclose(
+        transform.matrix, record["moving_from_fixed"], rtol=0, atol=1e-6
+    ):
+        raise InputError(
+            f"moving_from_fixed is another transform than {', '.join(names)} give; "
+            "the record was changed"
+        )
+    return transform
+
+
+def _contrast(figures: Mapping[str, Any]) -> Contrast:
+    """Take the contrast of an image from a record."""
+    return Contrast(
+        score=float(figures["score_bits"]),
+        structure=float(figures["structure"]),
+        whole=Histogram(np.array(figures["whole_histogram"], dtype=np.float64)),
+        foreground=Histogram(
+            np.array(figures["foreground_histogram"], dtype=np.float64)
+        ),
+        foreground_fraction=float(figures["foreground_fraction"]),
+        limits=(float(figures["low"]), float(figures["high"])),
+    )

@@ -10,12 +10,13 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from . import _kernels as kernels
 from ._errors import InputError
+from ._files.formats import ImageLike, as_volume
 from ._image import Image, flat_volume
 from ._threads import available, shared
+from ._transform import TransformLike, as_transform
 
 Interpolation = Literal["nearest", "linear", "cubic", "lanczos", "label"]
 Volume = npt.NDArray[np.float32]
@@ -52,9 +53,9 @@ _MOST_ALONG, _MOST_VOXELS = 32767, 2**31
 
 
 def resample(
-    moving: Image,
-    like: Image,
-    moving_from_fixed: npt.ArrayLike,
+    moving: ImageLike,
+    like: ImageLike,
+    moving_from_fixed: TransformLike,
     *,
     interpolation: Interpolation = "linear",
     fill: float = np.nan,
@@ -65,12 +66,12 @@ def resample(
 
     Parameters
     ----------
-    moving : Image
+    moving : Image, path, nibabel image, SimpleITK image or (array, affine)
         Image to read from.
-    like : Image
+    like : as `moving`
         Image whose grid (shape and `mm_from_ijk`) the result takes. Its
         intensities are not used.
-    moving_from_fixed : (4, 4) array_like
+    moving_from_fixed : RigidTransform, AffineTransform, (4, 4) array_like or path
         Where to look: maps a point of `like` (RAS+ mm) to the point of
         `moving` (RAS+ mm) that shows the same anatomy. Any invertible affine.
     interpolation : {"linear", "nearest", "cubic", "lanczos", "label"}, optional
@@ -103,12 +104,11 @@ def resample(
     Raises
     ------
     InputError
-        If `moving_from_fixed` is not a finite affine of shape (4, 4), or there is
-        no such interpolation.
+        If `moving_from_fixed` is no transform, or there is no such interpolation.
 
     See Also
     --------
-    mireg._register.register : Find `moving_from_fixed`.
+    mireg.register : Find `moving_from_fixed`.
 
     Notes
     -----
@@ -141,11 +141,8 @@ def resample(
             f"interpolation is {interpolation!r}; "
             f"choose one of {', '.join(INTERPOLATIONS)}"
         )
-    affine = np.array(moving_from_fixed, dtype=np.float64)
-    if affine.shape != (4, 4) or not np.isfinite(affine).all():
-        raise InputError("moving_from_fixed must be a finite matrix of shape (4, 4)")
-    if not np.allclose(affine[3], [0, 0, 0, 1], rtol=0, atol=1e-9):
-        raise InputError(f"the last row of moving_from_fixed is {affine[3]}")
+    moving, like = as_volume(moving), as_volume(like)
+    affine = as_transform(moving_from_fixed, fixed=like, moving=moving).matrix
     moving_ijk_from_fixed_ijk = (
         np.linalg.inv(moving.mm_from_ijk) @ affine @ like.mm_from_ijk
     )
@@ -279,6 +276,8 @@ def _reader(data: Volume, interpolation: str) -> _Reader:
         return partial(loop, *flat_volume(data))
     complete = _without_holes(data)
     if interpolation == "cubic":
+        from scipy import ndimage  # noqa: PLC0415  # slow to import, seldom needed
+
         wide = ndimage.spline_filter(complete, 3, np.float32, mode="mirror")
     else:
         wide = complete
@@ -304,6 +303,8 @@ def _without_holes(data: Volume) -> Volume:
     missing = np.isnan(data)
     if missing.all():
         return np.zeros_like(data)
+    from scipy import ndimage  # noqa: PLC0415  # slow to import, seldom needed
+
     nearest = ndimage.distance_transform_edt(
         missing, return_distances=False, return_indices=True
     )

@@ -6,10 +6,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import nibabel as nib
 
@@ -17,12 +16,10 @@ from . import __version__
 from ._files import bids, nifti
 from ._files import transforms as transform_files
 from ._files.records import to_json
-from ._files.writing import check_new, new_file
+from ._files.writing import check_new, new_files
 from ._image import Image
 from ._moved import Output, writer
-
-if TYPE_CHECKING:
-    from ._registration import Registration
+from ._transform import RigidTransform
 
 
 @dataclass(frozen=True)
@@ -51,7 +48,9 @@ class Files:
         """Name the files after a prefix, or as BIDS has it."""
         image = prefix if names is None else names.image
         base = prefix if names is None else names.transform
-        ends = {name: transform_files.suffix_of(name) for name in transform_formats}
+        kinds = [transform_files.format_name(name) for name in transform_formats]
+        # The record is a transform file itself.
+        ends = {k: transform_files.suffix_of(k) for k in kinds if k != "json"}
         if names is not None and "itk" in ends:
             ends["itk"] = ".txt"
         back = f"{prefix}_inverse" if names is None else names.inverse
@@ -93,10 +92,14 @@ class Files:
 
 
 def write(
-    found: Registration,
+    record: Mapping[str, Any],
     files: Files,
     *,
+    fixed: Image,
+    moving: Image,
+    transform: RigidTransform,
     output: Output | None = None,
+    threads: int | None = None,
     force: bool = False,
     seconds: Mapping[str, float] | None = None,
     options: Mapping[str, Any] | None = None,
@@ -106,12 +109,18 @@ def write(
 
     Parameters
     ----------
-    found : Registration
-        What to write.
+    record : mapping
+        What was found, as `Registration.to_dict` gives it.
     files : Files
-        Where to.
+        Where to write.
+    fixed, moving : Image
+        The two images.
+    transform : RigidTransform
+        Maps points of `fixed` to points of `moving`, RAS+ mm.
     output, force
         See `Registration.save`.
+    threads : int, optional
+        Threads to use (default: all); the files are the same.
     seconds, options, notes : optional
         What else to say in the record: times of other stages, options that were
         given, what was told.
@@ -125,15 +134,14 @@ def write(
     for path in files.paths:
         check_new(path, force=force)
     start = time.perf_counter()
-    pose, threads = found.moving_from_fixed, found.settings.threads
-    ways = [(found.moving, found.fixed, pose)]
+    ways = [(moving, fixed, transform)]
     if files.inverse is not None:
-        ways.append((found.fixed, found.moving, found.transform.inverse().matrix))
+        ways.append((fixed, moving, transform.inverse()))
     writers = [
         writer(
             opened(image),
             onto,
-            image_from_onto,
+            image_from_onto.matrix,
             output,
             volume=image,
             space=nifti.space_code(opened(onto)),
@@ -142,36 +150,33 @@ def write(
         for image, onto, image_from_onto in ways
     ]
     resampled = time.perf_counter()
-    made = files.transform_bytes(pose, found.fixed, found.moving)
-    with ExitStack() as new_files:
-        taken = {
-            path: new_files.enter_context(new_file(path, force=force))
-            for path in files.paths
-        }
+    made = files.transform_bytes(transform, fixed, moving)
+    with new_files(files.paths, force=force) as taken:
         for path, write_image in zip(files.images, writers, strict=True):
             write_image(taken[path], path)
         for path, content in made.items():
             taken[path].write(content)
-        record = found.to_dict()
-        record["seconds"] = {
-            **(seconds or {}),
-            **record["seconds"],
-            "resample": resampled - start,
-            "write": time.perf_counter() - resampled,
-        }
         fill = None if output.fill is None else str(output.fill)
-        record["options"] = {**(options or {}), **asdict(output), "fill": fill}
-        record["warnings"] = list(dict.fromkeys([*notes, *record["warnings"]]))
-        method = f"mireg {__version__}, rigid registration by {found.metric}"
+        method = f"mireg {__version__}, rigid registration by {record['metric']}"
         paths = record["fixed"]["path"], record["moving"]["path"]
         ends = (paths, paths[::-1])
         besides = [bids.sidecar(*pair, method) for pair in ends[: len(files.sidecars)]]
         for path, beside in zip(files.sidecars, besides, strict=True):
             taken[path].write(to_json(beside).encode())
-        if besides:
-            record = {**besides[0], **record}
-        taken[files.record].write(to_json(record).encode())
-    return record
+        written = {
+            **(besides[0] if besides else {}),
+            **record,
+            "seconds": {
+                **(seconds or {}),
+                **record["seconds"],
+                "resample": resampled - start,
+                "write": time.perf_counter() - resampled,
+            },
+            "options": {**(options or {}), **asdict(output), "fill": fill},
+            "warnings": list(dict.fromkeys([*notes, *record["warnings"]])),
+        }
+        taken[files.record].write(to_json(written).encode())
+    return written
 
 
 def opened(image: Image) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import numpy.typing as npt
 
 from . import _threads
 from ._engine.levels import levels, pyramid
@@ -13,15 +12,16 @@ from ._engine.pair import Pair
 from ._engine.similarity import joint_histogram, metric_at
 from ._errors import InputError
 from ._files.formats import ImageLike
-from ._prepare import PreparedImage, prepare
+from ._prepare import prepare
 from ._prior import Prior
 from ._settings import METRICS, Settings
+from ._transform import TransformLike, as_transform
 
 
 def score(
-    fixed: ImageLike | PreparedImage,
-    moving: ImageLike | PreparedImage,
-    moving_from_fixed: npt.ArrayLike | None = None,
+    fixed: ImageLike,
+    moving: ImageLike,
+    moving_from_fixed: TransformLike | None = None,
     *,
     fixed_mask: ImageLike | None = None,
     moving_mask: ImageLike | None = None,
@@ -34,7 +34,7 @@ def score(
     ----------
     fixed, moving : Image, PreparedImage, path, nibabel image, SimpleITK image or tuple
         Two scans; a tuple is (array, affine).
-    moving_from_fixed : (4, 4) array_like, optional
+    moving_from_fixed : transform, (4, 4) array_like or path, optional
         Maps points of `fixed` to points of `moving`, RAS+ mm to RAS+ mm
         (default: the images lie as their headers say).
     fixed_mask, moving_mask : as `fixed`, optional
@@ -47,7 +47,7 @@ def score(
     Returns
     -------
     mapping of str to float
-        The score by each of `mireg._settings.METRICS` ("prior" only with one), of the
+        The score by each of `mireg.MetricName` ("prior" only with one), of the
         images as they are at their full resolution; higher is better. Then
         "overlap_fraction", the share of the samples that lie inside both images.
 
@@ -77,11 +77,14 @@ def score(
     """
     settings = settings or Settings()
     threads = settings.threads or _threads.available()
-    pose = np.eye(4) if moving_from_fixed is None else np.asarray(moving_from_fixed)
     prepared = (
         prepare(fixed, fixed_mask, threads=threads),
         prepare(moving, moving_mask, threads=threads),
     )
+    pose = np.eye(4)
+    if moving_from_fixed is not None:
+        images = prepared[0].image, prepared[1].image
+        pose = as_transform(moving_from_fixed, fixed=images[0], moving=images[1]).matrix
     joints = None if prior is None else prior.weighted(settings.prior_strength)
     pair = Pair.of(*prepared, joints, threads, channels=["original"])
     finest = pyramid(pair, threads).finest

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
@@ -49,6 +50,9 @@ Member = Literal[
 
 #: Largest departure of a sum from 1 that is read as rounding (of float32 bins).
 _ROUNDING = 1e-6
+
+#: Where a bin is empty, what its 0 is divided by; and the largest number below 1.
+_LEAST, _ALMOST_1 = 1e-300, 1 - 2.0**-53
 
 
 def from_counts(counts: npt.ArrayLike) -> FloatArray:
@@ -232,6 +236,93 @@ def js_divergence(p: npt.ArrayLike, q: npt.ArrayLike, *, base: float = math.e) -
     return _sum(_js_terms(*_pair(p, q)), base)
 
 
+# --- the family of f-divergences --------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FDivergence:
+    """One of the family ``sum q f(p / q)``, with `f` convex and ``f(1) = 0``.
+
+    Many `f` have one sum, for distributions; the one that is meant has ``f'(1) = 0``,
+    too, so that no term is below 0.
+
+    Attributes
+    ----------
+    terms : callable
+        From p and q, arrays of one shape, to ``q f(p / q)`` of each bin: exact also
+        where they are nearly equal, and where one or both are 0. So `f` is
+        ``terms(t, 1)``, and ``terms(1, 0)`` is its slope at infinity.
+    slope : callable
+        From the ratio ``t = p / q``, an array above 0, to ``f'(t)``. That is the
+        derivative of the sum by p; that by q is ``f(t) - t f'(t)``.
+    """
+
+    terms: Callable[[FloatArray, FloatArray], FloatArray]
+    slope: Callable[[FloatArray], FloatArray]
+
+
+def _kl_terms(p: FloatArray, q: FloatArray) -> FloatArray:
+    """Return ``p log(p/q) + q - p``, which is never below 0."""
+    return rel_entr(p, q) + (q - p)
+
+
+def _js_terms(p: FloatArray, q: FloatArray) -> FloatArray:
+    """Return the mean of ``p log(p/m)`` and ``q log(q/m)``, m midway between both."""
+    lean = (p - q) / (p + q + _LEAST)  # p/m is 1 + lean, q/m is 1 - lean
+    lean = lean.clip(-_ALMOST_1, _ALMOST_1)  # 0 log 0 = 0
+    return (p * np.log1p(lean) + q * np.log1p(-lean)) / 2
+
+
+def _hellinger_terms(p: FloatArray, q: FloatArray) -> FloatArray:
+    """Return ``(sqrt p - sqrt q)**2 / 2``, so that digits stay near p = q."""
+    return np.square((p - q) / (np.sqrt(p) + np.sqrt(q) + _LEAST)) / 2
+
+
+def _chi_squared_terms(p: FloatArray, q: FloatArray) -> FloatArray:
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        return np.fmax((p - q) * ((p - q) / q), 0.0)  # 0 where 0 / 0 is not a number
+
+
+def _alpha_terms(p: FloatArray, q: FloatArray, alpha: float) -> FloatArray:
+    """Return the terms of order `alpha`, exact also near 0 and 1.
+
+    The logarithm of KL gives way to Box and Cox's ``(t**k - 1) / k``.
+    """
+    if alpha < 0.5:  # swapping p and q mirrors the order about 1/2
+        return _alpha_terms(q, p, 1 - alpha)
+    with np.errstate(over="ignore"):
+        ratio = np.divide(q, p, out=np.ones_like(p), where=p > 0)
+    return (q - p - p * boxcox(ratio, 1 - alpha)) / alpha
+
+
+#: The f-divergences by name. What is a member here is a similarity metric, too.
+#:
+#: ===================  ==================================  =======  =========
+#: name                 f(t)                                f(0)     f'(inf)
+#: ===================  ==================================  =======  =========
+#: kl                   t log t - t + 1                     1        inf
+#: reverse-kl           t - 1 - log t                       inf      1
+#: jensen-shannon       (t log t - (t+1) log((t+1)/2)) / 2  log 2/2  log 2/2
+#: total-variation      abs(t - 1) / 2; no slope at t = 1   1/2      1/2
+#: squared-hellinger    (sqrt t - 1)**2 / 2                 1/2      1/2
+#: pearson-chi-squared  (t - 1)**2                          1        inf
+#: ===================  ==================================  =======  =========
+F_DIVERGENCE: Mapping[Member, FDivergence] = MappingProxyType(
+    {
+        "kl": FDivergence(_kl_terms, np.log),
+        "reverse-kl": FDivergence(lambda p, q: _kl_terms(q, p), lambda t: 1 - 1 / t),
+        "jensen-shannon": FDivergence(_js_terms, lambda t: np.log(0.5 + 0.5 / t) / -2),
+        "total-variation": FDivergence(
+            lambda p, q: np.abs(p - q) / 2, lambda t: np.sign(t - 1) / 2
+        ),
+        "squared-hellinger": FDivergence(
+            _hellinger_terms, lambda t: (1 - 1 / np.sqrt(t)) / 2
+        ),
+        "pearson-chi-squared": FDivergence(_chi_squared_terms, lambda t: 2 * (t - 1)),
+    }
+)
+
+
 def f_divergence(
     p: npt.ArrayLike,
     q: npt.ArrayLike,
@@ -296,12 +387,12 @@ def f_divergence(
         if alpha is None or not math.isfinite(alpha):
             raise InputError(f'member "alpha" needs alpha, a number, got {alpha}')
         return _sum(_alpha_terms(p, q, alpha))
-    if member not in _TERMS:
-        names = ", ".join([*_TERMS, "alpha"])
+    if member not in F_DIVERGENCE:
+        names = ", ".join([*F_DIVERGENCE, "alpha"])
         raise InputError(f"{member!r} is not a known f-divergence; known are {names}")
     if alpha is not None:
         raise InputError(f'only member "alpha" takes alpha, not "{member}"')
-    return _sum(_TERMS[member](p, q))
+    return _sum(F_DIVERGENCE[member].terms(p, q))
 
 
 def mutual_information(joint: npt.ArrayLike, *, base: float = math.e) -> float:
@@ -554,47 +645,7 @@ def gaussian_kl(
     return _sum((excess + distance**2) / 2, base)
 
 
-# --- what is summed: 0 where p equals q ------------------------------------------
-
-
-def _kl_terms(p: FloatArray, q: FloatArray) -> FloatArray:
-    """Return ``p log(p/q)``, and ``q - p``, which cancels the rounding of both."""
-    return np.stack([rel_entr(p, q), q - p])
-
-
-def _js_terms(p: FloatArray, q: FloatArray) -> FloatArray:
-    both = p + q  # twice the middle: halving could underflow
-    return (rel_entr(2 * p, both) + rel_entr(2 * q, both)) / 4
-
-
-def _chi_squared_terms(p: FloatArray, q: FloatArray) -> FloatArray:
-    with np.errstate(divide="ignore", over="ignore"):
-        ratio = np.divide(p - q, q, out=np.zeros_like(q), where=p != q)
-    return (p - q) * ratio
-
-
-def _alpha_terms(p: FloatArray, q: FloatArray, alpha: float) -> FloatArray:
-    """Return the terms of order `alpha`, exact also near 0 and 1.
-
-    The logarithm of KL gives way to Box and Cox's ``(t**k - 1) / k``.
-    """
-    if alpha < 0.5:  # swapping p and q mirrors the order about 1/2
-        return _alpha_terms(q, p, 1 - alpha)
-    with np.errstate(over="ignore"):
-        ratio = np.divide(q, p, out=np.ones_like(p), where=p > 0)
-    return np.stack([-p * boxcox(ratio, 1 - alpha), q - p]) / alpha
-
-
-_TERMS: Mapping[str, Callable[[FloatArray, FloatArray], FloatArray]] = MappingProxyType(
-    {
-        "kl": _kl_terms,
-        "reverse-kl": lambda p, q: _kl_terms(q, p),
-        "jensen-shannon": _js_terms,
-        "total-variation": lambda p, q: np.abs(p - q) / 2,
-        "squared-hellinger": lambda p, q: (np.sqrt(p) - np.sqrt(q)) ** 2 / 2,
-        "pearson-chi-squared": _chi_squared_terms,
-    }
-)
+# --- what is let in, and summed ---------------------------------------------------
 
 
 def _sum(terms: npt.NDArray[np.floating], base: float = math.e) -> float:
@@ -602,9 +653,6 @@ def _sum(terms: npt.NDArray[np.floating], base: float = math.e) -> float:
     if not 1 < base < math.inf:
         raise InputError(f"base of the logarithm is {base}; it must be above 1")
     return max(math.fsum(terms.flat), 0.0) / math.log(base)
-
-
-# --- what is let in -------------------------------------------------------------
 
 
 def _weights(values: npt.ArrayLike, name: str) -> FloatArray:

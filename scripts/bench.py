@@ -20,6 +20,9 @@ pairs     Seconds of each stage for two files, and the most memory held, in a fr
           load the files as float32, in turns in one process: the median of the ratios.
           "beyond" is the memory besides the two volumes as float32. `command` is all
           of `mireg register` from its start to its end.
+beside    All of `mireg register` beside all of CMTK's `registration` (no search, no
+          moved image), in turns: medians of the seconds, of the processor time, and of
+          the ratios. Take 7 --repeats or more.
 scale     `register()` against voxels, samples, bins and threads; and with --largest
           512, a CT of 512 x 512 x 400 to an MR of 256^3.
 
@@ -33,13 +36,13 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
@@ -63,7 +66,7 @@ from mireg._settings import Settings
 from mireg._threads import available
 from mireg.phantom import phantom_pair
 
-PARTS = ("kernels", "start", "steps", "pairs", "scale")
+PARTS = ("kernels", "start", "steps", "pairs", "beside", "scale")
 NOTABLE = 1.1
 #: Columns of which more is better.
 MORE_IS_BETTER = ("GB/s", "% of bound")
@@ -75,11 +78,11 @@ BINS = (16, 32, 64, 128)
 #: Voxels along an edge where not they but samples, bins or threads vary.
 EDGE = 128
 STAGES = ("prepare", "pyramid", "search", "refine")
-#: What `register` and `multistart` call, and what takes time in it.
+#: What `register` calls, and what takes time in it.
 STEPS = {
-    *("scan", "contrast", "pyramid", "views", "levels"),
-    *("candidates", "race", "refine_each", "refine", "evaluate"),
-    *("inverse_hessian_at", "standard_error_mm"),
+    *("prepare", "contrast", "pyramid", "levels", "global_search", "evaluate"),
+    *("successive_halving", "optimise_all", "restart_from_channels", "pruned"),
+    *("maximise", "inverse_hessian_at", "uncertainty"),
 }
 
 # --- fresh processes -----------------------------------------------------------------
@@ -98,12 +101,21 @@ def tell():
 RUN_MIREG = "import runpy; runpy.run_module('mireg', run_name='__main__')"
 
 
+def user_environment(**more: str) -> dict[str, str]:
+    """Environment of a process, in which Python keeps the bytecode of what it imports.
+
+    Else all of mireg would be translated in each process, as it is for no user.
+    """
+    kept = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    return kept | more
+
+
 def spawn(words: Sequence[object], **environment: str) -> tuple[float, str]:
     """Run Python in a process of its own; give its seconds and what it printed."""
     start = time.perf_counter()
     done = subprocess.run(
         [sys.executable, *map(str, words)],
-        env={**os.environ, **environment},
+        env=user_environment(**environment),
         stdout=subprocess.PIPE,
         text=True,
         check=True,
@@ -189,9 +201,7 @@ def registered(
 
 def stepped(fixed: Path, moving: Path, repeats: int) -> Rows:
     """Time the functions that `register` calls, on one thread; those of one level."""
-    pages = [
-        sys.modules[f"mireg.{room}"] for room in ("_register", "_engine.multistart")
-    ]
+    page = sys.modules["mireg._register"]
     spent: dict[str, list[float]] = defaultdict(list)
 
     def timed(name: str, inner: Callable[..., Any]) -> Callable[..., Any]:
@@ -199,8 +209,10 @@ def stepped(fixed: Path, moving: Path, repeats: int) -> Rows:
         def call(first: Any, *others: Any, **options: Any) -> Any:
             start = time.process_time()
             answer = inner(first, *others, **options)
-            at = first[0] if isinstance(first, list) else first
-            size = getattr(at, "size_mm", None)
+            told = [first, *others[:1]]
+            if isinstance(first, dict):  # of the levels, and metrics, of all channels
+                told = [next(iter(first.values()))[0]]
+            size = next((at.size_mm for at in told if hasattr(at, "size_mm")), None)
             key = name if size is None else f"{name}, {size:.3g} mm"
             spent[key].append(1000 * (time.process_time() - start))
             return answer
@@ -209,11 +221,8 @@ def stepped(fixed: Path, moving: Path, repeats: int) -> Rows:
 
     images, settings = (read_image(fixed), read_image(moving)), Settings(threads=1)
     register(*images, settings=settings)  # compiles
-    with ExitStack() as patched:
-        for page in pages:
-            called = STEPS & vars(page).keys()
-            of_page = {name: timed(name, getattr(page, name)) for name in called}
-            patched.enter_context(patch.multiple(page, **of_page))
+    steps = {name: timed(name, getattr(page, name)) for name in STEPS}
+    with patch.multiple(page, **steps):
         for _ in range(repeats):
             register(*images, settings=settings)
     total = sum(map(sum, spent.values()))
@@ -271,6 +280,43 @@ def pair_rows(
         for name, paths in files.items()
         for count in threads
     }
+
+
+def beside_rows(
+    files: dict[str, tuple[Path, Path]], repeats: int, folder: Path
+) -> Rows:
+    """Time the whole command and CMTK's in turns."""
+    mireg_words = [sys.executable, "-m", "mireg", "register", "--quiet", "--force"]
+    cmtk = ["cmtk", "registration", "--dofs", "6", "--nmi"]
+    cmtk += ["--auto-multi-levels", "4", "--initxlate"]
+    rows: Rows = {}
+    for name, paths in files.items():
+        runs = []
+        for n in range(repeats + 1):
+            ours = whole([*mireg_words, "-o", folder / "out", *paths])
+            theirs = whole(
+                [*cmtk, "-o", folder / f"{name}_{n}".replace("/", "_"), *paths]
+            )
+            runs.append(
+                {f"mireg {key}": value for key, value in ours.items()}
+                | {f"CMTK {key}": value for key, value in theirs.items()}
+                | {f"{key} / CMTK": ours[key] / theirs[key] for key in ours}
+            )
+        # The first one compiles, and brings files and programs into memory.
+        rows[name] = {key: median(run[key] for run in runs[1:]) for key in runs[0]}
+    return rows
+
+
+def whole(words: Sequence[object]) -> dict[str, float]:
+    """Time a program from its start to its end."""
+    start, busy = time.perf_counter(), os.times()
+    subprocess.run(
+        [*map(str, words)], env=user_environment(), capture_output=True, check=True
+    )
+    end = os.times()
+    processor = end.children_user + end.children_system
+    processor -= busy.children_user + busy.children_system
+    return {"s": time.perf_counter() - start, "processor s": processor}
 
 
 def pairs_of_files(
@@ -434,7 +480,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--only", nargs="+", choices=PARTS, help="parts to measure (all but scale)")
+    add(
+        "--only",
+        nargs="+",
+        choices=PARTS,
+        help=f"parts to measure ({', '.join(PARTS[:-2])})",
+    )
     add("--scale", action="store_true", help="measure scale as well")
     add("--fixed", type=Path, help="a file, in place of the phantoms")
     add("--moving", type=Path)
@@ -464,8 +515,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--repeats, --threads and --voxels-mm must be above 0")
     if args.largest < EDGES[0]:
         parser.error(f"--largest must be at least {EDGES[0]}")
-    args.only = set(args.only or PARTS[:-1])
+    args.only = set(args.only or PARTS[:-2])
     args.only |= {"scale"} if args.scale or args.plot else set()
+    if "beside" in args.only and shutil.which("cmtk") is None:
+        parser.error("beside needs CMTK: apt-get install cmtk")
     if args.plot and find_spec("matplotlib") is None:
         parser.error("--plot needs matplotlib")
     return args
@@ -498,13 +551,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             given = args.fixed, args.moving
         edges = [edge for edge in EDGES if edge <= args.largest]
         files = {}
-        if args.only & {"steps", "pairs"}:
+        if args.only & {"steps", "pairs", "beside"}:
             files = pairs_of_files(given, args.voxels_mm[-1], folder)
         work: dict[str, Callable[[], Rows]] = {
             "kernels": lambda: all_kernels(args.voxels_mm, args.seconds),
             "start": lambda: start_rows(folder, repeats),
             "steps": lambda: step_rows(files, repeats),
             "pairs": lambda: pair_rows(files, args.threads, repeats, folder),
+            "beside": lambda: beside_rows(files, repeats, folder),
             "scale": lambda: scale_rows(edges, args.threads, repeats, folder),
         }
         if args.only & {"pairs", "scale"}:

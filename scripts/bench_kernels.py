@@ -12,16 +12,17 @@ import numpy as np
 from numba import njit
 
 from mireg import _kernels as kernels
-from mireg._engine.levels import Level, finest_mm, level, pyramid
+from mireg._engine.levels import Level, levels, pyramid
+from mireg._engine.pair import Pair
 from mireg._engine.search import (
-    counting_level,
     even_rotations,
-    pose_entropies,
+    nearest_neighbour_entropies,
+    nearest_neighbour_level,
     starting_poses,
 )
 from mireg._engine.similarity import joint_histogram, score_gradient
 from mireg._image import flat_volume
-from mireg._prepare import Scan, downsample, scan, smaller_first
+from mireg._prepare import PreparedImage, downsample, prepare
 from mireg._settings import Settings
 from mireg.phantom import PhantomPair, phantom_pair
 
@@ -138,14 +139,12 @@ def places(volume: tuple[Array, Array, Array], ijk: Array) -> Array:
     return (strides @ low).astype(np.uint32)
 
 
-def finest_level(pair: PhantomPair) -> tuple[Level, Array, Scan]:
-    """Bring a pair to its finest level as `register` does; its true pose; one scan."""
-    size = finest_mm(pair.fixed, pair.moving)
-    scans = [scan(image, finest_mm=size) for image in (pair.fixed, pair.moving)]
-    *looks, swapped = smaller_first(*scans)
-    pose = pair.moving_from_fixed
-    truth = (pose.inverse() if swapped else pose).matrix
-    return level(pyramid(*looks)[-1], *looks, Settings()), truth, scans[1]
+def finest_level(pair: PhantomPair) -> tuple[Level, Array, PreparedImage]:
+    """Bring a pair to its finest level as `register` does; its true pose; one image."""
+    fixed, moving = prepare(pair.fixed), prepare(pair.moving)
+    both = Pair.of(fixed, moving, channels=["original"])
+    truth = both.engine_pose(pair.moving_from_fixed.matrix)
+    return levels(both, pyramid(both).finest, Settings())["original"], truth, moving
 
 
 def kernel_rows(pair: PhantomPair, seconds: float) -> Rows:
@@ -154,19 +153,19 @@ def kernel_rows(pair: PhantomPair, seconds: float) -> Rows:
     rng = np.random.default_rng(0)
     at, truth, moving = finest_level(pair)
     n, bins = at.points.shape[1], at.n_bins
-    matrix = at.moving_ijk_from_points(truth)
-    memory, shape, strides = volume = flat_volume(at.moving_grey)
+    matrix = at.ijk_from_points(truth)
+    memory, shape, strides = volume = flat_volume(at.interpolated_values)
     first = places(volume, matrix[:, :3] @ at.points + matrix[:, 3:])
     anywhere = places(volume, rng.random((3, n)) * shape[:, None])
-    seen, table = np.zeros((8, n), np.float32), np.zeros((bins, bins))
-    joint_histogram(at, truth, 1, seen)
-    row_and_column = (at.fixed_bin * bins + seen[0].clip(1) - 1).astype(np.uint32)
+    readings, table = np.zeros((8, n), np.float32), np.zeros((bins, bins))
+    joint_histogram(at, truth, 1, readings)
+    row_and_column = (at.sampled_bin * bins + readings[0].clip(1) - 1).astype(np.uint32)
     clock.add_read("read of the volume", memory)
     eight = clock(lambda: gather(memory, first, *strides), n)
     # As the kernel does: two neighbours at once.
     steps = np.array([0, strides[1], strides[0], strides[0] + strides[1]], np.uint32)
     pairs = (first[:, None] + steps).ravel()
-    four_pairs = clock(lambda: pick_two(at.moving[0], pairs), n)
+    four_pairs = clock(lambda: pick_two(at.interpolated[0], pairs), n)
     four = clock(lambda: increment_four(table.ravel(), row_and_column), n)
     clock.rows |= {
         "gather of 8, as sampled": {"ns": eight},
@@ -179,30 +178,31 @@ def kernel_rows(pair: PhantomPair, seconds: float) -> Rows:
     slopes = rng.standard_normal((bins, bins))
     clock.add(
         "joint_histogram",
-        lambda: joint_histogram(at, truth, 1, seen),
+        lambda: joint_histogram(at, truth, 1, readings),
         n,
         53,
         four_pairs + four,
     )
-    clock.add("score_gradient", lambda: score_gradient(at, seen, slopes, 1), n, 33)
+    clock.add("score_gradient", lambda: score_gradient(at, readings, slopes, 1), n, 33)
 
     # As in the first round of the search, and as in its last.
-    for grey, samples in ((8, 200), (16, 3000)):
-        few = counting_level([at], grey, samples)
+    for few_bins, samples in ((8, 200), (16, 3000)):
+        few = nearest_neighbour_level([at], few_bins, samples)
         poses = starting_poses(
             even_rotations(256), at.origin, truth[:3] @ [*at.origin, 1]
         )
-        matrices = few.moving_ijk_from_points(poses)
+        matrices = few.ijk_from_points(poses)
         ijk = matrices[:, :, :3] @ few.points + matrices[:, :, 3:]
-        voxels = places(few.moving, np.moveaxis(ijk, 1, 0).reshape(3, -1))
-        levels = few.moving[0][voxels].astype(np.uint32)
-        counts = np.zeros(grey * (grey + 1), np.int32)
-        fixed = rng.integers(0, grey, len(levels), np.uint32) * np.uint32(grey + 1)
-        bound = clock(lambda m=few.moving[0], v=voxels: pick(m, v), len(voxels))
-        bound += clock(lambda c=counts, b=fixed + levels: increment(c, b), len(voxels))
+        voxels = places(few.interpolated, np.moveaxis(ijk, 1, 0).reshape(3, -1))
+        bin_of = few.interpolated[0][voxels].astype(np.uint32)
+        counts = np.zeros(few_bins * (few_bins + 1), np.int32)
+        rows = rng.integers(0, few_bins, len(bin_of), np.uint32)
+        rows *= np.uint32(few_bins + 1)
+        bound = clock(lambda m=few.interpolated[0], v=voxels: pick(m, v), len(voxels))
+        bound += clock(lambda c=counts, b=rows + bin_of: increment(c, b), len(voxels))
         clock.add(
-            f"pose_entropies, {samples} samples",
-            lambda f=few, p=poses: pose_entropies(f, p, 1),
+            f"nearest_neighbour_entropies, {samples} samples",
+            lambda f=few, p=poses: nearest_neighbour_entropies(f, p, 1),
             len(voxels),
             bound=bound,
         )
@@ -211,12 +211,12 @@ def kernel_rows(pair: PhantomPair, seconds: float) -> Rows:
     return clock.rows
 
 
-def time_volumes(pair: PhantomPair, moving: Scan, clock: Clock) -> None:
+def time_volumes(pair: PhantomPair, moving: PreparedImage, clock: Clock) -> None:
     """Time the kernels that go through a volume."""
-    image, grey, n = moving.image, moving.grey, moving.image.data.size
-    limits = grey.low, grey.high
+    image, scale, n = moving.image, moving.scale, moving.image.data.size
+    limits = scale.low, scale.high
     clock.add("downsample", lambda: downsample(image, (2, 2, 2), limits), n, 5)
-    clock.add("grey_levels", lambda: grey.apply(image.data), n, 12)
+    clock.add("normalise", lambda: scale.apply(image.data), n, 12)
 
     nx, ny, nz = pair.fixed.shape
     ijk_from_ijk = (

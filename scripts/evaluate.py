@@ -3,6 +3,7 @@
     python scripts/evaluate.py CASES.json --poses 20
     python scripts/evaluate.py --phantoms 50
     python scripts/evaluate.py --kinds all --seeds 20 --poses 4 --jobs 2
+    python scripts/evaluate.py CASES.json --kinds all --split report
 
 Each pair of a case file is registered at its own pose (pose 0) and at N random ones:
 any orientation, the middle of the moving image up to 100 mm away. A random pose P
@@ -34,7 +35,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -45,9 +45,11 @@ from typing import Any
 import numpy as np
 import PIL.Image
 from measuring import (
+    ABOUT_SPLIT,
     FLAG,
     JOBS,
     MB,
+    SPLITS,
     Case,
     FloatArray,
     Pair,
@@ -56,14 +58,17 @@ from measuring import (
     about_run,
     cases_from_file,
     check_cases,
+    check_split,
     coarser_voxel_mm,
     each,
     kind_cases,
     library,
+    none_left,
     parser_of_cases,
     phantom_cases,
     pose_of,
     ready,
+    resumed,
     run_pose,
     say,
     selected,
@@ -248,12 +253,14 @@ def told(records: Sequence[Record]) -> str:
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = parser_of_cases(__doc__ or "", Path("evaluation.json"))
+    about = f"{__doc__}\n{ABOUT_SPLIT}"
+    parser = parser_of_cases(about, Path("evaluation.json"))
     add = parser.add_argument
     add("--poses", type=int, default=0, help="random poses per case, besides its own")
     add("--phantoms", type=int, default=0, help="seeds of phantom pairs to register")
     add("--turned", **FLAG, help="turn phantoms in their voxels, not by their header")
     add("--seeds", type=int, default=5, help="subjects of each kind (%(default)s)")
+    add("--split", choices=SPLITS, help="of subjects and kinds [all]; see above")
     add("--pictures", type=Path, metavar="DIR", help="draw the worst of each bad case")
     add("--resume", **FLAG, help="keep the cases that the output file already holds")
     add("--jobs", **JOBS)
@@ -262,21 +269,26 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     check_cases(parser, args, bool(args.phantoms))
     if min(args.poses, args.phantoms, args.seeds) < 0:
         parser.error("--poses, --phantoms and --seeds must not be negative")
+    check_split(parser, args, max(args.phantoms, args.seeds if args.kinds else 0))
     return args
 
 
+def cases_of(args: argparse.Namespace) -> list[Case]:
+    """Collect the cases that are asked for."""
+    cases: list[Case] = []
+    if args.cases is not None:
+        cases += cases_from_file(args.cases, args.poses, args.split)
+    cases += phantom_cases(args.phantoms, args.first_seed, args.turned)
+    cases += kind_cases(args.kinds, args.seeds, args.first_seed, args.poses)
+    return selected(cases, args.only)
+
+
 def kept(args: argparse.Namespace, about: Record, cases: Sequence[Case]) -> Record:
-    """Read the cases that an earlier run, made the same way, has left; by id."""
-    if not args.resume or not args.output.exists():
-        return {}
-    old = json.loads(args.output.read_text(encoding="utf-8"))
-    for name, now in about.items():
-        if old[name] != now:
-            raise SystemExit(f"{args.output} was made with {name} {old[name]}")
+    """Read the cases that an earlier run has left whole; by id."""
     runs = {case.id: case.poses + 1 for case in cases}
     return {
         record["id"]: record
-        for record in old["cases"]
+        for record in resumed(args, about)
         if record["runs"] == runs.get(record["id"])
     }
 
@@ -284,16 +296,14 @@ def kept(args: argparse.Namespace, about: Record, cases: Sequence[Case]) -> Reco
 def main(argv: Sequence[str] | None = None, register: Register | None = None) -> int:
     """Run the command; a test may give its own `register`."""
     args = parse(argv)
-    cases = [] if args.cases is None else cases_from_file(args.cases, args.poses)
-    cases += phantom_cases(args.phantoms, args.seed, args.turned)
-    cases += kind_cases(args.kinds, args.seeds, args.seed, args.poses)
-    cases = selected(cases, args.only)
+    cases = cases_of(args)
     if not cases:
-        print(f"no case has {' or '.join(args.only)} in its name", file=sys.stderr)
+        print(none_left(args), file=sys.stderr)
         return 2
     if args.pictures is not None:
         args.pictures.mkdir(parents=True, exist_ok=True)
-    about = about_run(args)
+    about = {**about_run(args), "split": args.split}
+    of_split = "" if args.split is None else f", split {args.split}"
     done = kept(args, about, cases)
     work = partial(
         run_case,
@@ -305,7 +315,7 @@ def main(argv: Sequence[str] | None = None, register: Register | None = None) ->
     )
     records: list[Record] = list(done.values())
     brief = {case.id for case in cases if case.brief}
-    print(heading("case"), flush=True)
+    print(heading(f"case{of_split}"), flush=True)
     for record in each(
         work, [case for case in cases if case.id not in done], args.jobs
     ):
@@ -313,7 +323,7 @@ def main(argv: Sequence[str] | None = None, register: Register | None = None) ->
         if record["id"] not in brief or record["good"] < record["runs"]:
             print(row(record["id"], record), flush=True)
         store(args.output, {**about, "sets": sum_up(records), "cases": records})
-    print(f"\n{heading('set')}")
+    print(f"\n{heading(f'set{of_split}')}")
     for line in sum_up(records):
         print(row(f"{line['set']} ({line['cases']})", line))
     print(f"\n{told(records)}\n\n{_LEGEND}")

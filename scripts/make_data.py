@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import gzip
 import io
-import json
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 
+from mireg._files.records import to_json
+from mireg._files.transforms.record import SCHEMA
 from mireg._image import Image
 from mireg.phantom import phantom_pair
 
@@ -45,7 +46,7 @@ def make(folder: Path) -> list[Path]:
         fixed_voxel_size_mm=fixed_mm,
         moving_voxel_size_mm=moving_mm,
     )
-    case: dict[str, object] = {"id": f"phantom_{fixed}_{moving}"}
+    case: dict[str, object] = {"schema": SCHEMA, "id": f"phantom_{fixed}_{moving}"}
     paths = []
     for role, contrast, _, step in CASES:
         paths.append(folder / f"phantom_{contrast}.nii.gz")
@@ -56,7 +57,7 @@ def make(folder: Path) -> list[Path]:
     case["reference"] = f"synthetic head, seed {SEED}: exact"
     case["reference_uncertainty_mm"] = 0.001  # headers are single precision
     paths.append(folder / "truth.json")
-    paths[-1].write_text(json.dumps([case], indent=1) + "\n", encoding="utf-8")
+    paths[-1].write_text(to_json(case), encoding="utf-8")
     return paths
 
 

@@ -63,7 +63,7 @@ class Answer(Protocol):
     @property
     def overlap_fraction(self) -> float: ...
     @property
-    def rival(self) -> float: ...
+    def runner_up(self) -> float: ...
     @property
     def standard_error_mm(self) -> float: ...
     @property
@@ -105,8 +105,9 @@ class Case:
 # --- cases ---------------------------------------------------------------------------
 
 
-def cases_from_file(path: Path, poses: int) -> list[Case]:
-    """Read the cases of a file."""
+def cases_from_file(path: Path, poses: int, split: str | None = None) -> list[Case]:
+    """Read the cases of a file, a list or one as data/truth.json; or of one split."""
+    read = json.loads(path.read_text(encoding="utf-8"))
     return [
         Case(
             id=entry["id"],
@@ -120,7 +121,8 @@ def cases_from_file(path: Path, poses: int) -> list[Case]:
             limit_mm=float(entry["reference_uncertainty_mm"]) + TOLERANCE_MM,
             poses=poses,
         )
-        for entry in json.loads(path.read_text(encoding="utf-8"))
+        for entry in (read if isinstance(read, list) else [read])
+        if split in (None, split_of(subject_of(entry)))
     ]
 
 
@@ -189,6 +191,69 @@ def pair_of_kind(name: str, seed: int) -> Pair:
     """Make a pair of one of the hard kinds."""
     made = hard_pair(name, seed)
     return Pair(made.fixed, made.moving, made.moving_from_fixed.matrix, made.points)
+
+
+# --- what is chosen on, and what is reported -----------------------------------------
+
+SPLITS = ("choose", "report")
+#: Phantoms have seeds below this to choose on, and from here on to report.
+FIRST_REPORTED_SEED = 1000
+#: Kinds that no choice may see, about a third: of each family of several (part of a
+#: head, EPI, CT, emission, thick slices, lesions, brain alone, other bodies) the one
+#: that the others of the family say least of.
+HELD_OUT = frozenset(
+    {
+        "slab-occipital",
+        "neck",
+        "epi-both",
+        "ct-gantry",
+        "spect",
+        "thick-planes",
+        "resection",
+        "stripped",
+        "knee",
+    }
+)
+ABOUT_SPLIT = f"""\
+Numbers of the method are chosen on one split and figures reported on the other.
+choose: phantoms with seeds below {FIRST_REPORTED_SEED}, without the kinds
+{", ".join(sorted(HELD_OUT))};
+of a case file the subjects whose name has an odd CRC-32. report: phantoms with seeds
+from {FIRST_REPORTED_SEED} on (to which --seed is added), all kinds; the other subjects.
+The subject of a case is its key `subject`; without it, the BIDS name (sub-...) in the
+path of its fixed image, or else the folder which holds that image, or else the start
+of its id. It does not depend on what else the file holds.
+"""
+
+
+def subject_of(entry: Record) -> str:
+    """Name the subject of a case; see `ABOUT_SPLIT`."""
+    if "subject" in entry:
+        return str(entry["subject"])
+    *folders, name = Path(entry["fixed"]).parts
+    bids = [part.split("_")[0] for part in (*folders, name) if part.startswith("sub-")]
+    return (bids or folders[-1:] or [entry["id"].split("_")[0]])[0]
+
+
+def split_of(subject: str) -> str:
+    """Say to which split a subject of a case file belongs."""
+    return "choose" if zlib.crc32(subject.encode()) % 2 else "report"
+
+
+def check_split(
+    parser: argparse.ArgumentParser, args: argparse.Namespace, subjects: int
+) -> None:
+    """Leave out the kinds that the split lacks; set `first_seed`, of the phantoms."""
+    args.first_seed = args.seed
+    if args.split == "report":
+        args.first_seed += FIRST_REPORTED_SEED
+    elif args.split == "choose":
+        if args.seed + subjects > FIRST_REPORTED_SEED:
+            parser.error(f"seeds from {FIRST_REPORTED_SEED} on are those to report")
+        if args.kinds == list(KINDS):
+            args.kinds = [kind for kind in KINDS if kind not in HELD_OUT]
+        elif held := sorted(HELD_OUT & set(args.kinds)):
+            parser.error(f"the kind {held[0]} is not to be chosen on; see --help")
 
 
 # --- poses and grids -----------------------------------------------------------------
@@ -357,7 +422,7 @@ def run_pose(
         "tre_max_mm": float(tre.max()),
         "score": answer.score,
         "overlap_fraction": answer.overlap_fraction,
-        "rival": answer.rival,
+        "runner_up": answer.runner_up,
         "standard_error_mm": answer.standard_error_mm,
         "doubtful": answer.doubtful,
         "stages": dict(answer.seconds),
@@ -440,6 +505,13 @@ def selected(cases: list[Case], only: Sequence[str]) -> list[Case]:
     ]
 
 
+def none_left(args: argparse.Namespace) -> str:
+    """Say why there is nothing to register."""
+    where = "" if args.split is None else f" of the split {args.split}"
+    named = f" has {' or '.join(args.only)} in its name" if args.only else " is there"
+    return f"no case{where}{named}"
+
+
 def about_run(args: argparse.Namespace) -> Record:
     """Say with what the registrations were made."""
     return {
@@ -458,6 +530,18 @@ def library(settings: Settings, init: str = "auto") -> Register:
 
     compile_all()
     return partial(register, settings=settings, init=init)
+
+
+def resumed(args: argparse.Namespace, about: Record) -> list[Record]:
+    """Read the cases that an earlier run, made the same way, has left."""
+    if not args.resume or not args.output.exists():
+        return []
+    old: Record = json.loads(args.output.read_text(encoding="utf-8"))
+    for name, now in about.items():
+        if old.get(name) != now:
+            raise SystemExit(f"{args.output} was made with {name} {old.get(name)}")
+    cases: list[Record] = old["cases"]
+    return cases
 
 
 def compile_all() -> None:

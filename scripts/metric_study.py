@@ -55,11 +55,12 @@ from measuring import (
     store,
 )
 
-from mireg._engine.levels import Level, finest_mm, level, pyramid
+from mireg._engine.levels import Level, levels, pyramid
 from mireg._engine.metrics import Metric
-from mireg._engine.optimize import refine
+from mireg._engine.optimize import maximise
+from mireg._engine.pair import Pair as EnginePair
 from mireg._engine.similarity import joint_histogram, metric_at
-from mireg._prepare import scan, smaller_first
+from mireg._prepare import prepare
 from mireg._prior import Prior, learn_prior
 from mireg._register import register
 from mireg._settings import METRICS, MetricName, Settings
@@ -155,41 +156,44 @@ class Landscape:
     centre: FloatArray
     radius: float
     points: FloatArray
-    learned: FloatArray | None
 
     @classmethod
     def of(cls, pair: Pair, points: FloatArray, prior: Prior | None) -> Landscape:
         """Prepare a pair as `register` does."""
-        size_mm, settings = finest_mm(pair.fixed, pair.moving), Settings()
-        scans = (scan(image, None, size_mm) for image in (pair.fixed, pair.moving))
-        still, moved, swapped = smaller_first(*scans)
-        pairs = pyramid(still, moved)
-        truth = pair.moving_from_fixed
-        if swapped:
+        joints = None if prior is None else prior.joints
+        both = EnginePair.of(
+            prepare(pair.fixed), prepare(pair.moving), joints, channels=["original"]
+        )
+        truth, resolutions = pair.moving_from_fixed, pyramid(both)
+        if not both.sampled_is_fixed:
             points = points @ truth[:3, :3].T + truth[:3, 3]
-            truth = np.linalg.inv(truth)
-            prior = None if prior is None else prior.transposed()
+        coarse, fine = (
+            levels(both, at, Settings())["original"]
+            for at in (resolutions.rough, resolutions.finest)
+        )
+        foreground = both.sampled.foreground
         return cls(
-            *(level(at, still, moved, settings) for at in (pairs[0], pairs[-1])),
-            truth,
-            still.anatomy.centre,
-            still.anatomy.radius,
+            coarse,
+            fine,
+            both.engine_pose(truth),
+            foreground.centroid,
+            foreground.rms_radius,
             points,
-            None if prior is None else prior.joints[0],
         )
 
     def metric(self, at: Level, method: Method) -> tuple[Level, Metric]:
-        """Return a level with what was learned of it, and the metric there."""
-        if method.metric == "prior" and self.learned is not None:
-            at = replace(at, learned=self.learned * method.strength)
+        """Return a level with the prior as strong as it is believed, and the metric."""
+        if at.prior is not None:
+            believed = at.prior * method.strength if method.metric == "prior" else None
+            at = replace(at, prior=believed)
         return at, metric_at(at, method.metric)
 
     def moved(self, turn: FloatArray, shift: FloatArray) -> FloatArray:
-        """Return the truth after a motion about the anatomy's centre."""
+        """Return the truth after a motion about the centroid of the foreground."""
         return self.truth @ RigidTransform(turn, shift, self.centre).matrix
 
     def basin(self, method: Method, axis: int) -> float:
-        """Return how far along an axis the climb comes back: x, y, z, rx, ry, rz."""
+        """Return how far along an axis optimisation comes back: x, y, z, rx, ry, rz."""
         at, metric = self.metric(self.coarse, method)
         unit = np.eye(6)[axis] * STEP * np.where(np.arange(6) < 3, 1, np.pi / 180)
         reached = []
@@ -197,8 +201,8 @@ class Landscape:
             steps = 0
             while steps < STEPS:
                 start = way * (steps + 1) * unit
-                found = refine(at, self.moved(start[3:], start[:3]), metric)
-                end = found.moving_from_fixed
+                found = maximise(at, self.moved(start[3:], start[:3]), metric)
+                end = found.pose
                 if distances(end, self.truth, self.points).mean() > at.size_mm:
                     break
                 steps += 1
@@ -216,8 +220,8 @@ class Landscape:
             poses = [self.moved(x * way[3:] / self.radius, x * way[:3]) for x in t]
             histograms = [joint_histogram(self.fine, pose)[0] for pose in poses]
             for name, metric in metrics.items():
-                seen = [metric(one)[0] if one.any() else 0.0 for one in histograms]
-                rises = np.diff(seen) > 0
+                scores = [metric(one)[0] if one.any() else 0.0 for one in histograms]
+                rises = np.diff(scores) > 0
                 tops = rises[:-1] & ~rises[1:] & (t[1:-1] > NEAR_MM)
                 counts[name] += int(tops.sum())
         return {name: count / RAYS for name, count in counts.items()}

@@ -129,7 +129,7 @@ def read_itk(path: Path) -> FloatArray:
     """Read an ITK text file: it maps points of fixed to points of moving, LPS."""
     from mireg import read_transform
 
-    return read_transform(path)
+    return read_transform(path).matrix
 
 
 def read_ants(path: Path) -> FloatArray:

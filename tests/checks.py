@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mireg._engine.levels import QuantisedVolume, quantised
+from mireg._prior import Prior
 from mireg._transform import RigidTransform
 
 #: Corners of a box the size of a head, RAS+ mm.
@@ -28,7 +29,7 @@ def answer(moving_from_fixed: npt.ArrayLike, score: float = 1.0) -> SimpleNamesp
         moving_from_fixed=moving_from_fixed,
         score=score,
         overlap_fraction=1.0,
-        rival=0.0,
+        runner_up=0.0,
         standard_error_mm=0.1,
         doubtful=False,
         seconds={},
@@ -45,6 +46,17 @@ def quantised_volume(values: npt.NDArray[np.float32]) -> QuantisedVolume:
     """Quantise normalised intensities as `mireg._engine.levels.levels` does."""
     nx, ny, nz = values.shape
     return quantised((nx, ny, nz), lambda planes: values[planes])
+
+
+def transposed(prior: Prior) -> Prior:
+    """Return what a prior says of the two contrasts the other way round."""
+    exchanged = {
+        "original": "original",
+        "fixed_corrected": "moving_corrected",
+        "moving_corrected": "fixed_corrected",
+    }
+    joints = {to: prior.joints[name].T for name, to in exchanged.items()}
+    return Prior(joints, prior.pairs)
 
 
 #: Ways in which a grid can lie in the world: names to `mm_from_ijk`, shape (4, 4).

@@ -1,25 +1,25 @@
-"""Slow twins of the kernels, written from the definitions, never from the loops."""
+"""Reference implementations of the kernels: slow, from the definitions alone."""
 
 from __future__ import annotations
 
 import numpy as np
 
 
-def _looked_at(matrix, shape, moving_shape):
-    """Yield each output voxel inside the moving image, and where it looks."""
+def _positions(matrix, shape, data_shape):
+    """Yield each output voxel that lies inside the image, and the position read."""
     for ijk in np.ndindex(*shape):
         x = matrix[:3, :3] @ ijk + matrix[:3, 3]
         if all(
             -0.5 - 1e-6 <= a <= n - 0.5 + 1e-6
-            for a, n in zip(x, moving_shape, strict=True)
+            for a, n in zip(x, data_shape, strict=True)
         ):
-            yield ijk, np.clip(x, 0, np.array(moving_shape) - 1)
+            yield ijk, np.clip(x, 0, np.array(data_shape) - 1)
 
 
 def resample_nearest(data, matrix, shape):
     """Take the voxel whose centre is closest; halfway, the one with higher index."""
     out = np.full(shape, np.nan)
-    for ijk, x in _looked_at(matrix, shape, data.shape):
+    for ijk, x in _positions(matrix, shape, data.shape):
         nearest = []
         for a, n in zip(x, data.shape, strict=True):
             distance = np.abs(np.arange(n) - a)
@@ -31,7 +31,7 @@ def resample_nearest(data, matrix, shape):
 def resample_linear(data, matrix, shape):
     """Sum voxels with weight hat(i - x) hat(j - y) hat(k - z)."""
     out = np.full(shape, np.nan)
-    for ijk, x in _looked_at(matrix, shape, data.shape):
+    for ijk, x in _positions(matrix, shape, data.shape):
         near = np.where(np.abs(x - np.rint(x)) < 1e-6, np.rint(x), x)
         hats = [
             np.maximum(0, 1 - abs(np.arange(n) - a))
@@ -57,11 +57,11 @@ def resample_cubic(data, matrix, shape):
     spline = data.astype(float)
     for axis, n in enumerate(data.shape):
         grid = np.array([basis(n, i) for i in range(n)])
-        turned = np.moveaxis(spline, axis, 0)
-        solved = np.linalg.solve(grid, turned.reshape(n, -1)).reshape(turned.shape)
+        lines = np.moveaxis(spline, axis, 0)
+        solved = np.linalg.solve(grid, lines.reshape(n, -1)).reshape(lines.shape)
         spline = np.moveaxis(solved, 0, axis)
     out = np.full(shape, np.nan)
-    for ijk, x in _looked_at(matrix, shape, data.shape):
+    for ijk, x in _positions(matrix, shape, data.shape):
         weights = [basis(n, a) for a, n in zip(x, data.shape, strict=True)]
         out[ijk] = np.einsum("ijk,i,j,k", spline, *weights)
     return out
@@ -70,7 +70,7 @@ def resample_cubic(data, matrix, shape):
 def resample_lanczos(data, matrix, shape, a=3):
     """Sum voxels with weight sinc(d) sinc(d / a), |d| < a; the outermost extend."""
     out = np.full(shape, np.nan)
-    for ijk, x in _looked_at(matrix, shape, data.shape):
+    for ijk, x in _positions(matrix, shape, data.shape):
         near = np.where(np.abs(x - np.rint(x)) < 1e-6, np.rint(x), x)
         line = data.astype(float)
         for at, n in zip(near, data.shape, strict=True):
@@ -100,7 +100,7 @@ def _neighbours(x, shape):
         yield tuple(np.clip(low + corner, 0, np.array(shape) - 1).astype(int)), hats
 
 
-def fade(x, n):
+def border_taper(x, n):
     """Weight of a place on an axis of n voxels.
 
     It grows from 0 at each end of the axis, half a voxel past the outermost centre,
@@ -110,12 +110,14 @@ def fade(x, n):
     return 3 * d**2 - 2 * d**3
 
 
-def joint_histogram(points, fixed_bin, volume, matrix, n_bins):
-    """Sum cubic B-splines about the interpolated values that the samples see."""
+def joint_histogram(points, sampled_bin, volume, matrix, n_bins):
+    """Sum cubic B-splines about the interpolated values at the samples."""
     histogram = np.zeros((n_bins, n_bins))
-    for point, row in zip(points, fixed_bin, strict=True):
+    for point, row in zip(points, sampled_bin, strict=True):
         x = matrix[:, :3] @ np.asarray(point, float) + matrix[:, 3]
-        weight = np.prod([fade(a, n) for a, n in zip(x, volume.shape, strict=True)])
+        weight = np.prod(
+            [border_taper(a, n) for a, n in zip(x, volume.shape, strict=True)]
+        )
         if weight == 0:
             continue
         value = 0.0
@@ -143,19 +145,21 @@ def entropies(histogram):
     return [-sum(p * np.log(p) for p in those if p > 0) for those in each]
 
 
-def pose_entropies(points, fixed_bin, moving_bin, missing, matrices, known=()):
-    """Count pairs that are known, and what each sample sees in the nearest voxel."""
+def nearest_neighbour_entropies(
+    points, sampled_bin, interpolated_bin, missing, matrices, known=()
+):
+    """Count pairs that are known, and each sample with the voxel nearest to it."""
     answers = []
     for matrix in matrices:
         rows, columns = [row for row, _ in known], [column for _, column in known]
-        for point, row in zip(points, fixed_bin, strict=True):
+        for point, row in zip(points, sampled_bin, strict=True):
             x = matrix[:3, :3] @ np.asarray(point, float) + matrix[:3, 3]
             ijk = tuple(np.rint(x).astype(int))
-            if min(ijk) < 0 or any(np.greater_equal(ijk, moving_bin.shape)):
+            if min(ijk) < 0 or any(np.greater_equal(ijk, interpolated_bin.shape)):
                 continue
             if not missing[ijk]:
                 rows.append(int(row))
-                columns.append(int(moving_bin[ijk]))
+                columns.append(int(interpolated_bin[ijk]))
         pairs = list(zip(rows, columns, strict=True))
         entropies = [_entropy(labels) if rows else 0 for labels in (rows, columns)]
         joint = _entropy(pairs) if rows else 0
@@ -179,13 +183,13 @@ def downsample(data, factors, low=-np.inf, high=np.inf):
     return out
 
 
-def grey_levels(data, ends, levels):
-    """Read each intensity off the straight line between the two nearest levels."""
+def normalise(data, ends, knots):
+    """Read each intensity off the straight line between the two nearest knots."""
     out = np.full(data.shape, np.nan)
-    knots = np.linspace(*ends, len(levels))
+    intensities = np.linspace(*ends, len(knots))
     for ijk in np.ndindex(*data.shape):
         if not np.isnan(data[ijk]):
-            out[ijk] = np.interp(data[ijk], knots, levels)
+            out[ijk] = np.interp(data[ijk], intensities, knots)
     return out
 
 
@@ -201,8 +205,8 @@ def interpolate(data, ijk):
     return out
 
 
-def surroundings(data, where, low, high, bins):
-    """Count each voxel beside the mean of its neighbours, shared by hat functions."""
+def neighbourhood_histogram(data, where, low, high, bins):
+    """Count each voxel with the mean of its neighbours, shared by hat functions."""
     counts = np.zeros((bins, bins))
     centres = np.linspace(low, high, bins)
     width = centres[1] - centres[0]

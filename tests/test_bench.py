@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import bench
 import bench_kernels
@@ -19,7 +20,7 @@ from bench_kernels import (
 )
 
 from mireg._image import flat_volume
-from mireg._prepare import scan
+from mireg._prepare import prepare
 
 
 @pytest.fixture(scope="module")
@@ -123,18 +124,31 @@ def test_a_registration_takes_longer_than_its_stages(files):
 @pytest.mark.slow
 def test_the_steps_of_each_level_are_told_apart(files):
     rows = bench.stepped(*files, 1)
-    assert list(rows)[:3] == ["scan", "contrast", "pyramid"]
+    assert list(rows)[:3] == ["prepare", "contrast", "pyramid"]
     sizes = [name.partition(", ")[2] for name in rows if name.startswith("level")]
     assert sizes
     assert "" not in sizes
     assert sum(row["%"] for row in rows.values()) == pytest.approx(100)
-    assert bench.register.__globals__["scan"] is scan
+    assert bench.register.__globals__["prepare"] is prepare
 
 
 def test_a_process_tells_what_it_held():
     small, large = (bench.started(f"x = bytearray({n})") for n in (1, 10**8))
     assert 95 < large["peak MB"] - small["peak MB"] < 105
     assert 0 < small["processor s"] <= small["s"]
+
+
+def test_python_keeps_bytecode_as_it_does_for_users(monkeypatch):
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    _, said = bench.spawn(["-c", "import sys; print(sys.dont_write_bytecode)"])
+    assert said.strip() == "False"
+
+
+def test_a_program_is_timed_to_its_end():
+    work = "import time; sum(range(10**6)); time.sleep(0.2)"
+    timed = bench.whole([sys.executable, "-c", work])
+    assert timed["s"] >= 0.2
+    assert 0 < timed["processor s"] < timed["s"]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -15,8 +16,8 @@ from checks import assert_close_pose
 
 from mireg import __version__
 from mireg._files import nifti
-from mireg._files import transforms as transform_files
-from mireg._transform import RigidTransform
+from mireg._image import Image
+from mireg._transform import RigidTransform, read_transform, write_transform
 from mireg.cli import main
 from mireg.cli import phantom as cli_phantom
 from mireg.phantom import KINDS, hard_pair, phantom_pair
@@ -122,7 +123,7 @@ def test_register_writes_three_files(scans, capsys):
     record = json.loads(text)
     found = np.array(record["moving_from_fixed"])
     assert_close_pose(found, POSE.matrix, mm=1)
-    in_file = transform_files.read_transform("t2_to_t1.tfm")
+    in_file = read_transform("t2_to_t1.tfm")
     np.testing.assert_allclose(in_file, found, rtol=0, atol=1e-12)
     for name in ("fixed", "moving"):
         path = scans / record[name]["path"]
@@ -132,7 +133,7 @@ def test_register_writes_three_files(scans, capsys):
         np.testing.assert_allclose(record[name]["voxel_size_mm"], SIZE, rtol=1e-5)
     assert set(record["seconds"]) >= {"load", "register", "resample", "write"}
     assert record["metric"] in ("mi", "nmi")
-    assert record["score"] > record["score_before"]
+    assert record["score"] > record["initial_score"]
     assert 0.8 < record["overlap_fraction"] <= 1
     assert record["rotation_deg"] == pytest.approx(POSE.angle_deg, abs=0.7)
     assert len(record["translation_mm"]) == 3
@@ -143,6 +144,10 @@ def test_register_writes_three_files(scans, capsys):
     assert moved.get_data_dtype() == np.int16
     assert moved.shape == fixed.shape
     np.testing.assert_allclose(moved.affine, fixed.affine)
+    scores = f"{record['score']:.4f} (before: {record['initial_score']:.4f})"
+    assert f"score ({record['metric']})   {scores}" in said.err
+    error = f"error expected from noise: {record['standard_error_mm']:.2g} mm"
+    assert error in said.err
     for word in ("rotation", "translation", "head moved", "overlap", "t2_to_t1.tfm"):
         assert word in said.err
 
@@ -159,12 +164,32 @@ def test_register_starts_from_a_file_and_within_masks(scans):
     affine = np.diag([8.0, 8, 8, 1])
     affine[:3, 3] = -160
     nib.save(nib.Nifti1Image(np.ones((40, 40, 40), np.uint8), affine), "mask.nii")
-    transform_files.write_transform("start.tfm", POSE)
+    write_transform("start.tfm", POSE)
     argv = ["register", "t1.nii.gz", "t2.nii.gz", "--init", "start.tfm", "-o", "x"]
     masks = ["--fixed-mask", "mask.nii", "--moving-mask", "mask.nii"]
     assert main([*argv, *masks]) == 0
     record = json.loads((scans / "x.json").read_text())
     assert_close_pose(record["moving_from_fixed"], POSE.matrix, mm=1)
+
+
+@pytest.mark.parametrize(
+    ("command", "start"), [("register", "--init"), ("score", "--transform")]
+)
+def test_each_mask_is_that_of_its_image(command, start, scans, pair):
+    # So far apart that a mask of the other image would miss this one.
+    away = RigidTransform([0, 0, 0], [5000, 0, 0]).matrix
+    far = Image(pair.moving.data, away @ pair.moving.mm_from_ijk)
+    nifti.write_image(scans / "far.nii.gz", far)
+    write_transform("start.tfm", RigidTransform.from_matrix(away @ POSE.matrix))
+    argv = [command, "t1.nii.gz", "far.nii.gz", start, "start.tfm"]
+    for role, x in (("fixed", 0), ("moving", 5000)):
+        affine = np.diag([8.0, 8, 8, 1])
+        affine[:3, 3] = x - 160, -160, -160
+        nib.save(
+            nib.Nifti1Image(np.ones((40, 40, 40), np.uint8), affine), f"{role}.nii"
+        )
+        argv += [f"--{role}-mask", f"{role}.nii"]
+    assert main(argv) == 0
 
 
 def test_notes_are_told_and_recorded(scans, pair, capsys):
@@ -219,6 +244,21 @@ def test_nothing_is_left_when_it_stops(stop, expected, scans, capsys, monkeypatc
     assert files(scans) == ["t1.nii.gz", "t2.nii.gz"]
 
 
+@pytest.mark.usefixtures("scans")
+def test_a_name_that_is_taken_meanwhile_leaves_no_other_file(capsys, monkeypatch):
+    results = sys.modules["mireg._results"]
+    real = results.to_json
+
+    def taken(record):
+        Path("out.json").mkdir()
+        return real(record)
+
+    monkeypatch.setattr(results, "to_json", taken)
+    argv = ["register", "t1.nii.gz", "t2.nii.gz", "-o", "out", "--init", "header"]
+    assert "out.json: this is a folder" in refused(capsys, *argv, "-q")
+    assert files(Path()) == ["out.json", "t1.nii.gz", "t2.nii.gz"]
+
+
 def test_unknown_errors_keep_their_traceback(scans, monkeypatch):
     def fail(*_args, **_more):
         raise ZeroDivisionError("a bug")
@@ -261,7 +301,7 @@ def odd(scans):
     content = (scans / "t1.nii.gz").read_bytes()
     (scans / "cut.nii.gz").write_bytes(content[: len(content) // 2])
     (scans / "text.nii").write_text("no image")
-    transform_files.write_transform("scaled.tfm", np.diag([1.1, 1, 1, 1]))
+    write_transform("scaled.tfm", np.diag([1.1, 1, 1, 1]))
     return scans
 
 
@@ -339,10 +379,8 @@ def steps(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     data = np.arange(1, 217, dtype=np.int16).reshape(6, 6, 6)
     nib.save(nib.Nifti1Image(data, np.eye(4)), "moving.nii.gz")
-    transform_files.write_transform("right.tfm", RigidTransform([0, 0, 0], [1, 0, 0]))
-    transform_files.write_transform(
-        "turn.tfm", RigidTransform([0, 0, np.pi / 2], [0, 0, 0])
-    )
+    write_transform("right.tfm", RigidTransform([0, 0, 0], [1, 0, 0]))
+    write_transform("turn.tfm", RigidTransform([0, 0, np.pi / 2], [0, 0, 0]))
     return data
 
 
@@ -388,7 +426,7 @@ def test_four_dimensions_move_volume_by_volume(steps):
 def test_labels_by_nearest_stay_labels(rng):
     labels = rng.choice([0, 2, 1035, 14175], size=(6, 6, 6)).astype(np.int32)
     nib.save(nib.Nifti1Image(labels, np.eye(4)), "labels.nii")
-    transform_files.write_transform("bit.tfm", POSE)
+    write_transform("bit.tfm", POSE)
     found = apply("-t", "bit.tfm", "--interpolation", "nearest", image="labels.nii")
     assert set(np.unique(found)) <= {0, 2, 1035, 14175}
     assert found.dtype == np.int32
@@ -399,7 +437,7 @@ def test_cubic_overshoot_does_not_wrap():
     data = np.zeros((6, 6, 6), np.uint8)
     data[3:] = 255
     nib.save(nib.Nifti1Image(data, np.eye(4)), "edge.nii")
-    transform_files.write_transform("half.tfm", RigidTransform([0, 0, 0], [0.5, 0, 0]))
+    write_transform("half.tfm", RigidTransform([0, 0, 0], [0.5, 0, 0]))
     found = apply("-t", "half.tfm", "--interpolation", "cubic", image="edge.nii")
     assert found.dtype == np.uint8
     row = found[:, 3, 3].astype(int)
@@ -456,9 +494,16 @@ def test_phantom_writes_scans_and_the_truth(tmp_path, monkeypatch, capsys):
     truth = json.loads((folder / "truth.json").read_text())
     pair = phantom_pair("T1", "CT", fixed_voxel_size_mm=8, moving_voxel_size_mm=8)
     np.testing.assert_array_equal(
-        truth["moving"]["ct.nii.gz"]["moving_from_fixed"],
-        pair.moving_from_fixed.matrix,
+        truth["moving_from_fixed"], pair.moving_from_fixed.matrix
     )
+    assert truth["schema"] == "mireg-transform/1"
+    assert (truth["fixed"], truth["moving"]) == (
+        "t1.nii.gz",
+        ["epi.nii.gz", "ct.nii.gz"],
+    )
+    assert read_transform(folder / "truth.json") == pair.moving_from_fixed
+    epi = phantom_pair("T1", "EPI", fixed_voxel_size_mm=20, moving_voxel_size_mm=20)
+    assert epi.moving_from_fixed == pair.moving_from_fixed  # one pose for all
     np.testing.assert_array_equal(
         nib.load(folder / "ct.nii.gz").get_fdata(), np.rint(pair.moving.data)
     )
@@ -470,6 +515,20 @@ def test_phantom_writes_scans_and_the_truth(tmp_path, monkeypatch, capsys):
     assert main([*argv, "--force", "-q"]) == 0
 
 
+def test_a_phantom_is_written_whole_or_not_at_all(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    real = cli_phantom.to_json
+
+    def taken(record):
+        Path("mouse/truth.json").write_text("mine")
+        return real(record)
+
+    monkeypatch.setattr(cli_phantom, "to_json", taken)
+    argv = ["phantom", "--kind", "mouse", "-o", "mouse"]
+    assert "truth.json: exists already" in refused(capsys, *argv, "-q")
+    assert files(tmp_path / "mouse") == ["truth.json"]
+
+
 def test_phantom_writes_a_hard_pair(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     argv = ["phantom", "--kind", "mouse", "--seed", "3", "-o", "mouse"]
@@ -478,8 +537,7 @@ def test_phantom_writes_a_hard_pair(tmp_path, monkeypatch, capsys):
     truth = json.loads((tmp_path / "mouse" / "truth.json").read_text())
     pair = hard_pair("mouse", seed=3)
     np.testing.assert_array_equal(
-        truth["moving"]["moving.nii.gz"]["moving_from_fixed"],
-        pair.moving_from_fixed.matrix,
+        truth["moving_from_fixed"], pair.moving_from_fixed.matrix
     )
     stored = nib.load(tmp_path / "mouse" / "moving.nii.gz")
     np.testing.assert_array_equal(stored.get_fdata(), np.rint(pair.moving.data))

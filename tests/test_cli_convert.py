@@ -12,8 +12,7 @@ from checks import assert_close_pose
 from test_cli import POSE, files, pair, refused, scans  # noqa: F401, fixtures
 
 from mireg._files import transforms as transform_files
-from mireg._files.transforms import read_transform, write_transform
-from mireg._transform import RigidTransform
+from mireg._transform import RigidTransform, read_transform, write_transform
 from mireg.cli import main
 from mireg.cli.common import TRANSFORM_FORMATS
 
@@ -61,6 +60,7 @@ def test_the_formats_that_are_offered_are_those_there_are(capsys):
         *(("b.txt", []), ("b.h5", []), ("b.mat", ["--to", "itk"]), ("b.lta", [])),
         *(("b.mat", ["--to", "fsl"]), ("b.aff12.1D", []), ("b.x5", [])),
         *(("b.matrix.txt", []), ("b.npy", []), ("b", ["--to", "npy"])),
+        *(("b.json", []), ("b.mat", ["--to", "ants"])),
     ],
 )
 def test_there_and_back(out, options, capsys):
@@ -79,7 +79,7 @@ def test_inverted_it_is_between_the_same_images_the_other_way(capsys):
     assert "points of moving.nii to points of fixed.nii" in words
     assert "it brings fixed.nii onto moving.nii" in words
     back = read_transform("b.mat", fixed="moving.nii", moving="fixed.nii")
-    np.testing.assert_allclose(back @ POSE.matrix, np.eye(4), atol=1e-10)
+    np.testing.assert_allclose(back @ POSE, np.eye(4), atol=1e-10)
 
 
 @pytest.mark.parametrize(
@@ -227,7 +227,7 @@ PREFIXED = {
 def test_register_writes_the_formats_asked_for(scans, capsys):  # noqa: F811
     argv = ["register", "t1.nii.gz", "t2.nii.gz", "--init", "header", "-o", "out"]
     some = ["--transform-format", "itk,fsl", "--transform-format", "lta, afni,x5,itk"]
-    more = ["--transform-format", "matrix", "--transform-format", "npy"]
+    more = ["--transform-format", "matrix,json", "--transform-format", "npy,ants"]
     assert main([*argv, *some, *more]) == 0
     said = capsys.readouterr().err
     ends = [".json", ".nii.gz", *PREFIXED.values()]
@@ -236,10 +236,40 @@ def test_register_writes_the_formats_asked_for(scans, capsys):  # noqa: F811
     record = json.loads((scans / "out.json").read_text())
     for name in written:
         assert name in said
-    for name, end in PREFIXED.items():
+    for name, end in {**PREFIXED, "json": ".json"}.items():
         images = {"fixed": "t1.nii.gz", "moving": "t2.nii.gz"}
         found = read_transform(f"out{end}", format=name, **images)
         np.testing.assert_allclose(found, record["moving_from_fixed"], atol=1e-10)
+
+
+def test_the_record_alone_is_a_transform_file(scans):  # noqa: F811
+    argv = ["register", "t1.nii.gz", "t2.nii.gz", "--init", "header", "-o", "out"]
+    assert main([*argv, "--transform-format", "json", "-q"]) == 0
+    assert files(scans) == ["out.json", "out.nii.gz", "t1.nii.gz", "t2.nii.gz"]
+    again = ["apply", "t2.nii.gz", "--like", "t1.nii.gz", "-t", "out.json"]
+    assert main([*again, "-o", "again.nii.gz", "-q"]) == 0
+    one, two = (np.asarray(nib.load(f"{n}.nii.gz").dataobj) for n in ("out", "again"))
+    np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.usefixtures("folder")
+def test_apply_takes_an_affine_that_is_not_rigid():
+    # Twice as far along x about the first voxel: every second voxel is seen.
+    middle = np.eye(4)
+    middle[0, 3] = -AFFINE[0, 3]
+    wider = np.linalg.inv(middle) @ np.diag([2.0, 1, 1, 1]) @ middle
+    write_transform("wider.tfm", wider)
+    argv = ["apply", "fixed.nii", "--like", "fixed.nii", "--interpolation", "nearest"]
+    assert main([*argv, "-t", "wider.tfm", "-o", "out.nii", "-q"]) == 0
+    before, after = (
+        np.asarray(nib.load(name).dataobj) for name in ("fixed.nii", "out.nii")
+    )
+    np.testing.assert_array_equal(after[:10], before[::2])
+    assert not after[10:].any()
+    both = [*argv, "-t", "wider.tfm", "wider.tfm", "--inverse", "-o", "back.nii", "-q"]
+    assert main(both) == 0
+    after = np.asarray(nib.load("back.nii").dataobj)
+    np.testing.assert_array_equal(after[::4], before[:5])
 
 
 @pytest.mark.usefixtures("scans")

@@ -96,6 +96,29 @@ def test_no_colours_into_a_file(folder):
     assert "\x1b" not in done.stdout + done.stderr
 
 
+def test_nothing_comes_after_the_output_where_colorama_is_installed(folder, tmp_path):
+    # As the real one does: numba starts it, and it resets colours at the exit.
+    (tmp_path / "colorama.py").write_text(
+        "import atexit, sys, types\n"
+        "__version__ = '0.4.6'\n"
+        "Fore = Style = types.SimpleNamespace(\n"
+        "    BLUE='', YELLOW='', WHITE='', GREEN='', RED='', BLACK='', MAGENTA='',\n"
+        "    CYAN='', RESET_ALL='\\x1b[0m', BRIGHT='')\n"
+        "init = lambda: atexit.register(sys.__stdout__.write, '\\x1b[0m')\n"
+        "reinit = deinit = lambda: None\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "mireg", "inspect", "slab.nii"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "mireg: note: slab.nii" in done.stdout
+    assert "\x1b" not in done.stdout + done.stderr
+
+
 def screen_of(said, columns):
     """Play what was written to a terminal; return its lines at the end."""
     lines, row, column = [[]], 0, 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib
 import io
 import json
 import os
@@ -16,16 +15,17 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from mireg import contrast, read_image
+from mireg import contrast, prepare, read_image
 from mireg._contrast import (
     JOINT_BINS,
+    Contrast,
     Histogram,
     cohort,
     cohort_text,
     compare,
     histogram,
+    neighbourhood_histogram,
     read_cohort,
-    surroundings,
 )
 from mireg._errors import InputError
 from mireg._files import nifti
@@ -138,7 +138,7 @@ def test_nothing_has_no_histogram():
 def test_a_ramp_in_its_nominal_range_is_uniform():
     ramp = Image(np.arange(4096).reshape(16, 16, 16) // 16, np.eye(4))
     nominal = contrast(ramp, limits=(0, 255))
-    # The grey scale clips the rarest 0.02 % on each side: one voxel here.
+    # The intensity scale clips the rarest 0.02 % on each side: one voxel here.
     assert nominal.whole.divergence < 1e-3
     assert contrast(ramp, limits=(0, 511)).whole.divergence == pytest.approx(1, abs=0.1)
 
@@ -160,7 +160,7 @@ def test_a_change_of_scale_changes_nothing(scan):
 
 @pytest.mark.parametrize("order", "CF")
 @pytest.mark.parametrize("shape", [(5, 6, 7), (1, 4, 3), (2, 1, 1)])
-def test_voxels_in_their_surroundings_equal_their_twin(shape, order, rng):
+def test_the_neighbourhood_histogram_equals_its_reference(shape, order, rng):
     data = rng.normal(size=shape).astype(np.float32)
     holes = rng.random(shape) < 0.3
     holes.flat[:2] = False
@@ -168,16 +168,24 @@ def test_voxels_in_their_surroundings_equal_their_twin(shape, order, rng):
     data = np.asarray(data, order=order)
     where = rng.random(shape) < 0.7
     where.flat[:2] = True
-    found = surroundings(data, where, -1.0, 1.5)
-    expected = naive.surroundings(data, where, -1.0, 1.5, JOINT_BINS)
+    found = neighbourhood_histogram(data, where, -1.0, 1.5)
+    expected = naive.neighbourhood_histogram(data, where, -1.0, 1.5, JOINT_BINS)
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_voxels_without_neighbours_have_a_joint_histogram():
     data = np.full((5, 5, 5), np.nan, np.float32)
     data[0, 0, 0], data[4, 4, 4] = 0, 1
-    joint = surroundings(data, np.isfinite(data), 0.0, 1.0)
+    joint = neighbourhood_histogram(data, np.isfinite(data), 0.0, 1.0)
     assert joint[0, 0] == joint[0, -1] == 0.5
+
+
+def test_a_prepared_image_has_the_figures_of_the_image(scan):
+    prepared = prepare(scan)
+    assert contrast(prepared).figures() == contrast(scan).figures()
+    limits = (0.0, 4000.0)
+    expected = contrast(scan, limits=limits).figures()
+    assert contrast(prepared, limits=limits).figures() == expected
 
 
 def test_an_inversion_changes_nothing(scan):
@@ -287,8 +295,7 @@ def test_real_scans_are_ordered_as_a_person_would(name):
 def of(p, score=1.0):
     """Return a contrast with this foreground."""
     p = Histogram(np.pad(np.array(p, float), (0, 64 - len(p))))
-    record = importlib.import_module("mireg._contrast").Contrast
-    return record(score, 1.0, p, p, 0.3, (0.0, 1.0))
+    return Contrast(score, 1.0, p, p, 0.3, (0.0, 1.0))
 
 
 def test_comparisons_by_hand():
@@ -345,7 +352,7 @@ def test_a_file_that_is_no_cohort_is_refused(tmp_path):
         with pytest.raises(InputError, match=r"cohort\.json: no cohort of mireg"):
             read_cohort(path)
     with pytest.raises(InputError, match="cannot be read"):
-        read_cohort(tmp_path / "missing.json")
+        read_cohort(tmp_path)
 
 
 # --- the command --------------------------------------------------------------------
@@ -469,3 +476,22 @@ def test_register_records_the_contrast_and_warns_of_noise(capsys, t1, rng):
     fixed = contrast(read_image("plain.nii.gz"))
     assert record["fixed"]["contrast"]["score_bits"] == pytest.approx(fixed.score)
     assert record["moving"]["contrast"]["structure"] < 0.1
+
+
+def test_it_shows_itself():
+    flat, spikes = np.full(64, 1 / 64), np.zeros(64)
+    spikes[[0, 63]] = 0.5
+    found = Contrast(1.25, 0.1, Histogram(flat), Histogram(spikes), 0.4, (-3.5, 20.0))
+    assert repr(found) == (
+        "<Contrast score 1.250 bits, structure 0.100, 2.0 grey levels>"
+    )
+    shown = found._repr_html_()
+    for cell in (
+        "1.250 bits from uniform (0 best, 4 nothing to see)",
+        "neighbours share 10 % of their information",
+        "2.0 of 64 in the foreground",
+        "40 % of the voxels",
+        "-3.5 to 20",
+    ):
+        assert f"<td>{cell}</td>" in shown
+    assert "too little contrast for its noise" in shown

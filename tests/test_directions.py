@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
+
+import h5py
 import nibabel as nib
 import numpy as np
 import pytest
 from checks import assert_close_pose
 
 from mireg._files.formats import read_image
-from mireg._files.transforms import read_transform, write_transform
 from mireg._image import Image
 from mireg._register import register
 from mireg._resample import resample
-from mireg._transform import RigidTransform
+from mireg._transform import RigidTransform, read_transform, write_transform
 from mireg.phantom import phantom_pair
 
 
@@ -112,6 +114,76 @@ def test_each_file_format_and_orientation_reads_alike(code, suffix, tmp_path):
     back = read_image(path)
     np.testing.assert_array_equal(back.data, image.data)
     np.testing.assert_allclose(back.mm_from_ijk, image.mm_from_ijk, atol=1e-5)
+
+
+#: Columns of a grid along its world axes; the oblique one is turned about z so that
+#: 5 mm to the right are 4 mm along its first axis and 3 mm back along its second.
+TURNED = {
+    "RAS": np.diag([1.0, 1, 1]),
+    "LAS": np.diag([-1.0, 1, 1]),
+    "LPS": np.diag([-1.0, -1, 1]),
+    "oblique": np.array([[0.8, -0.6, 0], [0.6, 0.8, 0], [0, 0, 1]]),
+}
+
+#: What a file says of 5 mm to the right from fixed to moving, both on such a grid.
+#: ITK's and AFNI's x goes to the left; AFNI lays the axes of an oblique image onto
+#: those of the world. LTA and FSL say the way back, from moving to fixed. FSL's x goes
+#: against the first axis, unless that mirrors the others: to the left, left, right,
+#: and back along the first axis.
+BY_HAND = {
+    "itk": dict.fromkeys(TURNED, (-5, 0, 0)),
+    "lta": dict.fromkeys(TURNED, (-5, 0, 0)),
+    "afni": {**dict.fromkeys(TURNED, (-5, 0, 0)), "oblique": (-4, 3, 0)},
+    "fsl": {
+        "RAS": (5, 0, 0),
+        "LAS": (5, 0, 0),
+        "LPS": (-5, 0, 0),
+        "oblique": (4, 3, 0),
+    },
+    **{
+        kind: dict.fromkeys(TURNED, (5, 0, 0))
+        for kind in ("x5", "json", "matrix", "npy")
+    },
+}
+
+
+def shift_in(kind, path):
+    """Read the translation out of a file, by no way of mireg's."""
+    if kind == "npy":
+        return np.load(path)[:3, 3]
+    if kind == "x5":
+        with h5py.File(path) as file:
+            return file["TransformGroup/0/Transform"][:3, 3]
+    if kind == "json":
+        return np.array(json.loads(path.read_text())["moving_from_fixed"])[:3, 3]
+    lines = path.read_text().splitlines()
+    if kind == "itk":
+        return np.array(lines[3].split()[10:], float)
+    if kind == "afni":
+        return np.array(lines[1].split(), float)[3::4]
+    first = lines.index("1 4 4") + 1 if kind == "lta" else 0
+    return np.array([line.split()[3] for line in lines[first : first + 3]], float)
+
+
+@pytest.mark.parametrize("code", TURNED)
+@pytest.mark.parametrize("kind", BY_HAND)
+def test_five_mm_right_in_each_file_and_orientation(kind, code, tmp_path):
+    affine = np.eye(4)
+    affine[:3, :3] = TURNED[code] * [2, 3, 4]
+    affine[:3, 3] = [30, -40, 50]
+    image = nib.Nifti1Image(np.zeros((10, 9, 8), np.int8), affine)
+    images = {"format": kind, "fixed": image, "moving": image}
+    FIVE_RIGHT.save(tmp_path / "there", **images)
+    found = shift_in(kind, tmp_path / "there")
+    np.testing.assert_allclose(found, BY_HAND[kind][code], atol=1e-6)
+    back = RigidTransform.load(tmp_path / "there", **images)
+    np.testing.assert_allclose(back.apply([1, 2, 3]), [6, 2, 3], atol=1e-9)
+    # The other way round it is 5 mm to the left, and both together stay.
+    (~FIVE_RIGHT).save(tmp_path / "back", **images)
+    found = shift_in(kind, tmp_path / "back")
+    np.testing.assert_allclose(found, np.negative(BY_HAND[kind][code]), atol=1e-6)
+    both = RigidTransform.load(tmp_path / "back", **images) @ back
+    np.testing.assert_allclose(both, np.eye(4), atol=1e-9)
 
 
 def test_five_mm_right_in_an_itk_file_is_minus_five(tmp_path):

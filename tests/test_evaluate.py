@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 
 import evaluate
+import measuring
 import nibabel as nib
 import numpy as np
 import PIL.Image
 import pytest
 from checks import FIXED, MOVING, TRUTH, answer, ball, shifted
+
+from mireg.phantom import KINDS
 
 
 def oracle(fixed, moving):
@@ -146,6 +149,53 @@ def test_a_bad_case_is_drawn(case_file, tmp_path):
     assert drawn.name == "off_1.png"
     rows = np.split(np.asarray(PIL.Image.open(drawn)).astype(int), 2)
     assert np.abs(rows[0] - rows[1]).max() > 100
+
+
+def cases(split, *options):
+    """Return the cases of a split."""
+    call = ["--kinds", "all", "--seeds", "900", "--phantoms", "900", *options]
+    return evaluate.cases_of(evaluate.parse([*call, "--split", split]))
+
+
+def test_what_is_reported_was_not_chosen_on():
+    chosen, reported = cases("choose"), cases("report")
+    seeds = [{case.id[-4:] for case in split} for split in (chosen, reported)]
+    assert [len(found) for found in seeds] == [900, 900]
+    assert not seeds[0] & seeds[1]
+    groups = [{case.group for case in split} for split in (chosen, reported)]
+    assert groups[1] - groups[0] == measuring.HELD_OUT
+    assert groups[1] >= set(KINDS)
+    # The seed in the name is that of the subject.
+    assert reported[-1].load.args == (reported[-1].group, int(reported[-1].id[-4:]))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--kinds", "knee"], "the kind knee is not to be chosen on"),
+        (["--kinds", "coil", "--seed", "996"], "seeds from 1000 on are those to"),
+        (["--phantoms", "1001"], "seeds from 1000 on are those to report"),
+    ],
+)
+def test_what_is_reported_is_not_chosen_on_by_mistake(options, says, capsys):
+    with pytest.raises(SystemExit):
+        evaluate.parse([*options, "--split", "choose"])
+    assert says in capsys.readouterr().err
+    evaluate.parse(options)
+
+
+def test_the_split_is_told_and_kept(case_file, capsys):
+    # The CRC-32 of "good" is 1820610194, that of "off" 733764931.
+    code, record = run(case_file, "--quiet", "--split", "report")
+    assert (code, record["split"]) == (0, "report")
+    assert [case["id"] for case in record["cases"]] == ["good_1"]
+    assert capsys.readouterr().out.startswith("case, split report  ")
+    with pytest.raises(SystemExit, match="split report"):
+        run(case_file, "--quiet", "--resume", "--split", "choose")
+    assert run(case_file, "--quiet")[1]["split"] is None
+    call = [str(case_file), "--only", "good", "--split", "choose"]
+    assert evaluate.main(call, oracle) == 2
+    assert "no case of the split choose has good" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ import SimpleITK as sitk  # noqa: N813, the usual name
 
 from mireg._errors import InputError, MiregWarning
 from mireg._files import formats, nifti
+from mireg._files.writing import new_file
 from mireg._image import Image
 
 AFFINE = np.array([[-2, 0, 0, 10], [0, 2.5, 0, -20], [0, 0, 3, -30], [0, 0, 0, 1.0]])
@@ -187,7 +188,8 @@ def test_the_same_bytes_are_compressed_on_any_number_of_threads(tmp_path):
 def test_without_isal_files_are_read_and_written_all_the_same(tmp_path):
     program = (
         "import sys; sys.modules['isal'] = None\n"
-        "from mireg import formats, read_image, write_image\n"
+        "from mireg import read_image, write_image\n"
+        "from mireg._files import formats\n"
         "assert formats.GzipFile.__module__ == 'gzip'\n"
         "write_image(sys.argv[2], read_image(sys.argv[1]))\n"
     )
@@ -442,7 +444,8 @@ def test_scaling_and_header_are_kept(tmp_path):
     path.write_bytes(content)
     opened = nib.load(path)
     volumes = list(formats.read_volumes(opened))
-    nifti.write_image(tmp_path / "out.nii.gz", volumes, template=opened)
+    with new_file(tmp_path / "out.nii.gz") as file:
+        nifti.dump_image(file, "out.nii.gz", volumes, template=opened)
     back = nib.load(tmp_path / "out.nii.gz")
     assert back.shape == (3, 4, 5, 2)
     assert back.get_data_dtype() == np.int16
@@ -499,8 +502,9 @@ def test_nothing_is_left_when_writing_fails(tmp_path):
         raise KeyboardInterrupt
 
     template = nib.Nifti1Image(ramp(2, 2, 2, 2), AFFINE)
-    with pytest.raises(KeyboardInterrupt):
-        nifti.write_image(tmp_path / "a.nii", two(), template=template)
+    path = tmp_path / "a.nii"
+    with pytest.raises(KeyboardInterrupt), new_file(path) as file:
+        nifti.dump_image(file, path, two(), template=template)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,7 +1,7 @@
 """Inputs that broke other tools: a right answer, or one line that says why not.
 
-What concerns one room alone is tested there: which files are refused, scaling and
-headers in `test_formats` and `test_cli`, grey levels in `test_intensity`, masks,
+What concerns one module alone is tested there: which files are refused, scaling and
+headers in `test_formats` and `test_cli`, intensity scales in `test_intensity`, masks,
 identical and aligned images in `test_register`.
 """
 
@@ -328,6 +328,6 @@ def test_files_without_overlap_are_registered_or_refused(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["t1.nii", "t2.nii"]
     assert main(argv) == 0
     record = json.loads((tmp_path / "x.json").read_text())
-    assert record["score_before"] is None
+    assert record["initial_score"] is None
     assert error_mm(record["moving_from_fixed"], away @ NEAR) < 0.6
-    assert "by the headers no overlap" in capsys.readouterr().err
+    assert "(before: no overlap)" in capsys.readouterr().err

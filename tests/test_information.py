@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ from sklearn import metrics
 
 from mireg._errors import InputError
 from mireg.information import (
+    F_DIVERGENCE,
     conditional_entropy,
     cross_entropy,
     entropy,
@@ -31,14 +31,7 @@ from mireg.information import (
     wasserstein_distance,
 )
 
-MEMBERS = (
-    "kl",
-    "reverse-kl",
-    "jensen-shannon",
-    "total-variation",
-    "squared-hellinger",
-    "pearson-chi-squared",
-)
+MEMBERS = tuple(F_DIVERGENCE)
 ORDERS = (-1.5, 0.0, 0.3, 0.5, 1.0, 2.0, 3.0)
 DIVERGENCES = [
     kl_divergence,
@@ -124,6 +117,35 @@ def test_f_divergences_by_hand():
     assert f_divergence(q, p, "alpha", alpha=2) == pytest.approx(3 / 2, rel=1e-15)
     assert a_half == pytest.approx(4 * 1 / 2, rel=1e-15)
     assert f_divergence(p, q, "reverse-kl") == pytest.approx(math.log(4), rel=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("member", "f_of_4", "at_0", "slope_at_infinity"),
+    [
+        ("kl", 4 * math.log(4) - 3, 1, math.inf),
+        ("reverse-kl", 3 - math.log(4), math.inf, 1),
+        ("jensen-shannon", 2 * math.log(8 / 5) + math.log(2 / 5) / 2,
+         math.log(2) / 2, math.log(2) / 2),
+        ("total-variation", 3 / 2, 1 / 2, 1 / 2),
+        ("squared-hellinger", 1 / 2, 1 / 2, 1 / 2),
+        ("pearson-chi-squared", 9, 1, math.inf),
+    ],
+)  # fmt: skip
+def test_members_by_hand(member, f_of_4, at_0, slope_at_infinity):
+    """Terms q f(p/q) at the ratios 4, 1, 0, infinity, and of an empty bin."""
+    p, q = np.array([[8.0, 1, 0, 3, 0], [2.0, 1, 5, 0, 0]])
+    terms = F_DIVERGENCE[member].terms(p, q)
+    by_hand = [2 * f_of_4, 0, 5 * at_0, 3 * slope_at_infinity, 0]
+    assert list(terms) == pytest.approx(by_hand, rel=1e-15)
+
+
+@pytest.mark.parametrize("member", MEMBERS)
+def test_the_slope_of_a_member_is_that_of_its_f(member):
+    divergence, t = F_DIVERGENCE[member], np.array([1e-3, 0.2, 0.9, 1.1, 4, 1e3])
+    f_at, step = (lambda t: divergence.terms(t, np.ones_like(t))), 1e-6 * t
+    differences = (f_at(t + step) - f_at(t - step)) / (2 * step)
+    assert divergence.slope(t) == pytest.approx(differences, rel=1e-7)
+    assert divergence.slope(np.ones(1)) == 0
 
 
 def test_joint_measures_by_hand():
@@ -339,14 +361,30 @@ def test_one_to_one_variables_share_all(n, rng):
 # --- precision ------------------------------------------------------------------
 
 
-def test_tiny_divergences_keep_their_digits():
-    """Bins of (1 + d)/2 and (1 - d)/2 against halves: d**2/2, in exact fractions."""
-    d = Fraction(1, 2**20)
-    p = [float((1 + d) / 2), float((1 - d) / 2)]
-    assert kl_divergence(p, [0.5, 0.5]) == pytest.approx(float(d * d / 2), rel=1e-9)
-    assert f_divergence(p, [0.5, 0.5], "alpha", alpha=1.5) == pytest.approx(
-        float(d * d / 2), rel=1e-6
+@pytest.mark.parametrize(
+    ("member", "curvature"),
+    [
+        ("kl", 1),
+        ("reverse-kl", 1),
+        ("jensen-shannon", 1 / 4),
+        ("squared-hellinger", 1 / 4),
+        ("pearson-chi-squared", 2),
+    ],
+)
+def test_tiny_divergences_keep_their_digits(member, curvature):
+    """Bins of (1 + d)/2 and (1 - d)/2 against halves: d**2/2 times f''(1)."""
+    d = 2.0**-20
+    p = [(1 + d) / 2, (1 - d) / 2]
+    assert f_divergence(p, [0.5, 0.5], member) == pytest.approx(
+        curvature * d * d / 2, rel=1e-9
     )
+
+
+def test_tiny_divergences_of_order_alpha_keep_their_digits():
+    d = 2.0**-20
+    p = [(1 + d) / 2, (1 - d) / 2]
+    by_hand = pytest.approx(d * d / 2, rel=1e-6)
+    assert f_divergence(p, [0.5, 0.5], "alpha", alpha=1.5) == by_hand
 
 
 def test_tiny_probabilities_do_not_underflow_to_infinity():

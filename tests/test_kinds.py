@@ -7,6 +7,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+from checks import transposed
 from scipy import ndimage
 
 from mireg._errors import InputError
@@ -333,7 +334,7 @@ def test_roles_may_be_swapped_where_noise_decides_which_image_is_sampled(
             (p.fixed, p.moving, p.moving_from_fixed.matrix) for p in spect_pairs[2:]
         ]
         there = learn_prior(truths)
-        back = there.transposed()
+        back = transposed(there)
     truth = pair.moving_from_fixed
     first = register(
         pair.fixed, pair.moving, init=truth, settings=settings, prior=there

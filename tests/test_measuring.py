@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import measuring
 import numpy as np
 import pytest
 from checks import FIXED, MOVING, TRUTH, ball, shifted
 
 from mireg._image import Image
-from mireg._transform import RigidTransform
+from mireg._transform import RigidTransform, read_transform
+from mireg.phantom import KINDS
 
 
 def ball_at(middle):
@@ -16,6 +20,13 @@ def ball_at(middle):
     mm_from_ijk = FIXED.copy()
     mm_from_ijk[:3, 3] = middle - (np.array(ball().shape) - 1)
     return Image(ball(), mm_from_ijk)
+
+
+def test_the_truth_of_the_stored_pair_is_a_case():
+    truth = Path(__file__).parent.parent / "data" / "truth.json"
+    (case,) = measuring.cases_from_file(truth, 0)
+    assert case.id == "phantom_T1_EPI"
+    np.testing.assert_array_equal(case.load().moving_from_fixed, read_transform(truth))
 
 
 def test_distances_by_hand():
@@ -124,3 +135,54 @@ def test_a_grid_may_have_other_voxels():
 def test_the_coarser_voxel_is_the_larger_one():
     pair = measuring.Pair(Image(ball(), FIXED), Image(ball(), MOVING), np.eye(4))
     assert measuring.coarser_voxel_mm(pair) == pytest.approx((2.5 * 9) ** (1 / 3))
+
+
+def test_a_subject_is_in_one_split_whatever_else_is_there(tmp_path):
+    names = [f"patient{number:02d}" for number in range(40)]
+    entries = [
+        {
+            "id": f"{name}_{scan}",
+            "fixed": f"set/{name}/{scan}.nii",
+            "moving": f"set/{name}/T2.nii",
+            "moving_from_fixed": np.eye(4).tolist(),
+            "reference_uncertainty_mm": 0,
+        }
+        for name in names
+        for scan in ("T1", "FLAIR")
+    ]
+
+    def ids(split, entries=entries):
+        path = tmp_path / "cases.json"
+        path.write_text(json.dumps(entries))
+        return [case.id for case in measuring.cases_from_file(path, 0, split)]
+
+    chosen, reported = ids("choose"), ids("report")
+    assert sorted(chosen + reported) == sorted(ids(None))
+    assert 20 < len(chosen) < 60
+    subjects = [{id.split("_")[0] for id in split} for split in (chosen, reported)]
+    assert not subjects[0] & subjects[1]
+    some = entries[10:30]
+    assert ids("choose", some) == [e["id"] for e in some if e["id"] in chosen]
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        ({"fixed": "ms/patient03/T1.nii"}, "patient03"),
+        ({"fixed": "../data/ms/patient03/T1.nii"}, "patient03"),
+        ({"fixed": "bids/sub-07/ses-2/anat/sub-07_ses-2_T1w.nii"}, "sub-07"),
+        ({"fixed": "sub-07_T1w.nii"}, "sub-07"),
+        ({"fixed": "T1.nii", "id": "anna_T1"}, "anna"),
+        ({"fixed": "T1/anna.nii", "subject": "anna"}, "anna"),
+    ],
+)
+def test_the_subject_of_a_case(entry, expected):
+    assert measuring.subject_of(entry) == expected
+
+
+def test_kinds_held_out_are_a_third_and_leave_each_family_one():
+    assert set(KINDS) > measuring.HELD_OUT
+    assert 0.3 < len(measuring.HELD_OUT) / len(KINDS) < 0.4
+    for family in ("slab", "epi", "ct", "thick"):
+        held = [name in measuring.HELD_OUT for name in KINDS if name.startswith(family)]
+        assert 0 < sum(held) < len(held), family

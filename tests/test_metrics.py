@@ -10,15 +10,22 @@ import numpy as np
 import pytest
 
 from mireg import information
-from mireg._engine.metrics import METRIC, entropies, overlap_invariant, prior_informed
+from mireg._engine.metrics import (
+    METRIC,
+    entropies,
+    f_information,
+    overlap_invariant,
+    prior_informed,
+)
 from mireg._settings import METRICS
+from mireg.information import F_DIVERGENCE
 
 close = partial(pytest.approx, rel=1e-12, abs=1e-12)
 
 ALONE = tuple(METRIC)
 
 
-def divergence_from_independence(joint, member):
+def from_independence(joint, member):
     """Return an f-divergence between a joint distribution and that of strangers."""
     product = np.outer(joint.sum(axis=1), joint.sum(axis=0))
     return information.f_divergence(joint, product, member)
@@ -29,10 +36,22 @@ EXACT = {
     "mi": information.mutual_information,
     "nmi": information.normalised_mutual_information,
     "ecc": information.entropy_correlation_coefficient,
-    "js": partial(divergence_from_independence, member="jensen-shannon"),
-    "hellinger": partial(divergence_from_independence, member="squared-hellinger"),
-    "chi2": partial(divergence_from_independence, member="pearson-chi-squared"),
+    "js": partial(from_independence, member="jensen-shannon"),
+    "hellinger": partial(from_independence, member="squared-hellinger"),
+    "chi2": partial(from_independence, member="pearson-chi-squared"),
 }
+
+
+def assert_derivative_equals_differences(metric, counts, where=True):
+    """Compare the derivative by each count, where asked, to central differences."""
+    _, derivative = metric(counts)
+    for cell in np.argwhere(np.broadcast_to(where, counts.shape)):
+        step = np.zeros_like(counts)
+        step[tuple(cell)] = 1e-5
+        ahead, behind = metric(counts + step), metric(counts - step)
+        assert derivative[tuple(cell)] == pytest.approx(
+            (ahead[0] - behind[0]) / 2e-5, rel=1e-4, abs=1e-8
+        )
 
 
 def random_histograms(rng):
@@ -66,14 +85,31 @@ def test_scores_are_the_exact_measures(name, rng):
 
 @pytest.mark.parametrize("name", ALONE)
 def test_derivative_by_each_count_equals_differences(name, rng):
-    counts = rng.uniform(1, 5, (4, 5))
-    _, derivative = METRIC[name](counts)
-    for cell in np.ndindex(counts.shape):
-        step = np.zeros_like(counts)
-        step[cell] = 1e-5
-        ahead, behind = METRIC[name](counts + step), METRIC[name](counts - step)
-        assert derivative[cell] == pytest.approx(
-            (ahead[0] - behind[0]) / 2e-5, rel=1e-4, abs=1e-8
+    assert_derivative_equals_differences(METRIC[name], rng.uniform(1, 5, (4, 5)))
+
+
+@pytest.mark.parametrize("member", F_DIVERGENCE)
+def test_every_f_divergence_is_a_metric(member, rng):
+    metric = f_information(member)
+    for histogram in random_histograms(rng):
+        counts = histogram + (0.01 * histogram.max() if member == "reverse-kl" else 0)
+        exact = from_independence(information.from_counts(counts), member)
+        assert metric(counts)[0] == close(exact)
+    full = rng.uniform(1, 5, (4, 5))
+    assert_derivative_equals_differences(metric, full)
+    some = full * (rng.random((4, 5)) < 0.6)
+    if member != "reverse-kl":
+        assert_derivative_equals_differences(metric, some, some > 0)
+
+
+def test_mutual_information_is_the_member_kl_on_a_fast_path(rng):
+    kl = f_information("kl")
+    for histogram in random_histograms(rng):
+        (fast, slopes), (score, by_definition) = METRIC["mi"](histogram), kl(histogram)
+        assert fast == close(score)
+        occurs = histogram > 1e-6 * histogram.sum()
+        np.testing.assert_allclose(
+            slopes[occurs], by_definition[occurs], rtol=1e-9, atol=1e-12 * slopes.max()
         )
 
 
@@ -86,10 +122,11 @@ def test_a_score_knows_shares_not_counts(name, rng):
         assert (derivative * histogram).sum() == pytest.approx(0, abs=1e-9)
 
 
+@pytest.mark.parametrize("count", [7, 0])
 @pytest.mark.parametrize("name", ALONE)
-def test_one_cell_that_holds_all_tells_nothing_and_has_finite_slopes(name):
+def test_one_cell_that_holds_all_tells_nothing_and_has_finite_slopes(name, count):
     histogram = np.zeros((6, 6))
-    histogram[2, 3] = 7
+    histogram[2, 3] = count
     score, derivative = METRIC[name](histogram)
     assert score == close(METRIC[name](np.ones((6, 6)))[0])
     assert np.isfinite(derivative).all()
@@ -151,15 +188,7 @@ def test_background_may_leave_the_field_of_view(invariant, rng):
 
 
 def test_derivative_of_the_invariant_metric_equals_differences(invariant, rng):
-    counts = rng.uniform(1, 3, (4, 5))
-    _, derivative = invariant(counts)
-    for cell in np.ndindex(counts.shape):
-        step = np.zeros_like(counts)
-        step[cell] = 1e-5
-        ahead, behind = invariant(counts + step), invariant(counts - step)
-        assert derivative[cell] == pytest.approx(
-            (ahead[0] - behind[0]) / 2e-5, rel=1e-4, abs=1e-8
-        )
+    assert_derivative_equals_differences(invariant, rng.uniform(1, 3, (4, 5)))
 
 
 # --- mutual information that starts from a prior ------------------------------------
@@ -175,12 +204,4 @@ def test_informed_information_by_hand():
 
 def test_derivative_of_the_informed_metric_equals_differences(rng):
     informed = prior_informed(rng.uniform(0, 9, (4, 5)))
-    counts = rng.uniform(1, 3, (4, 5))
-    _, derivative = informed(counts)
-    for cell in np.ndindex(counts.shape):
-        step = np.zeros_like(counts)
-        step[cell] = 1e-5
-        ahead, behind = informed(counts + step), informed(counts - step)
-        assert derivative[cell] == pytest.approx(
-            (ahead[0] - behind[0]) / 2e-5, rel=1e-4, abs=1e-8
-        )
+    assert_derivative_equals_differences(informed, rng.uniform(1, 3, (4, 5)))

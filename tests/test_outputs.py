@@ -18,6 +18,7 @@ from test_cli import files, pair, refused, scans  # noqa: F401, fixtures
 
 from mireg import InputError, Output, write_transform
 from mireg._files import nifti
+from mireg._files.writing import new_file
 from mireg._image import Image
 from mireg._transform import RigidTransform
 from mireg.cli import main
@@ -304,7 +305,10 @@ def test_missing_voxels_are_zero_in_an_integer_type():
     data[1, 1, 1] = np.nan
     image = nib.Nifti1Image(data, MOVING)
     stored = nifti.storage(image, "uint16")
-    nifti.write_image("a.nii", Image(data, MOVING), template=image, stored=stored)
+    with new_file("a.nii") as file:
+        nifti.dump_image(
+            file, "a.nii", Image(data, MOVING), template=image, stored=stored
+        )
     back = nib.load("a.nii").get_fdata()
     assert abs(back[1, 1, 1]) < 2e-4
     np.testing.assert_allclose(back[2], data[2], atol=2e-4)

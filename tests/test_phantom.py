@@ -300,7 +300,7 @@ def test_the_stored_pair_is_made_again(tmp_path: Path) -> None:
     for path in paths:
         stored = ROOT / "data" / path.name
         if path.suffix == ".json":
-            (new,), (old,) = (json.loads(p.read_text()) for p in (path, stored))
+            new, old = (json.loads(p.read_text()) for p in (path, stored))
             a, b = new.pop("moving_from_fixed"), old.pop("moving_from_fixed")
             np.testing.assert_allclose(a, b, rtol=0, atol=1e-12)
             assert new == old

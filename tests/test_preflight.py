@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import linprog
+from scipy.spatial import ConvexHull, HalfspaceIntersection
 from scipy.spatial.transform import Rotation
 
 import mireg
@@ -169,6 +171,61 @@ def test_overlap_is_what_counting_points_says(seed):
     found = preflight.overlap_mm3(one, other)
     assert found == pytest.approx(inside.mean() * volume, abs=0.02 * volume)
     assert found == pytest.approx(preflight.overlap_mm3(other, one))
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(0, 10**6))
+def test_overlap_is_what_a_convex_hull_says(seed):
+    rng = np.random.default_rng(seed)
+    boxes = []
+    for _ in range(2):
+        turn = Rotation.random(random_state=rng.integers(10**6)).as_matrix()
+        sheared = turn @ (np.eye(3) + 0.3 * rng.uniform(-1, 1, (3, 3)))
+        affine = placed(sheared * rng.uniform(0.5, 3, 3), rng.uniform(-20, 20, 3))
+        boxes.append(image(tuple(rng.integers(1, 20, 3)), affine))
+    assert preflight.overlap_mm3(*boxes) == pytest.approx(
+        by_qhull(*boxes), rel=1e-6, abs=1e-6
+    )
+
+
+def by_qhull(one, other):
+    """Volume that two fields of view share, by linear programming and Qhull."""
+    faces = []
+    for box in (one, other):
+        ijk_from_mm = np.linalg.inv(box.mm_from_ijk)[:3]
+        for axis, n in enumerate(box.shape):
+            faces.append(-ijk_from_mm[axis] - [0, 0, 0, 0.5])
+            faces.append(ijk_from_mm[axis] - [0, 0, 0, n - 0.5])
+    faces /= np.linalg.norm(np.array(faces)[:, :3], axis=1, keepdims=True)
+    slopes = np.column_stack([faces[:, :3], np.ones(12)])
+    free, positive = (None, None), (0, None)
+    ball = linprog(
+        [0, 0, 0, -1],
+        A_ub=slopes,
+        b_ub=-faces[:, 3],
+        bounds=[free, free, free, positive],
+    )
+    if not ball.success or ball.x[3] < 1e-9:
+        return 0.0
+    return ConvexHull(HalfspaceIntersection(faces, ball.x[:3]).intersections).volume
+
+
+@pytest.mark.parametrize("nudge", [0, 1e-16, 1e-13, 1e-10, 1e-8, 1e-7, 1e-6])
+def test_overlap_of_one_grid_written_twice_is_all_of_it(nudge):
+    # The faces of one lie in those of the other, but for rounding.
+    rng = np.random.default_rng(3)
+    affine = placed(Rotation.random(random_state=1).as_matrix() * [1, 1.5, 2])
+    again = affine.copy()
+    again[:3] += nudge * rng.uniform(-1, 1, (3, 4))
+    whole = 20 * 22 * 24 * 3
+    found = preflight.overlap_mm3(image(affine=affine), image(affine=again))
+    assert found == pytest.approx(whole, rel=1e-9 + 10 * nudge)
+
+
+def test_overlap_of_corners_is_a_box():
+    # Half a voxel beyond the centres: x 10.5 to 19.5, y 15 to 21.5, z 0.5 to 23.5
+    other = image((3, 40, 23), placed(np.diag([3, 0.5, 1.0]), (12, 15.25, 1)))
+    assert preflight.overlap_mm3(image(), other) == pytest.approx(9 * 6.5 * 23)
 
 
 @pytest.mark.parametrize("shift", [(20, 0, 0), (0, 500, 0)])

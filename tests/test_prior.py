@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from checks import transposed
 
 from mireg import (
     Image,
@@ -21,6 +22,7 @@ from mireg import (
     write_image,
     write_transform,
 )
+from mireg._prior import CHANNELS
 from mireg._transform import RigidTransform
 from mireg.cli import main
 from mireg.phantom import KINDS, hard_pair, phantom_pair
@@ -43,8 +45,20 @@ def prior(pair):
 
 
 def random_prior(rng, n=5):
-    """Draw a prior of a few grey levels."""
-    return Prior(rng.random((3, n, n)), 7)
+    """Draw a prior of a few intervals."""
+    return Prior({name: rng.random((n, n)) for name in CHANNELS}, 7)
+
+
+def difference(one, other):
+    """Sum of absolute differences of two priors."""
+    return sum(np.abs(one.joints[name] - other.joints[name]).sum() for name in CHANNELS)
+
+
+def assert_close(one, other, **tolerances):
+    """Fail if two priors differ."""
+    assert set(one.joints) == set(other.joints) == set(CHANNELS)
+    for name in CHANNELS:
+        np.testing.assert_allclose(one.joints[name], other.joints[name], **tolerances)
 
 
 # --- what is learned ----------------------------------------------------------------
@@ -56,7 +70,7 @@ def test_a_negative_is_learned_as_one(rng):
     bright = np.float32(np.pad(bright + rng.random(bright.shape), 4))
     fixed = Image(bright, np.eye(4))
     negative = Image(100 - bright, np.eye(4))
-    joint = learn_prior([(fixed, negative, np.eye(4))]).joints[0]
+    joint = learn_prior([(fixed, negative, np.eye(4))]).joints["original"]
     rows, columns = np.indices(joint.shape) / (len(joint) - 1)
     assert joint[np.abs(rows + columns - 1) < 0.15].sum() > 0.9
 
@@ -65,8 +79,8 @@ def test_scaled_intensities_are_learned_as_before(pair, prior):
     """A scanner with another gain and offset gives the same prior."""
     other = Image(3 * pair.moving.data + 100, pair.moving.mm_from_ijk)
     again = learn_prior([(pair.fixed, other, POSE.matrix)])
-    for view in range(3):
-        assert np.abs(again.joints[view] - prior.joints[view]).sum() < 0.02
+    for name in CHANNELS:
+        assert np.abs(again.joints[name] - prior.joints[name]).sum() < 0.02
 
 
 def test_every_pair_counts_the_same(pair, prior):
@@ -75,8 +89,9 @@ def test_every_pair_counts_the_same(pair, prior):
     both = learn_prior(pairs)
     alone = learn_prior(pairs[1:])
     assert both.pairs == 2
-    mean = (prior.joints + alone.joints) / 2
-    np.testing.assert_allclose(both.joints, mean, atol=1e-12)
+    for name in CHANNELS:
+        mean = (prior.joints[name] + alone.joints[name]) / 2
+        np.testing.assert_allclose(both.joints[name], mean, atol=1e-12)
 
 
 def shift(slices):
@@ -89,10 +104,10 @@ def shift(slices):
 def test_contrasts_may_change_places(pair, prior):
     """Learned the other way round, it is the same, transposed."""
     back = learn_prior([(pair.moving, pair.fixed, POSE.inverse().matrix)])
-    np.testing.assert_allclose(back.transposed().joints, prior.joints, atol=1e-12)
-    turned = prior.transposed()
-    np.testing.assert_allclose(turned.transposed().joints, prior.joints, rtol=1e-12)
-    np.testing.assert_allclose(turned.joints[1], prior.joints[2].T, rtol=1e-12)
+    assert_close(transposed(back), prior, atol=1e-12)
+    of_moving = prior.joints["moving_corrected"]
+    np.testing.assert_allclose(back.joints["fixed_corrected"], of_moving.T, atol=1e-12)
+    assert np.abs(of_moving - prior.joints["fixed_corrected"]).sum() > 0.1
 
 
 def test_pairs_apart_teach_nothing(pair):
@@ -121,13 +136,13 @@ def test_no_strength_is_plain_mutual_information(pair, prior):
 
 
 def test_either_image_may_be_fixed(pair, prior):
-    """A prior turned round with the images gives the same answer."""
+    """A prior exchanged with the images gives the same answer."""
     settings = Settings(metric="prior")
     there, back = (
         register(*images, init="header", settings=settings, prior=known)
         for images, known in (
             ((pair.fixed, pair.moving), prior),
-            ((pair.moving, pair.fixed), prior.transposed()),
+            ((pair.moving, pair.fixed), transposed(prior)),
         )
     )
     assert back.score == pytest.approx(there.score, rel=1e-9)
@@ -183,11 +198,29 @@ def test_it_comes_back_as_it_was_written(name, rng, tmp_path):
     prior = random_prior(rng)
     prior.write(tmp_path / name)
     again = Prior.read(tmp_path / name)
-    np.testing.assert_allclose(again.joints, prior.joints, rtol=1e-5)
+    assert_close(again, prior, rtol=1e-5)
     assert again.pairs == 7
     with pytest.raises(InputError, match="exists already"):
         prior.write(tmp_path / name)
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_names_and_shapes_are_checked_and_nothing_can_be_changed(rng):
+    prior = random_prior(rng)
+    for name in CHANNELS:
+        assert prior.joints[name].sum() == pytest.approx(1)
+        with pytest.raises(ValueError, match="read-only"):
+            prior.joints[name][0, 0] = 1
+    with pytest.raises(TypeError):
+        prior.joints["original"] = np.ones((2, 2))
+    with pytest.raises(InputError, match=r"by the names original, .* these are a"):
+        Prior({"a": np.ones((2, 2))}, 1)
+    with pytest.raises(InputError, match=r"moving_corrected is an array of shape"):
+        Prior({**prior.joints, "moving_corrected": np.ones((2, 3))}, 1)
+    weighted = prior.weighted(2.5)
+    assert set(weighted) == set(CHANNELS)
+    for name in CHANNELS:
+        np.testing.assert_allclose(weighted[name], 2.5 * prior.joints[name])
 
 
 class Bomb:
@@ -203,10 +236,14 @@ def damaged(tmp_path, good):
     for number, change in enumerate(
         [
             {"kind": "another"},
-            {"version": 2},
-            {"joints": record["joints"][:2]},
-            {"joints": [[[-1.0]]] * 3},
-            {"joints": [[[0.0]]] * 3},
+            {"version": 1},
+            {"version": 3},
+            {"joints": dict(list(record["joints"].items())[:2])},
+            {"joints": {**record["joints"], "another": [[1.0]]}},
+            {"joints": list(record["joints"].values())},
+            {"joints": {name: [[-1.0]] for name in CHANNELS}},
+            {"joints": {name: [[0.0]] for name in CHANNELS}},
+            {"joints": {name: [[0.5, 0.5]] for name in CHANNELS}},
             {"joints": "none"},
             {"pairs": "several"},
         ]
@@ -227,10 +264,15 @@ def damaged(tmp_path, good):
         path = tmp_path / name
         path.write_bytes(data)
         yield path
-    np.savez(tmp_path / "object.npz", about="{}", joints=np.array([Bomb()]))
+    good_about = json.dumps({"kind": record["kind"], "version": 2, "pairs": 7})
+    bombs = {name: np.array([[Bomb()]]) for name in CHANNELS}
+    np.savez(tmp_path / "object.npz", about=good_about, **bombs)
     yield tmp_path / "object.npz"
-    np.savez(tmp_path / "lacking.npz", joints=np.ones((3, 4, 4)))
+    joints = {name: np.ones((4, 4)) for name in CHANNELS}
+    np.savez(tmp_path / "lacking.npz", **joints)
     yield tmp_path / "lacking.npz"
+    np.savez(tmp_path / "older.npz", about=good_about, joints=np.ones((3, 4, 4)))
+    yield tmp_path / "older.npz"
     with zipfile.ZipFile(tmp_path / "vast.npz", "w", zipfile.ZIP_DEFLATED) as vast:
         vast.writestr("joints.npy", bytes(50_000_000))
     yield tmp_path / "vast.npz"
@@ -274,7 +316,7 @@ def test_learn_and_use_it_in_the_shell(prior, capsys):
     assert main(["prior", "learn", "scans/pairs.csv", "-o", "t1_epi.json"]) == 0
     assert "2 pairs" in capsys.readouterr().err
     learned = Prior.read("t1_epi.json")
-    assert np.abs(learned.joints - prior.joints).sum() < 0.05
+    assert difference(learned, prior) < 0.05
 
     images = ["scans/t1.nii.gz", "scans/epi.nii.gz"]
     use = ["--prior", "t1_epi.json", "--prior-strength", "2"]

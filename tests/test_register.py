@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from checks import assert_close_pose, pose_error_mm
+from measuring import foreground_points
 
 from mireg import _parameters as parameters
 from mireg import _register as method
@@ -167,7 +168,7 @@ def test_every_contrast_from_the_header(contrast, limit):
 def test_an_image_lies_on_itself(near):
     result = register(near.fixed, near.fixed, settings=QUICK)
     assert_close_pose(result.moving_from_fixed, np.eye(4), mm=1e-9)
-    assert result.score == result.score_before
+    assert result.score == result.initial_score
     assert result.mean_displacement_mm <= result.max_displacement_mm < 1e-9
 
 
@@ -177,7 +178,7 @@ def test_an_image_that_is_a_little_off_itself_comes_right(near):
     result = register(near.fixed, moving, init="header", settings=QUICK)
     # Both are read between their voxels; 1/50 of a voxel is what that costs.
     assert error_mm(result, shift) < 6 / 50
-    assert result.score > result.score_before
+    assert result.score > result.initial_score
 
 
 @pytest.mark.parametrize("init", ["auto", "header"])
@@ -185,7 +186,7 @@ def test_an_aligned_pair_stays_aligned(init):
     pair = heads(pose=RigidTransform.identity())
     result = register(pair.fixed, pair.moving, init=init, settings=QUICK)
     assert error_mm(result, pair.moving_from_fixed) < 0.6
-    assert result.score >= result.score_before
+    assert result.score >= result.initial_score
 
 
 # --- starts -------------------------------------------------------------------
@@ -322,7 +323,7 @@ def test_a_mask_that_holds_nothing_is_refused(role, kind, near):
 def test_the_record_says_what_was_done(near, found):
     assert found.metric == found.settings.metric == QUICK.metric
     assert found.settings is QUICK
-    assert found.score > found.score_before > 0
+    assert found.score > found.initial_score > 0
     assert 0.8 < found.overlap_fraction <= 1
     np.testing.assert_array_equal(found.moving_from_fixed, found.transform.matrix)
     truth = near.moving_from_fixed
@@ -331,6 +332,26 @@ def test_the_record_says_what_was_done(near, found):
     assert found.max_displacement_mm >= found.mean_displacement_mm
     assert np.linalg.norm(found.transform.centre - BRAIN.mean(axis=0)) < 50
     assert found.warnings == ()
+
+
+def test_it_tells_how_far_the_anatomy_of_the_fixed_image_moved(near):
+    # The head turns about its top, which is all that the moving image shows.
+    first = near.moving.shape[2] * 3 // 5
+    shift = np.eye(4)
+    shift[2, 3] = first
+    top = Image(near.moving.data[..., first:], near.moving.mm_from_ijk @ shift)
+    pivot = [*BRAIN.mean(axis=0)[:2], BRAIN[:, 2].max()]
+    truth = RigidTransform([0.6, 0, 0], [0, 0, 0], pivot)
+    motion = truth.matrix @ np.linalg.inv(near.moving_from_fixed.matrix)
+    moving = Image(top.data, motion @ top.mm_from_ijk)
+    found = register(near.fixed, moving, init=truth, settings=QUICK)
+    moved_by = truth.displacements(foreground_points(near.fixed))
+    assert found.mean_displacement_mm == pytest.approx(moved_by.mean(), rel=0.1)
+    assert found.max_displacement_mm == pytest.approx(moved_by.max(), rel=0.1)
+    # It would be found out if it were measured over the moving image.
+    others = truth.displacements(foreground_points(moving))
+    assert others.mean() < 0.7 * moved_by.mean()
+    assert others.max() < 0.7 * moved_by.max()
 
 
 def test_it_searches_on_until_two_in_a_row_leave_no_doubt(near, monkeypatch):
@@ -387,10 +408,10 @@ def test_each_metric_ends_at_the_truth(metric, near):
     assert error_mm(result, near.moving_from_fixed) < 0.6
 
 
-def test_without_overlap_there_is_no_score_before():
+def test_without_overlap_there_is_no_initial_score():
     pair = heads(pose=RigidTransform([0.1, 0, 0], [900, 0, 0]), mm=8)
     result = register(pair.fixed, pair.moving, init="centre", settings=QUICK)
-    assert np.isnan(result.score_before)
+    assert np.isnan(result.initial_score)
     assert result.score > 1
 
 
@@ -418,7 +439,7 @@ def test_the_same_bits_on_any_number_of_threads_and_in_every_run(init):
         again = run(threads)
         np.testing.assert_array_equal(again.moving_from_fixed, one.moving_from_fixed)
         assert again.score == one.score
-        assert again.score_before == one.score_before
+        assert again.initial_score == one.initial_score
         assert again.overlap_fraction == one.overlap_fraction
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import base64
 import io
 import json
-from dataclasses import replace
+import pickle
+import shutil
+from dataclasses import fields, replace
 from pathlib import Path
 
+import jsonschema
 import nibabel as nib
 import numpy as np
 import PIL.Image
@@ -16,8 +19,10 @@ import SimpleITK as sitk  # noqa: N813, the usual name
 from checks import assert_close_pose
 
 import mireg
+from mireg._contrast import Contrast, Histogram
 from mireg._errors import InputError, MiregWarning
 from mireg._files import formats, nifti
+from mireg._files.records import schema
 from mireg._image import Image
 from mireg._picture import three_planes
 from mireg._transform import RigidTransform
@@ -228,6 +233,159 @@ def test_the_record_is_ready_for_json(found, folder):
     np.testing.assert_array_equal(record["moving_from_fixed"], found.moving_from_fixed)
     assert record["moving"]["path"] == str(folder / "t2.nii.gz")
     assert record["moving"]["sha256"] == formats.sha256(folder / "t2.nii.gz")
+
+
+def exactly(one, other):
+    """Tell whether two values are the same to the last bit; NaN is NaN."""
+    if isinstance(one, np.ndarray):
+        return one.dtype == other.dtype and one.tobytes() == other.tobytes()
+    if isinstance(one, RigidTransform | Contrast | Histogram):
+        return all(
+            exactly(getattr(one, part.name), getattr(other, part.name))
+            for part in fields(one)
+        )
+    return one == other or (one != one and other != other)  # noqa: PLR0124
+
+
+def test_what_was_saved_is_loaded(found, tmp_path):
+    spread = np.diag([1e-6, 2e-6, 3e-6, 0.1, 0.2, 1 / 3])
+    spread[0, 5] = spread[5, 0] = -1e-4
+    told = replace(
+        found,
+        initial_score=np.nan,
+        runner_up=0.75,
+        covariance=spread,
+        converged=False,
+        doubtful=True,
+        warnings=("one [a  b]", "two"),
+        mireg_version="0.0.1",
+    )
+    for case in (told, found):
+        case.save(tmp_path / "x", force=True)
+        again = mireg.Registration.load(tmp_path / "x.json")
+        for part in fields(case):
+            one, other = getattr(case, part.name), getattr(again, part.name)
+            if part.name in ("fixed", "moving"):
+                assert exactly(one.data, other.data)
+                assert exactly(one.mm_from_ijk, other.mm_from_ijk)
+            else:
+                assert exactly(one, other), part.name
+        assert again.to_dict() == case.to_dict()
+        assert repr(again) == repr(case)
+        assert exactly(again.resample().data, case.resample().data)
+    again.save(tmp_path / "y")
+    one, other = (tmp_path / f"{name}.nii.gz" for name in "xy")
+    assert one.read_bytes() == other.read_bytes()
+
+
+def test_images_of_a_loaded_record_are_read_when_they_are_used(
+    found, folder, tmp_path, monkeypatch
+):
+    """From anywhere; a moved folder is found beside the record."""
+    for name in ("t1.nii.gz", "t2.nii.gz"):
+        shutil.copy(folder / name, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    mireg.register("t1.nii.gz", "t2.nii.gz", init="header", settings=QUICK).save("x")
+    monkeypatch.chdir("/")
+    again = mireg.Registration.load(tmp_path / "x.json")
+    np.testing.assert_array_equal(again.fixed.data, found.fixed.data)
+
+    moved = tmp_path.rename(tmp_path.with_name("elsewhere"))
+    again = mireg.Registration.load(moved / "x.json")
+    np.testing.assert_array_equal(again.moving.data, found.moving.data)
+
+    shutil.copy(moved / "t1.nii.gz", moved / "t2.nii.gz")
+    (moved / "t1.nii.gz").unlink()
+    again = mireg.Registration.load(moved / "x.json")
+    record = json.loads((moved / "x.json").read_text())
+    assert again.to_dict()["moving"] == record["moving"]
+    assert same_bits(again, found)
+    with pytest.raises(InputError, match=r"t1.nii.gz: the fixed image is no longer"):
+        _ = again.fixed
+    with pytest.raises(InputError, match=r"t2.nii.gz: the moving image has changed"):
+        again.resample()
+
+
+def test_arrays_cannot_be_loaded(pair, tmp_path):
+    arrays = [(scan.data, scan.mm_from_ijk) for scan in (pair.fixed, pair.moving)]
+    found = mireg.register(*arrays, init="header", settings=QUICK)
+    found.save(tmp_path / "x")
+    again = mireg.Registration.load(tmp_path / "x.json")
+    assert again.to_dict() == found.to_dict()
+    assert "from the fixed image to the moving image" in repr(again)
+    with pytest.raises(InputError, match="the fixed image was no file"):
+        _ = again.fixed
+
+
+def test_a_record_that_was_changed_is_refused(found, tmp_path):
+    found.save(tmp_path / "x")
+    path = tmp_path / "x.json"
+    record = json.loads(path.read_text())
+    for name, value, says in (
+        ("moving_from_fixed", np.eye(4).tolist(), "moving_from_fixed is another"),
+        ("settings", {**record["settings"], "bins": 3}, "bins is 3"),
+        ("covariance", np.triu(np.ones((6, 6))).tolist(), "must be symmetric"),
+    ):
+        path.write_text(json.dumps({**record, name: value}))
+        with pytest.raises(InputError, match=says) as caught:
+            mireg.Registration.load(path)
+        assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_records_are_as_their_schema_says(found, folder, tmp_path, monkeypatch):
+    """Each field is described, and each that is described is written somewhere."""
+    for old, new in (("t1", "sub-01_T1w"), ("t2", "sub-01_T2w")):
+        shutil.copy(folder / f"{old}.nii.gz", tmp_path / f"{new}.nii.gz")
+    monkeypatch.chdir(tmp_path)
+    argv = ["register", "sub-01_T1w.nii.gz", "sub-01_T2w.nii.gz", "--init", "header"]
+    assert main([*argv, "-q", "--output-grid", "isotropic", "9", "--fill", "-5"]) == 0
+    (path,) = (p for p in tmp_path.glob("*xfm.json"))
+    by_command = json.loads(path.read_text())
+    found.save("x")
+    by_library = json.loads((tmp_path / "x.json").read_text())
+    rule = schema()
+    for record in (by_command, by_library, found.to_dict()):
+        jsonschema.Draft202012Validator(rule).validate(record)
+
+    def agree(inner, record):
+        inner = {**rule["$defs"].get(inner.get("$ref", "/")[8:], {}), **inner}
+        if "properties" in inner:
+            assert set(inner["properties"]) == set(record)
+            for name in record:
+                agree(inner["properties"][name], record[name])
+
+    agree(rule, by_command)
+    assert mireg.Registration.load(path).to_dict()["fixed"] == by_command["fixed"]
+
+
+def test_one_line_says_what_was_found(found):
+    said = repr(found)
+    assert len(said.splitlines()) == 1
+    assert said.startswith("<Registration from t1.nii.gz to t2.nii.gz: rotation ")
+    assert f"{found.transform.angle_deg:.2f} degrees" in said
+    assert f"moved {found.mean_displacement_mm:.2f} mm" in said
+    assert f"nmi {found.score:.4f} (before: {found.initial_score:.4f})" in said
+    assert said.endswith(", not doubtful>")
+    assert repr(replace(found, doubtful=True)).endswith(", doubtful>")
+    lost = replace(found, initial_score=np.nan, standard_error_mm=np.nan)
+    assert lost.score_summary.endswith("(before: no overlap)")
+    assert lost.noise_summary == "error expected from noise: unknown"
+    known = replace(found, standard_error_mm=0.02612)
+    assert known.noise_summary == "error expected from noise: 0.026 mm"
+
+
+def test_a_covariance_has_six_rows(found):
+    for wrong in (np.eye(5), np.full((6, 6), np.nan)):
+        with pytest.raises(InputError, match=r"finite matrix of shape \(6, 6\)"):
+            replace(found, covariance=wrong)
+
+
+def test_a_registration_can_be_pickled(found, tmp_path):
+    found.save(tmp_path / "x")
+    for case in (found, mireg.Registration.load(tmp_path / "x.json")):
+        again = pickle.loads(pickle.dumps(case))
+        assert again.to_dict() == case.to_dict()
+        np.testing.assert_array_equal(again.fixed.data, found.fixed.data)
 
 
 def test_simpleitk_uses_what_was_found(found, folder, tmp_path):

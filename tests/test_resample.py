@@ -24,7 +24,7 @@ from mireg._resample import (
     resample,
     voxel_size_along,
 )
-from mireg._transform import RigidTransform
+from mireg._transform import AffineTransform, RigidTransform, write_transform
 
 OBLIQUE = np.array(
     [[1.1, 0.2, -0.1, -4.0], [-0.2, 1.3, 0.3, 2.0], [0.1, -0.2, 1.8, 1.0], [0, 0, 0, 1]]
@@ -416,11 +416,36 @@ def test_fill_value_is_what_the_image_has_at_its_borders(data, expected):
     np.testing.assert_equal(fill_value(image), expected)
 
 
+@pytest.mark.parametrize("kind", ["rigid", "affine", "list", "float32", "path"])
+def test_whatever_stands_for_a_transform_is_taken(kind, tmp_path):
+    # Each voxel shows what lies 1 mm further right; or what lies twice as far.
+    like, place = Image(np.zeros((5, 1, 1)), np.eye(4)), np.eye(4)
+    place[0, 3] = -1
+    moving = Image(np.arange(7.0).reshape(7, 1, 1), place)  # x + 1, from x = -1 to 5
+    matrix, expected = np.eye(4), [2, 3, 4, 5, 6]
+    matrix[0, 3] = 1
+    if kind == "affine":
+        matrix, expected = np.diag([2.0, 1, 1, 1]), [1, 3, 5, -1, -1]
+    path = tmp_path / "t.mat"  # FSL's: it needs both images, which are at hand
+    write_transform(path, matrix, format="fsl", fixed=like, moving=moving)
+    given = {
+        "rigid": RigidTransform.from_matrix,
+        "affine": AffineTransform,
+        "list": np.ndarray.tolist,
+        "float32": np.float32,
+        "path": lambda _: path,
+    }[kind](matrix)
+    found = resample(moving, like, given, interpolation="nearest", fill=-1)
+    assert found.data.ravel().tolist() == expected
+
+
 def test_refusals():
     image = Image(np.zeros((2, 2, 2)), np.eye(4))
     with pytest.raises(InputError, match="interpolation is 'sinc'"):
         resample(image, image, np.eye(4), interpolation="sinc")  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"shape \(4, 4\)"):
         resample(image, image, np.eye(3))
-    with pytest.raises(InputError, match="last row"):
+    with pytest.raises(InputError, match="singular"):
+        resample(image, image, np.zeros((4, 4)) + np.diag([0, 0, 0, 1]))
+    with pytest.raises(InputError, match=r"moving_from_fixed: .* last row"):
         resample(image, image, np.diag([1, 1, 1, 2.0]))

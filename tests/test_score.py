@@ -7,7 +7,15 @@ import json
 import numpy as np
 import pytest
 
-from mireg import InputError, Settings, register, score, write_image, write_transform
+from mireg import (
+    InputError,
+    Settings,
+    prepare,
+    register,
+    score,
+    write_image,
+    write_transform,
+)
 from mireg._settings import METRICS as EVERY_METRIC
 from mireg._transform import RigidTransform
 from mireg.cli import main
@@ -34,10 +42,17 @@ def test_every_metric_prefers_the_truth(pair):
 
 
 def test_scores_have_no_direction(pair):
-    """The smaller anatomy is sampled, whichever image is called fixed."""
+    """The smaller foreground is sampled, whichever image is called fixed."""
     there = score(pair.fixed, pair.moving, POSE.matrix)
     back = score(pair.moving, pair.fixed, POSE.inverse().matrix)
     assert back == pytest.approx(there)
+
+
+def test_prepared_images_have_the_scores_of_the_images(pair):
+    prepared = prepare(pair.fixed), prepare(pair.moving)
+    expected = score(pair.fixed, pair.moving, POSE.matrix)
+    assert score(*prepared, POSE.matrix) == expected
+    assert score(prepared[0], pair.moving, POSE.matrix) == expected
 
 
 def test_images_apart_have_no_score(pair):

@@ -7,10 +7,10 @@ from dataclasses import replace
 import naive
 import numpy as np
 import pytest
-from checks import packed_volume
+from checks import quantised_volume
 from scipy import ndimage
 
-from mireg._engine.levels import Level, make_level, packed
+from mireg._engine.levels import Level, make_level, quantised
 from mireg._engine.similarity import (
     joint_histogram,
     metric_at,
@@ -45,31 +45,31 @@ def smooth_level(rng, shape=(14, 13, 12), affine=None, holes=0.0, n=400) -> Leve
         size_mm=1.0,
         points=(points - origin).T.astype(np.float32),
         origin=origin,
-        fixed_grey=rng.random(n).astype(np.float32),
-        moving=packed_volume(volume),
-        moving_ijk_from_mm=np.linalg.inv(mm_from_ijk),
+        sampled_values=rng.random(n).astype(np.float32),
+        interpolated=quantised_volume(volume),
+        interpolated_ijk_from_mm=np.linalg.inv(mm_from_ijk),
         n_bins=N_BINS,
     )
 
 
-def moving_in_bins(level: Level) -> np.ndarray:
-    """Return the moving image in units of bins, as a volume."""
+def interpolated_in_bins(level: Level) -> np.ndarray:
+    """Return the interpolated image in units of bins, as a volume."""
     # The spline needs a bin below the darkest value and two above the brightest.
-    return 1 + level.moving_grey.astype(float) * (level.n_bins - 3.001)
+    return 1 + level.interpolated_values.astype(float) * (level.n_bins - 3.001)
 
 
 def by_definition(level: Level, pose: np.ndarray, change: float = 0) -> np.ndarray:
-    """Return the joint histogram of the slow twin, the matrix to voxels changed."""
-    volume, matrix = moving_in_bins(level), level.moving_ijk_from_points(pose)
+    """Return the histogram of the reference, the matrix to voxels changed."""
+    volume, matrix = interpolated_in_bins(level), level.ijk_from_points(pose)
     return naive.joint_histogram(
-        level.points.T, level.fixed_bin, volume, matrix + change, level.n_bins
+        level.points.T, level.sampled_bin, volume, matrix + change, level.n_bins
     )
 
 
-@pytest.mark.parametrize("pose", [np.eye(4), POSE], ids=["still", "turned"])
+@pytest.mark.parametrize("pose", [np.eye(4), POSE], ids=["identity", "rotated"])
 @pytest.mark.parametrize("affine", [None, SHEARED], ids=["straight", "sheared"])
 @pytest.mark.parametrize("holes", [0, 0.02])
-def test_histogram_equals_its_twin(pose, affine, holes, rng):
+def test_histogram_equals_its_reference(pose, affine, holes, rng):
     level = smooth_level(rng, affine=affine, holes=holes)
     histogram, _ = joint_histogram(level, pose)
     assert 100 < histogram.sum() < 400
@@ -78,7 +78,7 @@ def test_histogram_equals_its_twin(pose, affine, holes, rng):
 
 @pytest.mark.parametrize("shape", [(5, 4, 3), (40, 60, 50)])
 @pytest.mark.parametrize("threads", [1, 2])
-def test_grey_levels_are_kept_to_a_part_in_30000(shape, threads, rng):
+def test_intensities_are_quantised_to_a_part_in_30000(shape, threads, rng):
     volume = rng.random(shape).astype(np.float32)
     volume[0, :2, 0] = 0, 1
     volume[rng.random(volume.shape) < 0.2] = np.nan
@@ -86,17 +86,17 @@ def test_grey_levels_are_kept_to_a_part_in_30000(shape, threads, rng):
         size_mm=1.0,
         points=np.zeros((3, 1), np.float32),
         origin=np.zeros(3),
-        fixed_grey=np.zeros(1, np.float32),
-        moving=packed(shape, lambda planes: volume[planes], threads),
-        moving_ijk_from_mm=np.eye(4),
+        sampled_values=np.zeros(1, np.float32),
+        interpolated=quantised(shape, lambda planes: volume[planes], threads),
+        interpolated_ijk_from_mm=np.eye(4),
         n_bins=N_BINS,
     )
-    np.testing.assert_allclose(level.moving_grey, volume, atol=1 / 60_000)
+    np.testing.assert_allclose(level.interpolated_values, volume, atol=1 / 60_000)
 
 
 @pytest.mark.parametrize("slices", [1, 2, 3])
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_few_slices_equal_their_twin(slices, axis, rng):
+def test_few_slices_equal_their_reference(slices, axis, rng):
     shape = [9, 8, 10]
     shape[axis] = slices
     level = smooth_level(rng, tuple(shape))
@@ -107,17 +107,17 @@ def test_few_slices_equal_their_twin(slices, axis, rng):
 
 
 def test_one_sample_by_hand():
-    # Halfway between grey levels 0 and 1, deep inside: one count in all, spread
-    # evenly to both sides of the middle, on the row of the sample's own grey level.
+    # Halfway between intensities 0 and 1, deep inside: one count in all, spread
+    # evenly to both sides of the middle, on the row of the sample's own intensity.
     ramp = np.zeros((4, 4, 4), np.float32)
     ramp[2:] = 1
     level = make_level(
         size_mm=1.0,
         points=np.float32([[1.5], [1.5], [1.5]]),
         origin=np.zeros(3),
-        fixed_grey=np.float32([0.5]),
-        moving=packed_volume(ramp),
-        moving_ijk_from_mm=np.eye(4),
+        sampled_values=np.float32([0.5]),
+        interpolated=quantised_volume(ramp),
+        interpolated_ijk_from_mm=np.eye(4),
         n_bins=9,
     )
     histogram, _ = joint_histogram(level, np.eye(4))
@@ -135,16 +135,18 @@ def test_deep_inside_each_sample_counts_once(rng):
     histogram, _ = joint_histogram(level, deep)
     assert histogram.sum() == pytest.approx(400, abs=1e-3)
     np.testing.assert_allclose(
-        histogram.sum(axis=1), np.bincount(level.fixed_bin, minlength=N_BINS), atol=1e-3
+        histogram.sum(axis=1),
+        np.bincount(level.sampled_bin, minlength=N_BINS),
+        atol=1e-3,
     )
 
 
 def test_far_away_nothing_counts(rng):
     level, away = smooth_level(rng), np.eye(4)
     away[0, 3] = 100
-    histogram, seen = joint_histogram(level, away)
+    histogram, readings = joint_histogram(level, away)
     assert not histogram.any()
-    assert not score_gradient(level, seen, np.ones_like(histogram)).any()
+    assert not score_gradient(level, readings, np.ones_like(histogram)).any()
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
@@ -171,10 +173,10 @@ def test_the_histogram_never_jumps(axis, rng):
     ids=["whole", "sheared, holes", "3 slices", "2 slices"],
 )
 def nudged(request):
-    """Return a level, and its slow twin's histograms with each number nudged."""
+    """Return a level, and the reference's histograms with each number nudged."""
     rng = np.random.default_rng(0)
-    learned = rng.dirichlet(np.ones(400)).reshape(20, 20)
-    level = replace(smooth_level(rng, **request.param), learned=learned)
+    prior = rng.dirichlet(np.ones(400)).reshape(20, 20)
+    level = replace(smooth_level(rng, **request.param), prior=prior)
     steps = 1e-6 * np.eye(12).reshape(12, 3, 4)
     return level, [
         (by_definition(level, POSE, step), by_definition(level, POSE, -step))
@@ -186,8 +188,8 @@ def nudged(request):
 def test_gradient_equals_differences_in_all_twelve_components(name, nudged):
     level, histograms = nudged
     metric = metric_at(level, name)
-    histogram, seen = joint_histogram(level, POSE)
-    gradient = score_gradient(level, seen, metric(histogram)[1])
+    histogram, readings = joint_histogram(level, POSE)
+    gradient = score_gradient(level, readings, metric(histogram)[1])
     differences = [
         (metric(ahead)[0] - metric(behind)[0]) / 2e-6 for ahead, behind in histograms
     ]
@@ -195,41 +197,42 @@ def test_gradient_equals_differences_in_all_twelve_components(name, nudged):
 
 
 def test_parzen_window_is_what_one_sample_adds(rng):
-    """A histogram of one voxel's grey level has the window of it in each row."""
-    for grey in [0.0, 0.37, 1.0]:
+    """A histogram of one intensity has the window of it in each row."""
+    for value in [0.0, 0.37, 1.0]:
         level = smooth_level(rng)
-        there = np.full((14, 13, 12), grey, np.float32)
+        there = np.full((14, 13, 12), value, np.float32)
         flat = make_level(
             size_mm=1.0,
             points=level.points,
             origin=level.origin,
-            fixed_grey=level.fixed_grey,
-            moving=packed_volume(there),
-            moving_ijk_from_mm=np.eye(4),
+            sampled_values=level.sampled_values,
+            interpolated=quantised_volume(there),
+            interpolated_ijk_from_mm=np.eye(4),
             n_bins=N_BINS,
         )
         histogram, _ = joint_histogram(flat, np.eye(4))
-        window = parzen_window(flat.moving_grey[0, 0, :1].astype(float), N_BINS)[:, 0]
+        one = flat.interpolated_values[0, 0, :1].astype(float)
+        window = parzen_window(one, N_BINS)[:, 0]
         assert window.sum() == pytest.approx(1)
         share = histogram / histogram.sum(axis=1, keepdims=True)
         np.testing.assert_allclose(share, [window] * N_BINS, atol=1e-6)
 
 
-def test_what_was_learned_at_a_pose_is_what_is_seen_there(rng):
+def test_a_prior_learned_at_a_pose_is_what_is_read_there(rng):
     """Pseudo-counts of a level's own joint distribution are its own histogram."""
     level = smooth_level(rng, n=4000)
-    histogram, seen = joint_histogram(level, POSE)
-    grey = (seen[0] - 1) / (N_BINS - 3.001)
-    kept = seen[4] > 0
+    histogram, readings = joint_histogram(level, POSE)
+    values = (readings[0] - 1) / (N_BINS - 3.001)
+    inside = readings[4] > 0
     fine = 8 * N_BINS
-    learned, _, _ = np.histogram2d(
-        level.fixed_grey[kept],
-        grey[kept],
+    prior, _, _ = np.histogram2d(
+        level.sampled_values[inside],
+        values[inside],
         bins=fine,
         range=[[0, 1], [0, 1]],
-        weights=seen[4, kept],
+        weights=readings[4, inside],
     )
-    itself = replace(level, learned=learned / len(level.fixed_bin))
+    itself = replace(level, prior=prior / len(level.sampled_bin))
     # Pooled with itself, a histogram tells what it tells.
     score = metric_at(itself, "prior")(histogram)[0]
     assert score == pytest.approx(metric_at(level, "mi")(histogram)[0], rel=1e-3)
@@ -241,14 +244,14 @@ def test_the_metric_with_a_prior_needs_one(rng):
 
 
 def test_no_field_of_view_over_background_moves_the_invariant_score(rng):
-    """A moving image with more background about it: MI differs, "oimi" does not."""
+    """Interpolated with more background about it: MI differs, "oimi" does not."""
     middle = ndimage.gaussian_filter(rng.random((12, 12, 12)), 1.5)
     middle = np.float32((middle - middle.min()) / np.ptp(middle))
     volume = np.zeros((30, 30, 30), np.float32)
     volume[9:21, 9:21, 9:21] = middle
     scores = {"mi": [], "oimi": []}
     points = rng.uniform(0, 29, (5000, 3))
-    fixed_grey = ndimage.map_coordinates(volume, points.T, order=1)
+    sampled_values = ndimage.map_coordinates(volume, points.T, order=1)
     for cut in (0, 3, 6):
         shift = np.eye(4)
         shift[:3, 3] = -cut
@@ -256,25 +259,35 @@ def test_no_field_of_view_over_background_moves_the_invariant_score(rng):
             size_mm=1.0,
             points=points.T.astype(np.float32),
             origin=np.zeros(3),
-            fixed_grey=np.float32(fixed_grey),
-            moving=packed_volume(
+            sampled_values=np.float32(sampled_values),
+            interpolated=quantised_volume(
                 volume[cut : 30 - cut, cut : 30 - cut, cut : 30 - cut]
             ),
-            moving_ijk_from_mm=shift,
+            interpolated_ijk_from_mm=shift,
             n_bins=N_BINS,
         )
         histogram, _ = joint_histogram(level, np.eye(4))
-        for name, seen in scores.items():
-            seen.append(metric_at(level, name)(histogram)[0])
+        for name, so_far in scores.items():
+            so_far.append(metric_at(level, name)(histogram)[0])
     assert np.ptp(scores["oimi"]) < 1e-4
     assert np.ptp(scores["mi"]) > 0.1
 
 
 def test_threads_do_not_change_a_bit(rng):
     level = smooth_level(rng, n=60_000)
-    one, seen = joint_histogram(level, POSE, 1)
-    slope = score_gradient(level, seen, one, 1)
+    one, readings = joint_histogram(level, POSE, 1)
+    gradient = score_gradient(level, readings, one, 1)
     for threads in (2, 4):
-        again, seen = joint_histogram(level, POSE, threads)
+        again, readings = joint_histogram(level, POSE, threads)
         np.testing.assert_array_equal(again, one)
-        np.testing.assert_array_equal(score_gradient(level, seen, one, threads), slope)
+        same = score_gradient(level, readings, one, threads)
+        np.testing.assert_array_equal(same, gradient)
+
+
+def test_memory_that_is_given_is_written_to(rng):
+    level = smooth_level(rng)
+    given = np.full((8, level.n_samples), np.nan, np.float32)
+    histogram, readings = joint_histogram(level, POSE, readings=given)
+    assert readings is given
+    expected, _ = joint_histogram(level, POSE)
+    np.testing.assert_array_equal(histogram, expected)

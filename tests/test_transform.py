@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
+
+import nibabel as nib
 import numpy as np
 import pytest
 from checks import HEAD_BOX
@@ -9,7 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mireg._errors import InputError
-from mireg._transform import RigidTransform, rotation_and_derivative
+from mireg._transform import (
+    AffineTransform,
+    RigidTransform,
+    as_rigid,
+    as_transform,
+)
 
 NUMBERS = st.floats(-200, 200, allow_nan=False)
 POINT = st.tuples(NUMBERS, NUMBERS, NUMBERS)
@@ -139,15 +147,192 @@ def test_wrong_numbers_are_refused(bad):
         RigidTransform(bad, [0, 0, 0])
 
 
+# --- as values --------------------------------------------------------------
+
+#: Worked by hand: a quarter turn from x to y, then 1, 2, 3 mm; its inverse takes
+#: (1, 2, 3) to the origin and turns from y to x.
+QUARTER = [[0, -1, 0, 1], [1, 0, 0, 2], [0, 0, 1, 3], [0, 0, 0, 1]]
+BACK = [[0, 1, 0, -2], [-1, 0, 0, 1], [0, 0, 1, -3], [0, 0, 0, 1]]
+#: Twice as far along x, then 10 mm to the right.
+WIDER = [[2, 0, 0, 10], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+CORNER = np.diag([0.0, 0, 0, 1])
+NARROWER = [[0.5, 0, 0, -5], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+#: (x, y, z) to (2x + 10, y, z), and that to (1 - y, 2 + 2x + 10, 3 + z).
+WIDER_THEN_QUARTER = [[0, -1, 0, 1], [2, 0, 0, 12], [0, 0, 1, 3], [0, 0, 0, 1]]
+#: (x, y, z) to (1 - y, x + 2, z + 3), and that to (12 - 2y, x + 2, z + 3).
+QUARTER_THEN_WIDER = [[0, -2, 0, 12], [1, 0, 0, 2], [0, 0, 1, 3], [0, 0, 0, 1]]
+
+
+def test_inverse_and_product_by_hand():
+    quarter, wider = RigidTransform.from_matrix(QUARTER), AffineTransform(WIDER)
+    np.testing.assert_allclose(~quarter, BACK, atol=1e-15)
+    np.testing.assert_array_equal(~wider, NARROWER)
+    np.testing.assert_array_equal(quarter @ wider, WIDER_THEN_QUARTER)
+    np.testing.assert_array_equal(wider @ quarter, QUARTER_THEN_WIDER)
+    # Straight ahead, as the transform sees it, is to the left after the quarter turn.
+    forward = RigidTransform([0, 0, 0], [0, 10, 0])
+    np.testing.assert_array_equal((quarter @ forward).apply([0, 0, 0]), [-9, 2, 3])
+    np.testing.assert_array_equal((forward @ quarter).apply([0, 0, 0]), [1, 12, 3])
+
+
+def test_only_what_is_rigid_by_itself_stays_rigid():
+    rigid_one, affine = RigidTransform.from_matrix(QUARTER), AffineTransform(QUARTER)
+    kinds = {
+        RigidTransform: (~rigid_one, rigid_one @ rigid_one, rigid_one.inverse()),
+        AffineTransform: (
+            *(~affine, affine.inverse(), affine @ affine),
+            *(rigid_one @ affine, affine @ rigid_one),
+        ),
+    }
+    for kind, found in kinds.items():
+        assert all(type(t) is kind for t in found)
+    with pytest.raises(TypeError):
+        rigid_one @ "turn"
+    with pytest.raises(TypeError):
+        affine @ None
+
+
+def test_numpy_takes_a_transform_for_its_matrix():
+    turn = RigidTransform.from_matrix(QUARTER)
+    as_array = np.asarray(turn)
+    np.testing.assert_array_equal(as_array, QUARTER)
+    assert as_array.dtype == np.float64
+    assert np.asarray(turn, np.float32).dtype == np.float32
+    as_array[0, 0] = turn.matrix[0, 1] = 7  # copies
+    np.testing.assert_array_equal(turn, QUARTER)
+    shift = np.eye(4)
+    shift[0, 3] = 10
+    for product in (turn @ shift, QUARTER @ shift):  # as nibabel's affines are used
+        assert type(product) is np.ndarray
+        np.testing.assert_array_equal(product[:3, 3], [1, 12, 3])
+    np.testing.assert_array_equal((shift @ turn)[:3, 3], [11, 2, 3])
+
+
+def test_equal_is_every_number_of_the_matrix():
+    turn = RigidTransform.from_matrix(QUARTER)
+    same_one = RigidTransform.from_matrix(np.array(QUARTER, np.float32))
+    assert turn == same_one == AffineTransform(QUARTER) == turn.about([5, 6, 7])
+    assert len({turn, same_one, AffineTransform(QUARTER), ~turn}) == 2
+    negative = np.where(np.equal(QUARTER, 0), -0.0, QUARTER)
+    assert AffineTransform(negative) == turn
+    assert hash(AffineTransform(negative)) == hash(turn)
+    moved = RigidTransform.from_matrix(QUARTER + np.eye(4, k=3) * 1e-9)
+    assert turn != moved
+    assert turn != QUARTER[0]
+    assert turn != "turn"
+
+
 @settings(deadline=None, max_examples=30)
 @given(rigid())
-def test_derivative_of_the_rotation_equals_differences(t):
-    vector = t.rotation_vector
-    rotation, derivative = rotation_and_derivative(vector)
-    # An entry that is zero is so only to rounding.
-    np.testing.assert_allclose(rotation, t.rotation_matrix, atol=1e-15)
-    step = 1e-6
-    for k in range(3):
-        up = RigidTransform(vector + step * np.eye(3)[k], [0, 0, 0]).rotation_matrix
-        down = RigidTransform(vector - step * np.eye(3)[k], [0, 0, 0]).rotation_matrix
-        np.testing.assert_allclose(derivative[k], (up - down) / 2 / step, atol=1e-7)
+def test_a_rotation_keeps_every_digit_of_its_matrix(t):
+    back = RigidTransform.from_matrix(t.matrix, [7.7, -31.3, 12.1])
+    assert back == t
+    np.testing.assert_array_equal(back.matrix, t.matrix)
+    assert pickle.loads(pickle.dumps(back)) == t
+
+
+def test_what_a_transform_says_of_itself_is_one_line():
+    turn = RigidTransform(np.deg2rad(30) * np.array([0.6, 0, -0.8]), [1.25, -2, 0])
+    assert repr(turn) == (
+        "RigidTransform(30 degrees about (0.6, 0, -0.8) at (0, 0, 0), "
+        "then (1.25, -2, 0) mm)"
+    )
+    assert repr(RigidTransform.identity()) == (
+        "RigidTransform(no rotation, then (0, 0, 0) mm)"
+    )
+    assert repr(AffineTransform(WIDER)) == (
+        "AffineTransform(stretches by 1 to 2, the origin moves by (10, 0, 0) mm)"
+    )
+    assert "2 and reflects" in repr(AffineTransform(-np.array(WIDER) + 2 * CORNER))
+
+
+def test_displacements_between_an_affine_and_a_rigid_one():
+    wider, shift = AffineTransform(WIDER), RigidTransform([0, 0, 0], [10, 0, 0])
+    points = [[0, 0, 0], [3, 1, 1]]
+    assert wider.displacements(points, shift).tolist() == [0, 3]
+    assert wider.max_displacement(points) == 13
+    assert shift.mean_displacement(points, wider) == 1.5
+
+
+@pytest.mark.parametrize(
+    ("matrix", "says"),
+    [
+        (np.diag([1, 1, 0, 1]), "singular"),
+        (np.diag([1, 1, 1, 2]), "last row"),
+        (np.eye(3), r"shape \(4, 4\)"),
+        (np.diag([np.inf, 1, 1, 1]), "finite"),
+        (np.eye(4) * (1 + 0j), "real numbers"),
+        ([[1, 0], [0]], r"shape \(4, 4\)"),
+        (None, "real numbers"),
+    ],
+)
+def test_what_is_no_affine_is_refused(matrix, says):
+    with pytest.raises(InputError, match=says):
+        AffineTransform(matrix)
+
+
+def with_last_row(*row):
+    return np.vstack([np.array(QUARTER)[:3], row])
+
+
+def test_single_precision_in_the_last_row_is_rounding():
+    for row in ([0, 0, 0, 0.99999988], [0, 1e-9, -1e-9, 1.0000001]):
+        rounded = with_last_row(*row)
+        assert RigidTransform.from_matrix(rounded).matrix.tolist() == QUARTER
+        assert AffineTransform(rounded).matrix.tolist() == QUARTER
+    # At 200 mm these move a point by half a hundredth of a millimetre or more.
+    for row in ([0, 0, 0, 0.99997], [0, 1.3e-7, 0, 1], [1e-3, 0, 0, 1]):
+        with pytest.raises(InputError, match="last row"):
+            RigidTransform.from_matrix(with_last_row(*row))
+
+
+# --- whatever stands for a transform ----------------------------------------
+
+
+@pytest.mark.parametrize("kind", [list, np.array, np.float32, "path", "str"])
+def test_whatever_stands_for_a_transform(kind, tmp_path):
+    path = tmp_path / "t.tfm"
+    AffineTransform(QUARTER).save(path)
+    given = {"path": path, "str": str(path)}.get(kind) or kind(QUARTER)
+    made = as_transform(given)
+    assert type(made) is RigidTransform
+    assert made == RigidTransform.from_matrix(QUARTER)
+    assert as_transform(made) is made
+    assert as_rigid(given) == made
+    AffineTransform(WIDER).save(path, force=True)
+    given = given if kind in ("path", "str") else kind(WIDER)
+    made = as_transform(given)
+    assert type(made) is AffineTransform
+    assert made == AffineTransform(WIDER)
+    with pytest.raises(InputError, match="it stretches by 1 to 2; a registration"):
+        as_rigid(given)
+
+
+@pytest.mark.parametrize("given", [None, 3, np.eye(3), [[1, 2], [3]], object(), b"t"])
+def test_what_stands_for_no_transform(given):
+    with pytest.raises(InputError, match=r"^init: a transform must be"):
+        as_rigid(given)
+
+
+@pytest.mark.parametrize("make", [as_transform, as_rigid])
+def test_a_path_is_read_with_the_images_at_hand(make, tmp_path):
+    # FSL counts from the last voxel, which is at 9 mm in fixed and at 19 mm in moving:
+    # a file that moves nothing takes the one to the other.
+    fixed, moving = (
+        nib.Nifti1Image(np.zeros((n, 5, 5), np.int8), np.eye(4)) for n in (10, 20)
+    )
+    path = tmp_path / "a.mat"
+    path.write_text("1 0 0 0\n0 1 0 0\n0 0 1 0\n0 0 0 1\n")
+    found = make(path, fixed=fixed, moving=moving)
+    np.testing.assert_array_equal(found.apply([9, 0, 0]), [19, 0, 0])
+
+
+def test_words_say_which_file_or_which_argument(tmp_path):
+    with pytest.raises(InputError, match=r"gone\.tfm: there is no such file"):
+        as_transform("gone.tfm")
+    path = tmp_path / "wider.npy"
+    AffineTransform(WIDER).save(path)
+    for refused in (lambda: as_rigid(path), lambda: RigidTransform.load(path)):
+        with pytest.raises(InputError, match=r"wider\.npy: the transform is not rigid"):
+            refused()
+    assert AffineTransform.load(path) == AffineTransform(WIDER)

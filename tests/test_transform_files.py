@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import sys
 
@@ -19,9 +20,13 @@ from nitransforms.io.lta import FSLinearTransform
 
 from mireg._errors import InputError
 from mireg._files import transforms as transform_files
-from mireg._files.transforms import read_transform, write_transform
 from mireg._image import Image
-from mireg._transform import RigidTransform
+from mireg._transform import (
+    AffineTransform,
+    RigidTransform,
+    read_transform,
+    write_transform,
+)
 
 POSE = RigidTransform([0.4, -0.3, 1.1], [12, -7, 33.3], centre=[5, 6, 7])
 
@@ -33,6 +38,7 @@ FILES = (
     *(("a.tfm", None), ("a.txt", None), ("a.mat", "itk"), ("a.h5", None)),
     *(("a.mat", "fsl"), ("a.lta", None), ("a.aff12.1D", None), ("a.1D", None)),
     *(("a.x5", None), ("a.matrix.txt", None), ("a.txt", "matrix"), ("a.npy", None)),
+    *(("a.json", None), ("a.mat", "ants")),
 )
 IDS = [f"{name}-{format}" if format else name for name, format in FILES]
 
@@ -65,8 +71,8 @@ PAIRS = [(fixed, moving) for fixed in CODES for moving in CODES]
 
 def distance(matrix, other, points=FAR):
     """Largest distance in mm between where two matrices put points far out."""
-    apart = nib.affines.apply_affine(matrix, points)
-    return np.abs(apart - nib.affines.apply_affine(other, points)).max()
+    apart = nib.affines.apply_affine(np.asarray(matrix), points)
+    return np.abs(apart - nib.affines.apply_affine(np.asarray(other), points)).max()
 
 
 def flip(points):
@@ -253,8 +259,7 @@ def test_what_itk_writes_is_read(transform, suffix, tmp_path):
     matrix = read_transform(path)
     for point in HEAD_BOX:
         expected = flip(transform.TransformPoint(flip(point)))
-        found = matrix[:3, :3] @ point + matrix[:3, 3]
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
+        np.testing.assert_allclose(matrix.apply(point), expected, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("suffix", [".tfm", ".h5"])
@@ -327,7 +332,7 @@ def test_fsl_takes_the_voxel_size_from_pixdim(tmp_path):
     path.write_text("1 0 0 0\n0 1 0 0\n0 0 1 -12\n0 0 0 1\n")
     # Moving to fixed is down by 12 of FSL's mm, so one slice up from fixed to moving.
     found = read_transform(path, fixed=tilted, moving=tilted)
-    np.testing.assert_allclose(found[:3, 3], [0, 5, 12], atol=1e-12)
+    np.testing.assert_allclose(found.matrix[:3, 3], [0, 5, 12], atol=1e-12)
 
 
 @pytest.mark.parametrize("codes", PAIRS, ids="-".join)
@@ -397,7 +402,10 @@ def test_both_kinds_of_lta_that_freesurfer_wrote_say_the_same(tmp_path):
     assert distance(by_voxels, by_mm) < 1e-3  # FreeSurfer reckons in float32
     # bbregister's matrix takes the BOLD to the T1; ours goes from fixed to moving.
     rows = np.array([row.split() for row in RAS2RAS.splitlines()], float)
-    np.testing.assert_allclose(by_mm @ rows, np.eye(4), atol=1e-12)
+    as_it_is = AffineTransform.load(tmp_path / "r.lta")
+    np.testing.assert_allclose(as_it_is @ rows, np.eye(4), atol=1e-12)
+    assert isinstance(by_mm, RigidTransform)  # its rounding mended
+    assert distance(by_mm, as_it_is) < 1e-4
 
 
 def test_the_middle_of_an_lta_is_half_the_shape(tmp_path):
@@ -496,6 +504,37 @@ def test_afni_trusts_the_qform_more_than_the_sform(tmp_path):
     np.testing.assert_allclose(float(numbers[3]), 7, atol=1e-5)
 
 
+def tilted(qform_code):
+    """Slices 13 mm apart along (0, 5, 12), as a gantry tilts them; pixdim says 12."""
+    affine = TO_THE_LEFT.affine.copy()
+    plumb = nib.Nifti1Image(np.zeros((10, 9, 8), np.int8), affine)
+    plumb.header.set_zooms((2, 3, 12))
+    affine[:3, 2] = [0, 0, 12]
+    plumb.set_qform(affine, qform_code)
+    affine[:3, 2] = [0, 5, 12]
+    plumb.set_sform(affine, 1)
+    plumb.header["pixdim"][3] = 12
+    return plumb
+
+
+@pytest.mark.parametrize(("qform_code", "step"), [(1, 12), (0, 13)])
+def test_afni_takes_the_voxel_size_of_the_qform_from_the_header(
+    qform_code, step, tmp_path
+):
+    # With a qform AFNI takes the slices to be 12 mm apart, as pixdim says; with an
+    # sform alone 13 mm, the length of its column. So for a matrix that moves nothing,
+    # the place of the second slice in AFNI's eyes is (0, 5, 12) in truth.
+    (tmp_path / "a.1D").write_text("1 0 0 0 0 1 0 0 0 0 1 0\n")
+    images = {"fixed": TO_THE_LEFT, "moving": tilted(qform_code)}
+    np.testing.assert_allclose(images["moving"].affine[:3, 2], [0, 5, 12])
+    found = read_transform(tmp_path / "a.1D", **images)
+    np.testing.assert_allclose(found.apply([18, 0, step]), [18, 5, 12], atol=1e-6)
+    found.save(tmp_path / "b.1D", **images)
+    line = (tmp_path / "b.1D").read_text().splitlines()[-1]
+    numbers = [float(x) for x in line.split()]
+    np.testing.assert_allclose(numbers, np.eye(4)[:3].ravel(), atol=1e-6)
+
+
 def test_a_qform_that_is_no_rotation_is_refused(tmp_path):
     moving = grid("LAS", (10, 9, 8), [2, 3, 4], [18, 0, 0])
     moving.set_qform(moving.affine, 1)
@@ -546,6 +585,38 @@ def test_other_x5_transforms_are_refused(tmp_path):
         read_transform(path)
 
 
+# --- mireg's own record ---
+
+
+def test_a_record_is_read_whatever_else_it_holds(tmp_path):
+    path = tmp_path / "a.json"
+    about = {"metric": "nmi", "moving_from_fixed": POSE.matrix.tolist(), "moving": "m"}
+    for record in (about, [about]):
+        path.write_text(json.dumps(record))
+        assert read_transform(path) == POSE
+        assert read_transform(path, format="json") == POSE
+    path.rename(tmp_path / "b.tfm")
+    assert read_transform(tmp_path / "b.tfm") == POSE
+
+
+def test_what_is_written_as_a_record(tmp_path):
+    POSE.save(tmp_path / "a.json")
+    record = json.loads((tmp_path / "a.json").read_text())
+    assert record == {
+        "schema": "mireg-transform/1",
+        "moving_from_fixed": POSE.matrix.tolist(),
+    }
+
+
+def test_ants_is_itk(tmp_path):
+    POSE.save(tmp_path / "a.mat", format="ants")
+    POSE.save(tmp_path / "b.mat", format="itk")
+    assert (tmp_path / "a.mat").read_bytes() == (tmp_path / "b.mat").read_bytes()
+    assert RigidTransform.load(tmp_path / "a.mat", format="ants") == POSE
+    assert transform_files.format_name("ants") == "itk"
+    assert transform_files.suffix_of("ants") == ".tfm"
+
+
 # --- the matrix itself ------------------------------------------------------
 
 
@@ -568,11 +639,91 @@ def test_nothing_is_unpickled(tmp_path):
     assert not (tmp_path / "sprung").exists()
 
 
+# --- single precision ---
+
+#: The last row that FreeSurfer's mri_concatenate_lta leaves now and then, in float32.
+SINGLE = "1 0 0 5\n0 1 0 -3\n0 0 1 0\n0 0 0 0.99999988\n"
+BACK = "1 0 0 -5\n0 1 0 3\n0 0 1 0\n0 0 0 0.99999988\n"
+
+
+def contents(last):
+    """Files that say the same, 5 mm right and 3 mm back, with a last row like this."""
+    rows, back = (text.replace("0.99999988", last) for text in (SINGLE, BACK))
+    array = np.array([row.split() for row in rows.splitlines()], np.float32)
+    stream = io.BytesIO()
+    np.save(stream, array)
+    # FSL counts from the right, AFNI to the left and to the back.
+    return {
+        "a.lta": lta(1, back).encode(),
+        "a.matrix.txt": rows.encode(),
+        "a.mat": rows.replace("-3", "3").encode(),
+        "a.1D": rows.replace(" 5", " -5").replace("-3", "3").encode(),
+        "a.npy": stream.getvalue(),
+        "a.json": json.dumps({"moving_from_fixed": array.tolist()}).encode(),
+    }
+
+
+@pytest.mark.parametrize("name", contents("1"))
+def test_single_precision_is_taken_as_it_is_meant(name, tmp_path):
+    images = {"fixed": TO_THE_LEFT, "moving": TO_THE_LEFT}
+    for last in ("1", "0.99999988", "1.0000001"):
+        (tmp_path / name).write_bytes(contents(last)[name])
+        found = read_transform(tmp_path / name, **images)
+        np.testing.assert_allclose(found, RIGHT_AND_BACK, rtol=0, atol=1e-12)
+    for last in ("0.9999", "1.00002", "2", "0", "-1"):
+        (tmp_path / name).write_bytes(contents(last)[name])
+        with pytest.raises(InputError, match="last row"):
+            read_transform(tmp_path / name, **images)
+    for row in ("0 0 1e-6 1", "1e-3 0 0 1"):
+        rows = contents("1")[name].replace(b"0 0 0 1\n", row.encode() + b"\n")
+        if rows != contents("1")[name]:
+            (tmp_path / name).write_bytes(rows)
+            with pytest.raises(InputError, match="last row"):
+                read_transform(tmp_path / name, **images)
+
+
+# --- what is not rigid ---
+
+
+@pytest.mark.parametrize("codes", PAIRS[1::5], ids="-".join)
+@pytest.mark.parametrize(("name", "format"), FILES, ids=IDS)
+def test_an_affine_comes_back_as_one(name, format, codes, tmp_path):
+    affine = AffineTransform(POSE @ np.diag([1.1, 0.9, 1, 1]))
+    images = {"fixed": fixed_image(codes[0]), "moving": moving_image(codes[1])}
+    affine.save(tmp_path / name, format=format, **images)
+    back = read_transform(tmp_path / name, format=format, **images)
+    assert isinstance(back, AffineTransform)
+    assert distance(back, affine) < 1e-9
+    assert (
+        distance(AffineTransform.load(tmp_path / name, format=format, **images), back)
+        == 0
+    )
+    with pytest.raises(InputError, match=f"{name}: the transform is not rigid: it str"):
+        RigidTransform.load(tmp_path / name, format=format, **images)
+
+
+def test_images_may_be_whatever_stands_for_one(tmp_path):
+    fixed, moving = fixed_image("oblique"), moving_image("LPS")
+    POSE.save(tmp_path / "a.1D", fixed=fixed, moving=moving)
+    scans = {}
+    for side, scan in (("fixed", fixed), ("moving", moving)):
+        nib.save(scan, tmp_path / f"{side}.nii")
+        scans[side] = sitk.ReadImage(str(tmp_path / f"{side}.nii"))
+    back = read_transform(tmp_path / "a.1D", **scans)
+    assert distance(back, POSE) < 1e-3  # NIfTI's qform, by way of ITK, has 7 digits
+    arrays = {"fixed": (fixed.dataobj, fixed.affine)}
+    back = read_transform(tmp_path / "a.1D", **arrays, moving=moving)
+    assert distance(back, POSE) < 1e-4
+
+
 # --- what is refused --------------------------------------------------------
 
 ITK = transform_files.transform_bytes("a.tfm", np.eye(4)).decode()
 EYE = "1 0 0 0\n0 1 0 0\n0 0 1 0\n0 0 0 1\n"
 ROW = "1 0 0 0 0 1 0 0 0 0 1 0\n"
+RECORD = (
+    '{"moving_from_fixed": [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]}'
+)
 
 
 def npy(array):
@@ -618,6 +769,20 @@ def npy(array):
         ("a.npy", npy(np.eye(4) * 1j), "real numbers"),
         ("a.npy", npy(np.eye(4))[:-9], "not an .npy file of numbers"),
         ("a.xyz", EYE, "bare numbers by their suffix"),
+        ("a.json", "[]", "a list of 0"),
+        ("a.json", f"[{RECORD}, {RECORD}]", "a list of 2, not one transform"),
+        ("a.json", "{}", "no moving_from_fixed"),
+        ("a.json", "[[1, 0, 0, 0]]", "no moving_from_fixed"),
+        ("a.json", '{"moving": {"m.nii": ' + RECORD + "}}", "no moving_from_fixed"),
+        ("a.json", RECORD[:-1], "not JSON, or damaged"),
+        ("a.json", "[" * 100_000, "not JSON, or damaged"),
+        ("a.json", RECORD + " " * (1 << 20), "too large"),
+        ("a.json", RECORD.replace("[1,", "[0,"), "singular"),
+        ("a.json", RECORD.replace("1", "NaN"), "finite"),
+        ("a.json", RECORD.replace("1", '"1"'), "real numbers"),
+        ("a.json", RECORD.replace("1", "1" * 400), "real numbers"),
+        ("a.json", RECORD.replace("[1,", "["), r"shape \(4, 4\)"),
+        ("a.json", EYE, "not a transform file that is recognised"),
     ],
 )
 def test_other_transform_files_are_refused(name, content, says, tmp_path):
@@ -651,8 +816,7 @@ def test_damaged_files_are_refused_in_one_line(name, format, tmp_path, rng):
         except InputError as error:
             refused.append(str(error))
         else:
-            assert matrix.shape == (4, 4)
-            assert np.isfinite(matrix).all()
+            assert isinstance(matrix, RigidTransform | AffineTransform)
     assert len(refused) > 20
     assert all(line.startswith(f"{path}: ") for line in refused)
     assert not any("\n" in line for line in refused)

@@ -1,9 +1,38 @@
-"""Similarity metrics: a joint histogram to a score and the slope of it.
+"""Similarity metrics: a joint histogram to a score and its derivative.
 
 Every metric is a function of the joint histogram alone, as counts, and says how the
 score changes with each count; one kernel turns that into the gradient by the pose.
 The scores are the measures of `mireg.information`, here with their derivatives and
-fast enough to be asked thousands of times.
+fast enough to be asked thousands of times:
+
+===========  ========================================================  ===============
+name         score                                                     range
+===========  ========================================================  ===============
+"mi"         ``H(X) + H(Y) - H(X,Y)`` [1]_ [2]_                        0 to log n
+"nmi"        ``(H(X) + H(Y)) / H(X,Y)`` [3]_                           1 to 2
+"ecc"        ``2 I(X;Y) / (H(X) + H(Y))`` [2]_                         0 to 1
+"js"         f-information "jensen-shannon" [4]_                       0 to log 2
+"hellinger"  f-information "squared-hellinger" [5]_                    0 to 1
+"chi2"       f-information "pearson-chi-squared" [5]_                  0 to n - 1
+"oimi"       `overlap_invariant`                                       0 to log n
+"prior"      `prior_informed`                                          any
+===========  ========================================================  ===============
+
+For n grey levels, in nats. Two images that know nothing of each other have the lowest
+score, but by "prior", which goes below 0 for a pair unlike those learned. The mutual
+information is the f-information "kl", on a fast path: as entropies, by a kernel.
+
+References
+----------
+.. [1] Viola and Wells, "Alignment by maximization of mutual information", IJCV 1997.
+.. [2] Maes et al., "Multimodality image registration by maximization of mutual
+   information", IEEE TMI 1997.
+.. [3] Studholme, Hill and Hawkes, "An overlap invariant entropy measure of 3D medical
+   image alignment", Pattern Recognition 1999.
+.. [4] Lin, "Divergence measures based on the Shannon entropy", IEEE Transactions on
+   Information Theory 1991.
+.. [5] Pluim, Maintz and Viergever, "f-information measures in medical image
+   registration", IEEE TMI 2004.
 """
 
 from __future__ import annotations
@@ -15,85 +44,65 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _kernels as kernels
+from ..information import F_DIVERGENCE, Member
 
 FloatArray = npt.NDArray[np.float64]
+
+#: From a joint histogram (n, m), as counts of any total above 0, to the score and its
+#: derivative by each count (n, m).
 Metric = Callable[[FloatArray], tuple[float, FloatArray]]
 
-#: Probability below which a cell counts as one that never occurs: keeps logarithms
-#: and slopes finite.
+#: Share of the samples that every cell is thought to hold beside its own, for slopes
+#: only: keeps them finite.
 _NEVER = 1e-24
-_ROOT_OF_NEVER = 1e-12
 
 
-def mutual_information(histogram: FloatArray) -> tuple[float, FloatArray]:
-    """Mutual information of a joint histogram, and its derivative.
-
-    Parameters
-    ----------
-    histogram : (n, m) array
-        Joint histogram as counts, of any total above zero.
-
-    Returns
-    -------
-    score : float
-        ``I(X;Y) = H(X) + H(Y) - H(X,Y)`` in nats [1]_ [2]_.
-    d_histogram : (n, m) ndarray
-        Derivative of the score with respect to each count.
-
-    References
-    ----------
-    .. [1] Viola and Wells, "Alignment by maximization of mutual information",
-       IJCV 1997.
-    .. [2] Maes et al., "Multimodality image registration by maximization of
-       mutual information", IEEE TMI 1997.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> score, _ = mutual_information(np.diag([5.0, 5.0]))
-    >>> bool(np.isclose(score, np.log(2)))
-    True
-    """
-    each, d_fixed, d_moving, d_joint = entropies(histogram)
-    h_fixed, h_moving, h_joint = each.tolist()
-    return h_fixed + h_moving - h_joint, d_fixed + d_moving - d_joint
-
-
-def normalised_mutual_information(
-    histogram: FloatArray,
-) -> tuple[float, FloatArray]:
-    """Normalised mutual information of a joint histogram, and its derivative.
+def f_information(member: Member) -> Metric:
+    """Make the metric that is an f-divergence from independence.
 
     Parameters
     ----------
-    histogram : (n, m) array
-        Joint histogram as counts, of any total above zero.
+    member : str
+        Name in `mireg.information.F_DIVERGENCE`. One with ``f(0) = inf`` suits no
+        histogram with an empty cell, and "total-variation" has slopes that jump.
 
     Returns
     -------
-    score : float
-        ``(H(X) + H(Y)) / H(X,Y)``, from 1 (independent) to 2 [1]_.
-    d_histogram : (n, m) ndarray
-        Derivative of the score with respect to each count.
+    Metric
+        From a joint histogram to ``sum q f(p / q)``, for the joint distribution p and
+        the product q of its marginals, and its derivative.
 
-    References
-    ----------
-    .. [1] Studholme, Hill and Hawkes, "An overlap invariant entropy measure of
-       3D medical image alignment", Pattern Recognition 1999.
+    Notes
+    -----
+    Terms ``q f(p / q)`` double with p and q, so counts do for both. A count adds to p
+    in its cell, and to q all along its row and its column.
 
     Examples
     --------
-    >>> import numpy as np
-    >>> score, _ = normalised_mutual_information(np.diag([5.0, 5.0]))
+    >>> metric = f_information("pearson-chi-squared")
+    >>> score, _ = metric(np.diag([5.0, 5.0]))
     >>> round(score, 12)
-    2.0
+    1.0
     """
-    each, d_fixed, d_moving, d_joint = entropies(histogram)
-    h_fixed, h_moving, h_joint = each.tolist()
-    if h_joint <= 0:  # one cell holds all: nothing is shared, nothing to gain
-        return 1.0, np.zeros_like(histogram)
-    score = (h_fixed + h_moving) / h_joint
-    return score, (d_fixed + d_moving - score * d_joint) / h_joint
+    divergence = F_DIVERGENCE[member]
+
+    def metric(histogram: FloatArray) -> tuple[float, FloatArray]:
+        rows, columns = histogram.sum(axis=1, keepdims=True), histogram.sum(axis=0)
+        total = max(float(rows.sum()), _NEVER)
+        never = _NEVER * total
+        product = rows * (columns / total)
+        terms = divergence.terms(histogram, product)
+        slopes = divergence.slope((histogram + never) / (product + never))
+        rest = terms - histogram * slopes  # the product times the slopes by it
+        of_row, of_column = rest.sum(axis=1, keepdims=True), rest.sum(axis=0)
+        score = float(terms.sum()) / total
+        mean = score + float(of_row.sum()) / total  # of the slopes, over the samples
+        slopes += of_row / (rows + never) - mean
+        slopes += of_column / (columns + never)
+        slopes /= total
+        return score, slopes
+
+    return metric
 
 
 def entropies(
@@ -135,33 +144,25 @@ def entropies(
     return out, by_row[:, None], by_column, by_cell
 
 
+def mutual_information(histogram: FloatArray) -> tuple[float, FloatArray]:
+    """Mutual information of a joint histogram, and its derivative."""
+    each, d_fixed, d_moving, d_joint = entropies(histogram)
+    h_fixed, h_moving, h_joint = each.tolist()
+    return h_fixed + h_moving - h_joint, d_fixed + d_moving - d_joint
+
+
+def normalised_mutual_information(histogram: FloatArray) -> tuple[float, FloatArray]:
+    """Normalised mutual information of a joint histogram, and its derivative."""
+    each, d_fixed, d_moving, d_joint = entropies(histogram)
+    h_fixed, h_moving, h_joint = each.tolist()
+    if h_joint <= 0:  # one cell holds all: nothing is shared, nothing to gain
+        return 1.0, np.zeros_like(histogram)
+    score = (h_fixed + h_moving) / h_joint
+    return score, (d_fixed + d_moving - score * d_joint) / h_joint
+
+
 def entropy_correlation(histogram: FloatArray) -> tuple[float, FloatArray]:
-    """Entropy correlation coefficient of a joint histogram, and its derivative.
-
-    Parameters
-    ----------
-    histogram : (n, m) array
-        Joint histogram as counts, of any total above zero.
-
-    Returns
-    -------
-    score : float
-        ``2 I(X;Y) / (H(X) + H(Y))``, from 0 (independent) to 1 [1]_.
-    d_histogram : (n, m) ndarray
-        Derivative of the score with respect to each count.
-
-    References
-    ----------
-    .. [1] Maes et al., "Multimodality image registration by maximization of
-       mutual information", IEEE TMI 1997.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> score, _ = entropy_correlation(np.diag([5.0, 5.0]))
-    >>> round(score, 12)
-    1.0
-    """
+    """Entropy correlation coefficient of a joint histogram, and its derivative."""
     each, d_fixed, d_moving, d_joint = entropies(histogram)
     h_fixed, h_moving, h_joint = each.tolist()
     apart = h_fixed + h_moving
@@ -171,111 +172,18 @@ def entropy_correlation(histogram: FloatArray) -> tuple[float, FloatArray]:
     return score, (2 * h_joint / apart * (d_fixed + d_moving) - 2 * d_joint) / apart
 
 
-def jensen_shannon_information(histogram: FloatArray) -> tuple[float, FloatArray]:
-    """Jensen-Shannon divergence of a joint histogram from independence.
-
-    Parameters
-    ----------
-    histogram : (n, m) array
-        Joint histogram as counts, of any total above zero.
-
-    Returns
-    -------
-    score : float
-        Divergence [1]_ between the joint distribution and the product of its
-        marginals, in nats: from 0 to below log 2.
-    d_histogram : (n, m) ndarray
-        Derivative of the score with respect to each count.
-
-    References
-    ----------
-    .. [1] Lin, "Divergence measures based on the Shannon entropy", IEEE
-       Transactions on Information Theory 1991.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> jensen_shannon_information(np.ones((4, 4)))[0]
-    0.0
-    """
-    total, p, q = _joint_and_product(histogram)
-    some_p, some_q = np.maximum(p, _NEVER), np.maximum(q, _NEVER)
-    both = (some_p + some_q) / 2
-    by_p, by_q = np.log(some_p / both) / 2, np.log(some_q / both) / 2
-    return float((p * by_p + q * by_q).sum()), _by_counts(total, p, by_p, by_q)
-
-
-def hellinger_information(histogram: FloatArray) -> tuple[float, FloatArray]:
-    """Squared Hellinger distance of a joint histogram from independence.
-
-    Parameters
-    ----------
-    histogram : (n, m) array
-        Joint histogram as counts, of any total above zero.
-
-    Returns
-    -------
-    score : float
-        ``sum (sqrt(p) - sqrt(q))**2 / 2`` for the joint distribution p and the
-        product q of its marginals, from 0 to 1: half of Matusita's
-        M-alpha-information at alpha = 1/2 [1]_.
-    d_histogram : (n, m) ndarray
-        Derivative of the score with respect to each count.
-
-    References
-    ----------
-    .. [1] Pluim, Maintz and Viergever, "f-information measures in medical image
-       registration", IEEE TMI 2004.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> score, _ = hellinger_information(np.diag([5.0, 5.0]))
-    >>> bool(np.isclose(score, 1 - np.sqrt(1 / 2)))
-    True
-    """
-    total, p, q = _joint_and_product(histogram)
-    root_p, root_q = np.sqrt(p), np.sqrt(q)
-    step = root_p - root_q
-    by_p = step / (2 * np.maximum(root_p, _ROOT_OF_NEVER))
-    by_q = -step / (2 * np.maximum(root_q, _ROOT_OF_NEVER))
-    return float(np.square(step).sum() / 2), _by_counts(total, p, by_p, by_q)
-
-
-def chi_squared_information(histogram: FloatArray) -> tuple[float, FloatArray]:
-    """Pearson's chi-squared of a joint histogram against independence.
-
-    Parameters
-    ----------
-    histogram : (n, m) array
-        Joint histogram as counts, of any total above zero.
-
-    Returns
-    -------
-    score : float
-        ``sum (p - q)**2 / q`` for the joint distribution p and the product q of its
-        marginals: the chi-alpha-information at alpha = 2, and twice I-alpha [1]_.
-        From 0 to the smaller number of grey levels less one.
-    d_histogram : (n, m) ndarray
-        Derivative of the score with respect to each count.
-
-    References
-    ----------
-    .. [1] Pluim, Maintz and Viergever, "f-information measures in medical image
-       registration", IEEE TMI 2004.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> score, _ = chi_squared_information(np.diag([5.0, 5.0]))
-    >>> round(score, 12)
-    1.0
-    """
-    total, p, q = _joint_and_product(histogram)
-    ratio = p / np.maximum(q, _NEVER)
-    by_p, by_q = 2 * ratio, -ratio * ratio
-    score = float(((p - q) * (ratio - 1)).sum())
-    return score, _by_counts(total, p, by_p, by_q)
+#: The metrics that need nothing but the joint histogram, by name. One more f-divergence
+#: is one more line here, and its name in `MetricName`.
+METRIC: Mapping[str, Metric] = MappingProxyType(
+    {
+        "mi": mutual_information,
+        "nmi": normalised_mutual_information,
+        "ecc": entropy_correlation,
+        "js": f_information("jensen-shannon"),
+        "hellinger": f_information("squared-hellinger"),
+        "chi2": f_information("pearson-chi-squared"),
+    }
+)
 
 
 def overlap_invariant(fixed_counts: FloatArray, background: FloatArray) -> Metric:
@@ -375,35 +283,3 @@ def prior_informed(pseudo_counts: FloatArray) -> Metric:
         return pooled + gained, slopes * (1 + weight) - gained / total
 
     return metric
-
-
-def _joint_and_product(
-    histogram: FloatArray,
-) -> tuple[float, FloatArray, FloatArray]:
-    """Total, joint distribution, and the product of its marginals."""
-    total = max(float(histogram.sum()), 1e-300)
-    p = histogram / total
-    q = p.sum(axis=1, keepdims=True) * p.sum(axis=0)
-    return total, p, q
-
-
-def _by_counts(
-    total: float, p: FloatArray, by_p: FloatArray, by_q: FloatArray
-) -> FloatArray:
-    """Turn slopes by the joint distribution and by the product into those by counts."""
-    x, y = p.sum(axis=1), p.sum(axis=0)
-    slopes = by_p + (by_q @ y)[:, None] + x @ by_q
-    return (slopes - np.vdot(p, slopes)) / total
-
-
-#: The metrics that need nothing but the joint histogram, by name.
-METRIC: Mapping[str, Metric] = MappingProxyType(
-    {
-        "mi": mutual_information,
-        "nmi": normalised_mutual_information,
-        "ecc": entropy_correlation,
-        "js": jensen_shannon_information,
-        "hellinger": hellinger_information,
-        "chi2": chi_squared_information,
-    }
-)

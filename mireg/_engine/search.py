@@ -121,14 +121,24 @@ def global_search(
     unimodal = is_unimodal(*improved[names[-1]], sampled)
     best = [poses[0] for poses, _ in improved.values()]
     agree = len(distinct(best, sampled)) == 1
-    always = [pair.header_pose, pair.centroid_pose]
+    sure = sure_candidates(pair)
     candidates = {}
     for name, (poses, scores) in improved.items():
         # Where there is no doubt, only runners-up in the other channels go on, too.
         kept = _runners_up(poses, scores) if unimodal and agree else poses
         kept = distinct(kept, sampled, parameters.CANDIDATE_RADII)
-        candidates[name] = distinct([*always, *kept[: settings.candidates]], sampled)
+        candidates[name] = distinct([*sure, *kept[: settings.candidates]], sampled)
     return Candidates(candidates, unimodal, agree)
+
+
+def sure_candidates(pair: Pair) -> list[FloatArray]:
+    """Poses that are among the candidates, whatever a search finds."""
+    return [pair.header_pose, pair.centroid_pose]
+
+
+def always_followed(pair: Pair) -> list[FloatArray]:
+    """Poses that are followed to the finest level: what was in line stays so."""
+    return [pair.header_pose]
 
 
 def searched_channels(pair: Pair) -> list[str]:

@@ -5,22 +5,22 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import os
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from shlex import quote
-from typing import Any
+from typing import Any, Protocol
 
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
-from .._errors import InputError, MiregWarning
-from .._image import Image, Source, VolumeChoice
+from .._errors import InputError, MissingFileError, warn
+from .._image import Image, Source, VolumeChoice, plain
 from .writing import PathLike
 
 try:
@@ -30,9 +30,48 @@ except ImportError:  # not made for this processor
 
 Volume = npt.NDArray[np.float32]
 
-#: What stands for an image: a file, a nibabel or SimpleITK image, or voxels with the
-#: (4, 4) matrix mm_from_ijk. (Any: neither library has types.)
-ImageLike = Image | PathLike | tuple[npt.ArrayLike, npt.ArrayLike] | Any
+_LOG = logging.getLogger(__name__)
+
+
+class NibabelImage(Protocol):
+    """What a type checker takes for an image of nibabel."""
+
+    # No more than what nibabel.load says that it returns.
+    @property
+    def header(self) -> object:
+        """What is known of it."""
+
+    def get_filename(self) -> str | None:
+        """Return where it was read from."""
+
+
+class SimpleITKImage(Protocol):
+    """What a type checker takes for an image of SimpleITK."""
+
+    def GetDirection(self) -> object: ...  # noqa: N802, named by ITK
+    def GetOrigin(self) -> object: ...  # noqa: N802
+    def GetSpacing(self) -> object: ...  # noqa: N802
+
+
+class HoldsImage(Protocol):
+    """What a type checker takes for an image with more, as `mireg.PreparedImage`."""
+
+    @property
+    def image(self) -> Image:
+        """The image itself."""
+
+
+#: What stands for an image: a file, a nibabel or SimpleITK image, an image with more,
+#: or voxels with the (4, 4) matrix mm_from_ijk.
+#: Voxels that a masked array masks hold no data.
+ImageLike = (
+    Image
+    | HoldsImage
+    | PathLike
+    | tuple[npt.ArrayLike, npt.ArrayLike]
+    | NibabelImage
+    | SimpleITKImage
+)
 
 #: Headers that place a corner of the image further apart than this differ.
 SAME_PLACE_MM = 0.1
@@ -81,7 +120,7 @@ def open_nibabel(path: PathLike) -> Any:
             )
         raise InputError(f"{path}: this is a folder; give the image file in it")
     if not path.exists():
-        raise InputError(f"{path}: there is no such file; check the path")
+        raise MissingFileError(f"{path}: there is no such file; check the path")
     try:
         opened = nib.load(path)
     except Exception as error:  # each reader of nibabel fails in its own way
@@ -99,7 +138,7 @@ def open_nibabel(path: PathLike) -> Any:
             ) from error
         header = path.with_suffix(_HEADERS.get(path.suffix.lower(), path.suffix))
         if not header.exists():
-            raise InputError(
+            raise MissingFileError(
                 f"{path}: holds voxels only; its header {header} is missing"
             ) from error
         raise InputError(
@@ -110,13 +149,14 @@ def open_nibabel(path: PathLike) -> Any:
     return opened
 
 
-def read_image(path: PathLike, volume: VolumeChoice | None = None) -> Image:
-    """Read one scan from a file that nibabel reads.
+def read_image(image: ImageLike, volume: VolumeChoice | None = None) -> Image:
+    """Read one scan from a file, or take it from what stands for an image.
 
     Parameters
     ----------
-    path : str or path
-        NIfTI-1/2, Analyze, MGH/MGZ, MINC, PAR/REC or AFNI.
+    image : path, nibabel image, SimpleITK image, (array, affine) or Image
+        Files may be NIfTI-1/2, Analyze, MGH/MGZ, MINC, PAR/REC or AFNI. The affine
+        maps voxel indices to RAS+ mm, as nibabel's do.
     volume : int, "mean" or "median", optional
         Which volume of a 4-D image, 0 being the first. By default the only one,
         or else the mean of all, with a `MiregWarning`.
@@ -124,10 +164,13 @@ def read_image(path: PathLike, volume: VolumeChoice | None = None) -> Image:
     Returns
     -------
     Image
-        Intensities with the file's scaling applied; NaN where there is no data.
+        Intensities with the file's scaling applied; NaN where there is no data, as
+        where a masked array is masked.
 
     Raises
     ------
+    MissingFileError
+        If there is no such file.
     InputError
         If the file cannot be read whole, holds no real 3-D or 4-D image, all its
         voxels are equal, or there is no such volume.
@@ -136,8 +179,14 @@ def read_image(path: PathLike, volume: VolumeChoice | None = None) -> Image:
     -----
     MiregWarning
         If the header is odd: qform and sform differ, or neither is set.
+
+    Examples
+    --------
+    >>> series = np.arange(48).reshape(2, 3, 4, 2)
+    >>> read_image((series, np.diag([1, 1, 2.5, 1])), volume=1)
+    <Image 2 x 3 x 4, voxels of 1 x 1 x 2.5 mm, int64, volume 1>
     """
-    return from_nibabel(open_nibabel(path), volume)
+    return as_image(image, volume)
 
 
 def from_nibabel(
@@ -156,12 +205,12 @@ def from_nibabel(
     np.float32(23.0)
     """
     image = _useful(opened, volume, name)
-    warn(image)
+    warn_of(image)
     return image
 
 
 def read_quietly(path: PathLike, volume: VolumeChoice | None = None) -> Image:
-    """Read one scan as `read_image` does, but leave it to `warn` to warn.
+    """Read one scan as `read_image` does, but leave it to `warn_of` to warn.
 
     For threads: the order of the warnings is then up to who waits for them.
     """
@@ -195,45 +244,47 @@ def useless(image: Image) -> str | None:
 def as_image(
     given: ImageLike, volume: VolumeChoice | None = None, name: str | None = None
 ) -> Image:
-    """Take one scan from whatever stands for it.
+    """Take one scan from whatever stands for it; see `read_image`.
 
-    Parameters
-    ----------
-    given : Image, path, nibabel image, SimpleITK image, or (voxels, mm_from_ijk)
-        An `Image` is returned as it is. `mm_from_ijk` maps voxel indices to RAS+ mm,
-        as nibabel's affines do.
-    volume : int, "mean" or "median", optional
-        Which volume of a 4-D image; see `read_image`.
-    name : str, optional
-        What messages call it, if it is no file.
-
-    Raises
-    ------
-    InputError
-        If it is something else, or `read_image` would refuse it.
-
-    Examples
-    --------
-    >>> voxels = np.arange(24).reshape(2, 3, 4)
-    >>> as_image((voxels, np.diag([1, 1, 2.5, 1]))).voxel_size_mm
-    array([1. , 1. , 2.5])
+    An `Image` is returned as it is; `name` is what messages call what is no file.
     """
+    given = _held(given)
+    if isinstance(given, Image):
+        if volume not in (None, 0, "mean", "median"):
+            raise InputError(f"there is no volume {volume}: a mireg.Image has one")
+        return given
+    opened = as_nibabel(given)
+    return from_nibabel(opened, volume, name_of(opened, name))
+
+
+def _held(given: ImageLike) -> ImageLike:
+    """Take the image out of what holds one."""
+    held = getattr(given, "image", None)
+    return held if isinstance(held, Image) else given
+
+
+def as_volume(given: ImageLike, name: str | None = None) -> Image:
+    """Take a volume from whatever stands for it, though all its voxels be equal."""
+    given = _held(given)
     if isinstance(given, Image):
         return given
-    opened = _as_nibabel(given)
-    return from_nibabel(opened, volume, name_of(opened, name))
+    opened = as_nibabel(given)
+    image = take_volume(opened, None, name_of(opened, name))
+    warn_of(image)
+    return image
 
 
 def as_mask(given: ImageLike | None, name: str | None = None) -> Image | None:
     """Take a mask from whatever stands for it; see `as_image` and `read_mask`."""
+    given = None if given is None else _held(given)
     if given is None or isinstance(given, Image):
         return given
-    opened = _as_nibabel(given)
+    opened = as_nibabel(given)
     name = name_of(opened, name)
     mask = take_volume(opened, None, name)
     if not (mask.data > 0.5).any():
         raise InputError(f"{name}: the mask is empty, no voxel is above 0.5")
-    warn(mask)
+    warn_of(mask)
     return mask
 
 
@@ -244,7 +295,7 @@ def read_mask(path: PathLike) -> Image:
     return mask
 
 
-def _as_nibabel(given: ImageLike) -> Any:
+def as_nibabel(given: ImageLike) -> Any:
     """Open a file, or put voxels of another library under a nibabel header."""
     if isinstance(given, str | os.PathLike):
         return open_nibabel(given)
@@ -257,7 +308,7 @@ def _as_nibabel(given: ImageLike) -> Any:
             f"an image cannot be made of a {type(given).__name__}; give a path, a "
             "nibabel or SimpleITK image, (array, affine) or a mireg.Image"
         )
-    voxels, mm_from_ijk = np.asarray(given[0]), np.asarray(given[1])
+    voxels, mm_from_ijk = plain(given[0]), np.asarray(given[1])
     if mm_from_ijk.shape != (4, 4):
         raise InputError(f"the affine has shape {mm_from_ijk.shape}, not (4, 4)")
     return nib.spatialimages.SpatialImage(voxels, mm_from_ijk)
@@ -351,7 +402,7 @@ def in_file(name: PathLike) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        raise InputError(f"{name}: {error}") from error
+        raise type(error)(f"{name}: {error}") from error
 
 
 def _check_kind(opened: Any, name: str) -> None:
@@ -363,6 +414,8 @@ def _check_kind(opened: Any, name: str) -> None:
         )
     if dtype.kind == "c":
         raise InputError(f"{name}: a complex image; save its magnitude first")
+    if dtype.kind not in "fiub":
+        raise InputError(f"{name}: holds {dtype} values, not numbers; convert them")
     shape = tuple(int(n) for n in opened.shape)
     if 0 in shape or not shape:
         raise InputError(f"{name}: the image is empty, its shape is {shape}")
@@ -419,6 +472,7 @@ def take_volume(
     else:
         raise InputError(f'volume is {volume!r}; give a number, "mean" or "median"')
     taken = None if n == 1 else volume if volume is not None else "mean"
+    _LOG.debug("read %s: shape %s, %s", name, opened.shape, opened.get_data_dtype())
     with in_file(name):
         return Image(data, opened.affine, Source(opened, taken, tuple(notes)))
 
@@ -442,7 +496,7 @@ def stored_numbers(
                 raw = np.asanyarray(proxy.get_unscaled() if plain else proxy)
                 raw = raw.astype(np.float32, order="K") if single else raw
     except FileNotFoundError as error:  # of a format of two files
-        raise InputError(
+        raise MissingFileError(
             f"{name}: the voxels are in {error.filename}, which is missing"
         ) from error
     except Exception as error:  # zlib, gzip, OSError, ValueError: all mean damage
@@ -500,11 +554,11 @@ def _scaled(
     return data
 
 
-def warn(image: Image) -> None:
+def warn_of(image: Image) -> None:
     """Say what was odd about a file that was read."""
     assert image.source is not None
     for note in image.source.notes:
-        warnings.warn(note, MiregWarning, stacklevel=4)
+        warn(note)
 
 
 def qform_distance_mm(opened: Any) -> float | None:

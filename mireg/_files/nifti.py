@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,11 +17,14 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
-from .._errors import InputError, MiregWarning
+from .._errors import InputError, warn
 from .._image import Image
 from .._threads import available
 from .formats import (
     SAME_PLACE_MM,
+    ImageLike,
+    as_nibabel,
+    as_volume,
     n_volumes,
     name_of,
     read_volumes,
@@ -47,17 +49,55 @@ _MOST_COMPRESSING = 8
 
 def write_image(
     path: PathLike,
-    volumes: Image | Iterable[Image],
+    image: ImageLike,
     *,
-    template: Any = None,
-    stored: Storage | None = None,
+    template: ImageLike | None = None,
     space: int = 2,
     force: bool = False,
 ) -> None:
-    """Write a NIfTI file, whole or not at all; see `dump_image`."""
+    """Write an image as a NIfTI file, whole or not at all.
+
+    Parameters
+    ----------
+    path : str or path
+        Ends in ``.nii`` or ``.nii.gz``.
+    image : Image, path, nibabel image, SimpleITK image or (array, affine)
+        What to write; of a 4-D image the mean.
+    template : as `image`, optional
+        Whose type of voxels, scaling, repetition time, description and NIfTI extensions
+        to take over; of an `Image`, those of the file it was read from. By default
+        voxels are float32.
+    space : int, optional
+        NIfTI code of what the coordinates mean: 1 the scanner's, 2 (default) those
+        of another file.
+    force : bool, optional
+        Replace a file that exists.
+
+    Raises
+    ------
+    OutputExistsError
+        If the file exists and not `force`.
+    InputError
+        If the name or the image is of no use, or the file cannot be written;
+        `MissingFileError` if there is no folder for it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from mireg import read_image
+    >>> ramp = np.arange(24).reshape(2, 3, 4), np.diag([1, 1, 2.5, 1])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_image(f"{folder}/ramp.nii", ramp)
+    ...     read_image(f"{folder}/ramp.nii")
+    <Image 2 x 3 x 4, voxels of 1 x 1 x 2.5 mm, float32, ramp.nii>
+    """
     check_suffix(path)
+    if isinstance(template, Image):
+        template = None if template.source is None else template.source.opened
+    opened = None if template is None else as_nibabel(template)
+    volume = as_volume(image)
     with new_file(path, force=force) as file:
-        dump_image(file, path, volumes, template=template, stored=stored, space=space)
+        dump_image(file, path, volume, template=opened, space=space)
 
 
 @dataclass(frozen=True)
@@ -156,9 +196,12 @@ def _kept_storage(template: Any) -> Storage:
     proxy = template.dataobj
     if type(proxy) is nib.arrayproxy.ArrayProxy:
         return Storage(dtype, *scaling(template))
-    # Scaled volume by volume by its reader, there is no one slope; no type for bool.
-    if nib.is_proxy(proxy) or dtype.kind == "b":
+    # Scaled volume by volume by its reader, there is no one slope; NIfTI has no type
+    # for bool, nor for floats of other lengths.
+    if nib.is_proxy(proxy) or dtype.kind == "b" or dtype == np.float16:
         return Storage(np.dtype(np.float32))
+    if dtype.kind == "f" and dtype.itemsize > 8:
+        return Storage(np.dtype(np.float64))
     return Storage(dtype)
 
 
@@ -256,7 +299,7 @@ def dump_image(
                 raise ValueError(f"{path}: volumes do not fit the header")
             for k in range(volume.shape[2]):  # by slices, to keep memory small
                 numbers = _as_stored(volume.data[:, :, k], stored)
-                stream.write(numbers.tobytes(order="F"))
+                stream.write(numbers.ravel(order="F"))  # copies only what it must
             written += 1
         if written != count:
             raise ValueError(f"{path}: {written} volumes, the header says {count}")
@@ -314,11 +357,9 @@ def dump_in_place(
             if sheared
             else "its single precision is too coarse for a turn of nearly 180 degrees"
         )
-        warnings.warn(
+        warn(
             f"{path}: the qform has code 0 and only the sform says where the voxels "
-            f"are: {why}",
-            MiregWarning,
-            stacklevel=2,
+            f"are: {why}"
         )
     with _compressed(file, path, threads) as stream:
         stream.write(_header_bytes(header))
@@ -407,4 +448,4 @@ def _as_stored(values: Volume, stored: Storage) -> npt.NDArray[Any]:
         if int(top) > limits.max:
             top = float(np.nextafter(top, 0))
         numbers = np.clip(np.rint(numbers), limits.min, top)
-    return numbers.astype(stored.dtype)
+    return numbers.astype(stored.dtype, copy=False)

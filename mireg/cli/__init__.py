@@ -10,6 +10,8 @@ that ``mireg --help`` answers at once.
 
 from __future__ import annotations
 
+import atexit
+import os
 import platform
 import sys
 from collections.abc import Sequence
@@ -18,14 +20,26 @@ from typing import Any
 import click
 
 from .. import __version__
-from .._errors import MiregError
+from .._errors import MiregError, OutputExistsError
 from . import apply, contrast, convert, inspect, phantom, prior, register, score
 from .common import colour
 
 
 def run() -> None:
-    """Run the command line and leave Python with its exit code."""
-    sys.exit(main())
+    """Run the command line and leave Python with its exit code.
+
+    All is done then. Python would take every module apart again, which takes time.
+    """
+    # Where colorama is installed, numba's colours would end the output in an escape.
+    os.environ.setdefault("NUMBA_DISABLE_ERROR_MESSAGE_HIGHLIGHTING", "1")
+    code = main()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:  # a reader that has gone, of which Python says what it thinks fit
+        sys.exit(code)
+    atexit._run_exitfuncs()
+    os._exit(code)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,6 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(f"{error.format_message().rstrip('.')}; {hint}")
     except click.ClickException as error:
         return _fail(error.format_message())
+    except OutputExistsError as error:
+        return _fail(f"{error} or give --force")
     except MiregError as error:
         return _fail(str(error))
 

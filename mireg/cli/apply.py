@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import reduce
+from operator import matmul
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -22,6 +23,9 @@ from .common import (
     progress_bar,
     read_output,
 )
+
+if TYPE_CHECKING:
+    from .._transform import Transform
 
 
 class _Chain(OutputCommand):
@@ -94,8 +98,6 @@ def apply(
     how = read_output(options, all_volumes=True)
     out = Path(output)
     check_outputs([out], [Path(path) for path in (moving, like) if path], force=force)
-    import numpy as np
-
     from .._files import formats, nifti
     from .._files.writing import new_file
     from .._moved import writer
@@ -106,7 +108,7 @@ def apply(
     first, last = (like, moving) if inverse else (moving, like)
     moving_from_fixed = _composed(transforms, first, last)
     if inverse:
-        moving_from_fixed = np.linalg.inv(moving_from_fixed)
+        moving_from_fixed = ~moving_from_fixed
     with notes_told(quiet=quiet), progress_bar(quiet=quiet) as progress:
         moving_file = formats.open_nibabel(moving)
         fixed_file = moving_file if like is None else formats.open_nibabel(like)
@@ -125,20 +127,20 @@ def apply(
         click.echo(f"wrote {out}", err=True)
 
 
-def _composed(transforms: Sequence[str], first: str | None, last: str | None) -> Any:
+def _composed(
+    transforms: Sequence[str], first: str | None, last: str | None
+) -> Transform:
     """Compose a chain from the image it begins with to the one it ends with.
 
     Of the images in between nothing is known; files of FSL and AFNI need them.
     """
-    import numpy as np
-
-    from .._files.transforms import read_transform
+    from .._transform import as_transform
 
     # moving_from_fixed = moving_from_middle @ middle_from_fixed: as they are given.
     return reduce(
-        np.matmul,
+        matmul,
         (
-            read_transform(
+            as_transform(
                 path,
                 moving=first if i == 0 else None,
                 fixed=last if i == len(transforms) - 1 else None,

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from .._errors import InputError, MiregWarning
+from .._errors import InputError, MiregWarning, MissingFileError
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 #: Names of the kinds of transform files; transform_files.NAMES, which is slow to load.
-TRANSFORM_FORMATS = ("itk", "fsl", "lta", "afni", "x5", "matrix", "npy")
+TRANSFORM_FORMATS = ("itk", "fsl", "lta", "afni", "x5", "json", "matrix", "npy")
+
+#: What is understood: ANTs writes files of ITK.
+FORMAT_NAMES = (*TRANSFORM_FORMATS, "ants")
 
 _SUFFIXES = (
     *(".nii.gz", ".nii", ".img.gz", ".img", ".hdr", ".mgz", ".mgh", ".mnc"),
@@ -246,7 +249,9 @@ def check_folder(folder: Path, files: Sequence[Path], *, force: bool) -> None:
             raise InputError(f"{folder}: not a folder; choose another with -o")
         check_outputs(files, [], force=force)
     elif not folder.absolute().parent.is_dir():
-        raise InputError(f"{folder.parent}: there is no such folder; make it first")
+        raise MissingFileError(
+            f"{folder.parent}: there is no such folder; make it first"
+        )
 
 
 # --- what is told -----------------------------------------------------------

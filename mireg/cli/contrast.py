@@ -7,9 +7,8 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -110,7 +109,7 @@ def contrast(
     if plot:
         _check_picture(plot)
     from .._contrast import cohort, cohort_text
-    from .._files.writing import new_file
+    from .._files.writing import new_files
 
     with notes_told(quiet=quiet):
         beside = _reference(reference, limits, volume)
@@ -119,19 +118,17 @@ def contrast(
         }
     rows = [_row(name, one, beside) for name, one in found.items()]
     rows.sort(key=lambda row: (row["score_bits"], row["image"]))
-    with ExitStack() as files:
-
-        def write(path: str, content: bytes) -> None:
-            file: BinaryIO = files.enter_context(new_file(path, force=force))
-            file.write(content)
-
-        if save_cohort:
-            write(save_cohort, cohort_text(cohort(list(found.values()))).encode())
-        if plot:
-            order = {row["image"]: found[row["image"]] for row in rows}
-            write(plot, _picture(order, beside, Path(plot).suffix[1:].lower()))
-        if table and table != "-":
-            write(table, _as_csv(rows).encode())
+    made = {}
+    if save_cohort:
+        made[Path(save_cohort)] = cohort_text(cohort(list(found.values()))).encode()
+    if plot:
+        order = {row["image"]: found[row["image"]] for row in rows}
+        made[Path(plot)] = _picture(order, beside, Path(plot).suffix[1:].lower())
+    if table and table != "-":
+        made[Path(table)] = _as_csv(rows).encode()
+    with new_files(made, force=force) as files:
+        for path, content in made.items():
+            files[path].write(content)
     if as_json:
         click.echo(to_json({"reference": reference, "images": rows}), nl=False)
     elif table == "-":

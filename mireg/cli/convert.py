@@ -13,7 +13,7 @@ import click
 from .._errors import InputError
 from .._files.records import to_json
 from .common import (
-    TRANSFORM_FORMATS,
+    FORMAT_NAMES,
     check_outputs,
     in_directions,
     notes_told,
@@ -23,6 +23,8 @@ from .common import (
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+    from .._transform import Transform
 
     FloatArray = npt.NDArray[np.float64]
 
@@ -52,13 +54,13 @@ _TURNS = (
 @click.option(
     "--from",
     "from_format",
-    type=click.Choice(TRANSFORM_FORMATS),
+    type=click.Choice(FORMAT_NAMES),
     help="Format of IN [by its content and name].",
 )
 @click.option(
     "--to",
     "to_format",
-    type=click.Choice(TRANSFORM_FORMATS),
+    type=click.Choice(FORMAT_NAMES),
     help="Format of OUT [by its name].",
 )
 @click.option("--invert", is_flag=True, help="Go from M to F instead.")
@@ -90,6 +92,7 @@ def convert(
       lta    .lta                   to write       FreeSurfer
       afni   .aff12.1D .1D          yes            AFNI
       x5     .x5                    no             BIDS X5
+      json   .json                  no             mireg's record, truth.json
       matrix .matrix.txt .txt       no             4 x 4, F to M, RAS+ mm
       npy    .npy                   no             the same from numpy
 
@@ -101,25 +104,20 @@ def convert(
     inputs = [Path(path) for path in (transform, fixed, moving) if path]
     if out is not None:
         check_outputs([Path(out)], inputs, force=force)
-    import numpy as np
-
-    from .._files import transforms as transform_files
     from .._files.formats import read_grid
+    from .._files.transforms import format_of
+    from .._transform import read_transform
 
-    name = transform_files.format_of(transform, from_format).name
-    matrix: Any = transform_files.read_transform(
-        transform, fixed=fixed, moving=moving, format=from_format
-    )
+    name = format_of(transform, from_format).name
+    found = read_transform(transform, fixed=fixed, moving=moving, format=from_format)
     if invert:
-        matrix, fixed, moving = np.linalg.inv(matrix), moving, fixed
+        found, fixed, moving = ~found, moving, fixed
     with notes_told(quiet=quiet):
         points, over = _head(fixed)
     if moving is not None:  # it is spoken of, so it must be there
         read_grid(moving)
     if out is not None:
-        transform_files.write_transform(
-            out, matrix, fixed=fixed, moving=moving, format=to_format, force=force
-        )
+        found.save(out, fixed=fixed, moving=moving, format=to_format, force=force)
     record = {
         "file": transform,
         "format": name,
@@ -127,8 +125,8 @@ def convert(
         "written": out,
         "fixed": fixed,
         "moving": moving,
-        "moving_from_fixed": matrix.tolist(),
-        **_motion(matrix, points),
+        "moving_from_fixed": found.matrix.tolist(),
+        **_motion(found, points),
         "displacement_over": over,
     }
     if as_json:
@@ -163,7 +161,7 @@ def _head(fixed: str | None) -> tuple[FloatArray, str]:
     ), f"the head in {fixed}"
 
 
-def _motion(matrix: FloatArray, points: FloatArray) -> dict[str, Any]:
+def _motion(transform: Transform, points: FloatArray) -> dict[str, Any]:
     """Put a transform into numbers that people know.
 
     The rotation is the nearest one if the transform also stretches.
@@ -173,11 +171,7 @@ def _motion(matrix: FloatArray, points: FloatArray) -> dict[str, Any]:
 
     from .._transform import RigidTransform
 
-    try:
-        RigidTransform.from_matrix(matrix)
-        rigid = True
-    except InputError:
-        rigid = False
+    matrix = transform.matrix
     left, stretch, right = np.linalg.svd(matrix[:3, :3])
     mirrors = bool(np.linalg.det(matrix[:3, :3]) < 0)
     unflipped = np.diag([-1.0 if mirrors else 1.0, 1, 1])
@@ -185,10 +179,10 @@ def _motion(matrix: FloatArray, points: FloatArray) -> dict[str, Any]:
     with warnings.catch_warnings():  # at 90 degrees forward the last one is 0, of many
         warnings.simplefilter("ignore", UserWarning)
         angles = turn.as_euler("xyz", degrees=True)
-    shifts = points @ matrix[:3, :3].T + matrix[:3, 3] - points
+    shifts = transform.apply(points) - points
     distances = np.linalg.norm(shifts[1:], axis=1)
     return {
-        "rigid": rigid,
+        "rigid": isinstance(transform, RigidTransform),
         "mirrors": mirrors,
         "stretch": stretch[::-1].tolist(),
         "rotation_deg": float(np.rad2deg(turn.magnitude())),

@@ -6,8 +6,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -119,8 +119,8 @@ def phantom(
 ) -> None:
     """Write scans of a synthetic head, and the truth about their pose.
 
-    The T1 is the fixed scan. In the others the head is turned and moved;
-    truth.json says how, as the moving_from_fixed of each.
+    The T1 is the fixed scan. In the others the head is turned and moved, in all
+    alike; truth.json says how, and is read wherever a transform is.
 
     \b
     Example:
@@ -152,15 +152,15 @@ def write_phantoms(
     size: float | None,
     force: bool,
 ) -> RigidTransform:
-    """Write a T1, the other contrasts and truth.json; return the truth."""
+    """Write a T1, the other contrasts and truth.json; return the truth of all."""
     from ..phantom import phantom_pair
 
     if seed < 0:
         raise InputError(f"seed is {seed}; it must not be negative")
     truth = None
-    record: dict[str, Any] = {"seed": seed, "fixed": "t1.nii.gz", "moving": {}}
-    with _new_files(folder, force=force) as put:
-        for contrast in contrasts:
+    names = ["t1.nii.gz", *(f"{contrast.lower()}.nii.gz" for contrast in contrasts)]
+    with _new_files(folder, [*names, "truth.json"], force=force) as put:
+        for contrast, name in zip(contrasts, names[1:], strict=True):
             first = truth is None
             # The size of the fixed scan does not change the moving one; only the
             # first fixed scan is kept.
@@ -174,11 +174,10 @@ def write_phantoms(
             truth = pair.moving_from_fixed
             if first:
                 put("t1.nii.gz", pair.fixed)
-            name = f"{contrast.lower()}.nii.gz"
             put(name, pair.moving)
-            record["moving"][name] = {"moving_from_fixed": truth.matrix.tolist()}
-        put("truth.json", record)
-    assert truth is not None
+        assert truth is not None
+        about = {"seed": seed, "fixed": "t1.nii.gz", "moving": names[1:]}
+        put("truth.json", _record(about, truth))
     return truth
 
 
@@ -189,43 +188,47 @@ def write_hard_pair(folder: Path, kind: str, *, seed: int, force: bool) -> None:
     if seed < 0:
         raise InputError(f"seed is {seed}; it must not be negative")
     fixed, moving, truth, _ = hard_pair(kind, seed)
-    with _new_files(folder, force=force) as put:
+    names = ("fixed.nii.gz", "moving.nii.gz", "truth.json")
+    with _new_files(folder, names, force=force) as put:
         put("fixed.nii.gz", fixed)
         put("moving.nii.gz", moving)
-        told = {"moving.nii.gz": {"moving_from_fixed": truth.matrix.tolist()}}
-        put(
-            "truth.json",
-            {"seed": seed, "kind": kind, "fixed": "fixed.nii.gz", "moving": told},
-        )
+        images = {"fixed": "fixed.nii.gz", "moving": "moving.nii.gz"}
+        put("truth.json", _record({"seed": seed, "kind": kind, **images}, truth))
+
+
+def _record(about: dict[str, Any], truth: RigidTransform) -> dict[str, Any]:
+    """Say how the moving scans lie, in the layout that is read as a transform."""
+    from .._files.transforms.record import SCHEMA
+
+    return {"schema": SCHEMA, **about, "moving_from_fixed": truth.matrix.tolist()}
 
 
 @contextmanager
 def _new_files(
-    folder: Path, *, force: bool
+    folder: Path, names: Iterable[str], *, force: bool
 ) -> Iterator[Callable[[str, Image | dict[str, Any]], None]]:
     """Put images and records into a folder: all of them, or none if one fails."""
     import nibabel as nib
     import numpy as np
 
     from .._files import nifti
-    from .._files.writing import new_file
+    from .._files.writing import new_files
     from .._image import Image
 
     whole_numbers = nib.Nifti1Image(np.zeros((1, 1, 1), np.int16), np.eye(4))
     folder_is_new = not folder.exists()
     folder.mkdir(exist_ok=True)
     try:
-        with ExitStack() as opened:
+        with new_files([folder / name for name in names], force=force) as files:
 
             def put(name: str, content: Image | dict[str, Any]) -> None:
                 path = folder / name
-                file = opened.enter_context(new_file(path, force=force))
                 if isinstance(content, Image):
                     nifti.dump_image(
-                        file, path, content, template=whole_numbers, space=1
+                        files[path], path, content, template=whole_numbers, space=1
                     )
                 else:
-                    file.write(to_json(content).encode())
+                    files[path].write(to_json(content).encode())
 
             yield put
     except BaseException:

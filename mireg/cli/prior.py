@@ -15,10 +15,8 @@ from .._errors import InputError
 from .common import check_outputs, notes_told, progress_bar
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
     from .._image import Image
+    from .._transform import Transform
 
 _COLUMNS = ("fixed", "moving", "transform")
 
@@ -61,7 +59,7 @@ def learn(
     rows = _rows(table)
     with notes_told(quiet=quiet), progress_bar(quiet=quiet) as progress:
 
-        def aligned() -> Iterator[tuple[Image, Image, npt.NDArray[np.float64]]]:
+        def aligned() -> Iterator[tuple[Image, Image, Transform]]:
             for done, row in enumerate(rows):
                 progress(f"pair {done + 1} of {len(rows)}", done / len(rows))
                 yield _pair(*row)
@@ -108,14 +106,12 @@ def _rows(table: Path) -> list[tuple[Path, Path, Path | None]]:
 
 def _pair(
     fixed: Path, moving: Path, transform: Path | None
-) -> tuple[Image, Image, npt.NDArray[np.float64]]:
+) -> tuple[Image, Image, Transform]:
     """Read two images and the transform between them."""
-    import numpy as np
-
     from .._files.formats import read_image
-    from .._files.transforms import read_transform
+    from .._transform import RigidTransform, as_transform
 
     images = read_image(fixed), read_image(moving)
     if transform is None:
-        return *images, np.eye(4)
-    return *images, read_transform(transform, fixed=images[0], moving=images[1])
+        return *images, RigidTransform.identity()
+    return *images, as_transform(transform, fixed=images[0], moving=images[1])

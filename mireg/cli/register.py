@@ -20,6 +20,7 @@ from .._files import bids
 from .._files.records import to_json
 from .._settings import METRICS
 from .common import (
+    FORMAT_NAMES,
     TRANSFORM_FORMATS,
     OutputCommand,
     check_outputs,
@@ -57,7 +58,7 @@ def _read_formats(
     """Read the formats to write, once each, given one by one or with commas."""
     names = [name.strip() for value in values for name in value.split(",")]
     for name in names:
-        if name not in TRANSFORM_FORMATS:
+        if name not in FORMAT_NAMES:
             raise click.BadParameter(
                 f"{name!r} is not one of {', '.join(TRANSFORM_FORMATS)}"
             )
@@ -213,8 +214,8 @@ def register_files(
     with notes_told(quiet=quiet) as notes:
         fixed_image, moving_image = (scan.result() for scan in reading)
         how.check(results.opened(moving_image))
-        formats.warn(fixed_image)
-        formats.warn(moving_image)
+        formats.warn_of(fixed_image)
+        formats.warn_of(moving_image)
         masks = [formats.as_mask(mask) for mask in (fixed_mask, moving_mask)]
         # What a format lacks is said now rather than after the work.
         files.transform_bytes(np.eye(4), fixed_image, moving_image)
@@ -233,9 +234,13 @@ def register_files(
             )
             progress("write", 1.0)
             record = results.write(
-                found,
+                found.to_dict(),
                 files,
+                fixed=found.fixed,
+                moving=found.moving,
+                transform=found.transform,
                 output=how,
+                threads=threads,
                 force=force,
                 seconds={"load": loaded - began},
                 options={
@@ -266,14 +271,9 @@ def _start(init: str, fixed: Path, moving: Path) -> Any:
         raise InputError(
             f"--init {init}: not auto, header, centre or identity, and no such file"
         )
-    from .._files.transforms import read_transform
-    from .._transform import RigidTransform
+    from .._transform import as_rigid
 
-    matrix = read_transform(init, fixed=fixed, moving=moving)
-    try:
-        return RigidTransform.from_matrix(matrix)
-    except InputError as error:
-        raise InputError(f"{init}: {error}") from error
+    return as_rigid(init, fixed=fixed, moving=moving)
 
 
 def _summary(
@@ -285,18 +285,15 @@ def _summary(
 ) -> None:
     """Tell what was found, for people."""
     shift = found.transform.translation
-    before = "no overlap"
-    if math.isfinite(found.score_before):
-        before = f"{found.score_before:.4f}"
     times = [f"{name} {seconds[name]:.1f}" for name in _STAGES]
     rows = {
         "rotation": f"{found.transform.angle_deg:.2f} degrees",
         "translation": f"{math.hypot(*shift):.2f} mm ({in_directions(shift)})",
         "head moved": f"{found.mean_displacement_mm:.2f} mm on average, "
         f"{found.max_displacement_mm:.2f} mm at most",
-        f"score ({found.metric})": f"{found.score:.4f}, by the headers {before}",
+        f"score ({found.metric})": found.score_summary,
         "overlap": f"{100 * found.overlap_fraction:.0f} %",
-        "noise": found.noise_in_words,
+        "noise": found.noise_summary,
         "seconds": ", ".join(times),
         "written": "\n".join(str(path) for path in outputs),
     }

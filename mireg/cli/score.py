@@ -65,9 +65,9 @@ def score(
       mireg score t1.nii.gz bold.nii.gz --transform bold_to_t1.tfm
     """
     from .._files import formats
-    from .._files.transforms import read_transform
     from .._score import score as score_pair
     from .._settings import Settings
+    from .._transform import as_transform
 
     settings = Settings(threads=threads)
     learned = read_prior(prior, prior_strength)
@@ -81,7 +81,7 @@ def score(
         ]
         pose = None
         if transform is not None:
-            pose = read_transform(transform, fixed=images[0], moving=images[1])
+            pose = as_transform(transform, fixed=images[0], moving=images[1])
         scores = score_pair(
             images[0],
             images[1],

@@ -9,14 +9,13 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy.typing as npt
 
 from ..._errors import InputError
-from ..._transform import RigidTransform
-from ..formats import in_file
-from ..writing import PathLike, new_file
+from ..formats import ImageLike, in_file
+from ..writing import PathLike
 from .afni import read_afni, write_afni
 from .common import FloatArray, Images, checked
 from .freesurfer import read_lta, write_lta
@@ -24,6 +23,7 @@ from .fsl import read_fsl, write_fsl
 from .hdf5 import read_hdf5, write_itk_hdf5, write_x5
 from .itk import read_itk_matlab, read_itk_text, write_itk_matlab, write_itk_text
 from .plain import read_npy, read_rows, write_npy, write_rows
+from .record import read_json, write_json
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +58,7 @@ class Format:
 _HDF5 = re.compile(rb"\A\x89HDF\r\n\x1a\n")
 _ITK = re.compile(rb"\A#Insight Transform File|^Transform:", re.M)
 _LTA = re.compile(rb"^type\s*=.*\n(.*\n)*?^nxforms\s*=", re.M)
+_JSON = re.compile(rb"\A\s*[\[{]")
 #: The first number of a MATLAB 4 file: byte order and precision, real and full.
 _MATLAB = re.compile(rb"\A(\x00|\x0a)\x00\x00\x00|\A\x00\x00(\x03\xe8|\x03\xf2)")
 
@@ -70,6 +71,7 @@ FORMATS = (
     Format("lta", (".lta",), _LTA, read_lta, write_lta, "to write"),
     Format("afni", (".aff12.1D", ".1D"), None, read_afni, write_afni, "always"),
     Format("x5", (".x5",), _HDF5, read_hdf5, write_x5),
+    Format("json", (".json",), _JSON, read_json, write_json),
     Format("matrix", (".matrix.txt", ".txt"), None, read_rows, write_rows),
     Format("npy", (".npy",), re.compile(rb"\A\x93NUMPY"), read_npy, write_npy),
 )
@@ -77,108 +79,35 @@ FORMATS = (
 #: What may be asked for.
 NAMES = tuple(dict.fromkeys(row.name for row in FORMATS))
 
+#: Other names that people know them by: ANTs writes files of ITK.
+_ALSO = {"ants": "itk"}
+
 #: Bytes in which the mark of a file stands.
 _HEAD = 4096
 
 
-def read_transform(
+def read_matrix(
     path: PathLike,
     *,
-    fixed: Any = None,
-    moving: Any = None,
+    fixed: ImageLike | None = None,
+    moving: ImageLike | None = None,
     format: str | None = None,
 ) -> FloatArray:
-    """Read an affine transform as moving_from_fixed, RAS+ mm.
-
-    Parameters
-    ----------
-    path : str or path
-        A file of ITK or ANTs (text, MATLAB 4, HDF5; linear ones, also composed), FSL,
-        FreeSurfer (LTA), AFNI, X5; or moving_from_fixed itself, RAS+ mm, as four rows
-        of text or .npy.
-    fixed, moving : path, nibabel image or Image, optional
-        The images that the transform is between. FSL's and AFNI's files say where
-        points go only together with both; the others do without.
-    format : {"itk", "fsl", "lta", "afni", "x5", "matrix", "npy"}, optional
-        By default told by content, and by suffix where that is bare numbers: four
-        rows are FSL's in a .mat file, and moving_from_fixed in a .txt file.
-
-    Returns
-    -------
-    (4, 4) ndarray
-        Maps points of fixed to points of moving. It may scale or shear;
-        `RigidTransform.from_matrix` checks that it does not.
-
-    Raises
-    ------
-    InputError
-        If the file is missing, holds anything else, or needs an image that is not
-        given.
-    """
+    """Read moving_from_fixed, (4, 4), RAS+ mm; see `mireg.read_transform`."""
     row = format_of(path, format)
     with in_file(path), Path(path).open("rb") as file:
         return checked(row.read(file, Images(fixed, moving)))
 
 
-def write_transform(
-    path: PathLike,
-    moving_from_fixed: RigidTransform | npt.ArrayLike,
-    *,
-    fixed: Any = None,
-    moving: Any = None,
-    format: str | None = None,
-    force: bool = False,
-) -> None:
-    """Write a transform for another program, whole or not at all.
-
-    Parameters
-    ----------
-    path : str or path
-        Its suffix says the format: .tfm or .txt ITK text, .h5 ITK, .lta FreeSurfer,
-        .aff12.1D AFNI, .x5 X5, .matrix.txt and .npy the matrix itself.
-    moving_from_fixed : RigidTransform or (4, 4) array_like
-        Maps points of fixed to points of moving, RAS+ mm.
-    fixed, moving : path, nibabel image or Image, optional
-        The two images; files of FSL, FreeSurfer and AFNI cannot be written without.
-    format : {"itk", "fsl", "lta", "afni", "x5", "matrix", "npy"}, optional
-        Whatever the suffix says. A .mat file can be ITK's or FSL's: say which.
-    force : bool, optional
-        Replace a file that exists.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be written, or the matrix maps no space onto another.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> import numpy as np
-    >>> five_mm_right = np.eye(4)
-    >>> five_mm_right[0, 3] = 5
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_transform(f"{folder}/moving_to_fixed.tfm", five_mm_right)
-    ...     float(read_transform(f"{folder}/moving_to_fixed.tfm")[0, 3])
-    5.0
-    """
-    made = transform_bytes(
-        path, moving_from_fixed, fixed=fixed, moving=moving, format=format
-    )
-    with new_file(path, force=force) as file:
-        file.write(made)
-
-
 def transform_bytes(
     path: PathLike,
-    moving_from_fixed: RigidTransform | npt.ArrayLike,
+    moving_from_fixed: npt.ArrayLike,
     *,
-    fixed: Any = None,
-    moving: Any = None,
+    fixed: ImageLike | None = None,
+    moving: ImageLike | None = None,
     format: str | None = None,
 ) -> bytes:
-    """Make the content of a transform file; see `write_transform`."""
-    if isinstance(moving_from_fixed, RigidTransform):
-        moving_from_fixed = moving_from_fixed.matrix
+    """Make the content of a transform file; see `mireg.write_transform`."""
     with in_file(path):
         matrix = checked(moving_from_fixed)
         return format_to_write(path, format).write(matrix, Images(fixed, moving))
@@ -200,6 +129,11 @@ def format_to_write(path: PathLike, name: str | None = None) -> Format:
             "a .mat file can be ITK's or FSL's; say which format: itk or fsl"
         )
     return suited[0]
+
+
+def format_name(name: str) -> str:
+    """Give mireg's own name of a format: "ants" is "itk"."""
+    return _named(name)[0].name
 
 
 def suffix_of(name: str) -> str:
@@ -236,6 +170,7 @@ def _recognised(path: PathLike, head: bytes, name: str | None) -> Format:
 
 def _named(name: str | None) -> list[Format]:
     """Rows of the table with a name, or all."""
+    name = _ALSO.get(name or "", name)
     if name is not None and name not in NAMES:
         raise InputError(f"{name!r} is no format; choose one of {', '.join(NAMES)}")
     return [row for row in FORMATS if name in (None, row.name)]

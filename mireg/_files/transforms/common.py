@@ -14,12 +14,17 @@ import numpy.typing as npt
 
 from ..._errors import InputError
 from ..._image import Image
-from ..formats import open_nibabel
+from ..formats import ImageLike, as_nibabel
 
 FloatArray = npt.NDArray[np.float64]
 
 #: LPS+ mm, which ITK and AFNI speak, and RAS+ mm: the same matrix goes both ways.
 LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+#: Last row of an affine matrix, and how far single precision may put it off: a point
+#: 200 mm away would be moved by 2e-4 mm by either, if it were meant.
+_LAST_ROW = np.array([0.0, 0.0, 0.0, 1.0])
+_ROUNDING = np.array([5e-9, 5e-9, 5e-9, 1e-6])
 
 #: No file with one linear transform is larger, HDF5 apart.
 _MOST_BYTES = 1 << 20
@@ -67,12 +72,12 @@ class Images:
 
     Attributes
     ----------
-    fixed, moving : path, nibabel image, Image or None
+    fixed, moving : whatever stands for an image, or None
         Only where their voxels are is read.
     """
 
-    fixed: Any = None
-    moving: Any = None
+    fixed: ImageLike | None = None
+    moving: ImageLike | None = None
 
     def grids(self, what: str) -> tuple[Grid, Grid]:
         """Give the grids of fixed and moving, or say who needs which of them."""
@@ -81,23 +86,22 @@ class Images:
             for side, image in (("fixed", self.fixed), ("moving", self.moving))
             if image is None
         ]
-        if missing:
+        if self.fixed is None or self.moving is None:
             raise InputError(
                 f"{what} means something only together with both images, and "
                 f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not "
-                "given; mireg convert turns it into an ITK file with "
-                "--fixed F --moving M"
+                "given; give both, or let mireg convert make an ITK file of it"
             )
         return grid(self.fixed), grid(self.moving)
 
 
-def grid(image: Any) -> Grid:
-    """Read where the voxels of an image are: a path, a nibabel image or an Image."""
-    if isinstance(image, Image) and image.source is not None:
-        image = image.source.opened
+def grid(image: ImageLike) -> Grid:
+    """Read where the voxels of whatever stands for an image are."""
     if isinstance(image, Image):
-        return Grid(image.shape, image.mm_from_ijk)
-    opened = image if hasattr(image, "affine") else open_nibabel(image)
+        if image.source is None:
+            return Grid(image.shape, image.mm_from_ijk)
+        image = image.source.opened
+    opened: Any = image if hasattr(image, "affine") else as_nibabel(image)
     name = str(opened.get_filename() or "")
     affine = np.array(opened.affine, dtype=np.float64)
     return Grid(tuple(opened.shape[:3]), affine, opened.header, name)
@@ -143,12 +147,19 @@ def rows_text(matrix: FloatArray) -> str:
 
 
 def checked(matrix: npt.ArrayLike) -> FloatArray:
-    """Refuse a matrix that maps no space onto another."""
-    m = np.array(matrix, dtype=np.float64)
+    """Copy an affine matrix; refuse one that maps no space onto another."""
+    try:
+        given = np.asarray(matrix)
+    except ValueError as error:  # rows of different lengths
+        raise InputError("a transform must be a matrix of shape (4, 4)") from error
+    if given.dtype.kind not in "fiu":
+        raise InputError("a transform must be a matrix of real numbers, or a file")
+    m = given.astype(np.float64)
     if m.shape != (4, 4) or not np.isfinite(m).all():
         raise InputError("a transform must be a finite matrix of shape (4, 4)")
-    if not np.allclose(m[3], [0, 0, 0, 1], rtol=0, atol=1e-9):
+    if (np.abs(m[3] - _LAST_ROW) > _ROUNDING).any():
         raise InputError(f"the transform's last row is {m[3]}, not 0 0 0 1")
+    m[3] = _LAST_ROW
     if abs(np.linalg.det(m)) < 1e-9:
         raise InputError("the transform is singular: it flattens space")
     return m

@@ -15,7 +15,6 @@ from functools import reduce
 from typing import BinaryIO, cast
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from ..._errors import InputError
 from .common import LPS_FROM_RAS, FloatArray, Images, checked, content, text
@@ -170,6 +169,8 @@ def _affine(parameters: FloatArray, _fixed: FloatArray) -> _Parts:
 
 def _euler(parameters: FloatArray, fixed: FloatArray) -> _Parts:
     """Angles about x, y, z; Z X Y, or Z Y X if the fourth fixed number says so."""
+    from scipy.spatial.transform import Rotation  # noqa: PLC0415  # slow to import
+
     x, y, z = parameters[:3]
     if len(fixed) > 3 and fixed[3]:
         turn = Rotation.from_euler("ZYX", [z, y, x])
@@ -180,6 +181,8 @@ def _euler(parameters: FloatArray, fixed: FloatArray) -> _Parts:
 
 def _versor(parameters: FloatArray, _fixed: FloatArray) -> _Parts:
     """Vector part of a unit quaternion."""
+    from scipy.spatial.transform import Rotation  # noqa: PLC0415  # slow to import
+
     x, y, z = parameters[:3]
     w = np.sqrt(max(0.0, 1.0 - x * x - y * y - z * z))
     turn = Rotation.from_quat([x, y, z, w]).as_matrix()
