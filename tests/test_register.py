@@ -456,7 +456,7 @@ def test_the_order_in_memory_does_not_matter(order, near, found):
 def same_answer(found, other):
     """Fail if two answers differ in a bit."""
     np.testing.assert_array_equal(found.moving_from_fixed, other.moving_from_fixed)
-    for name in ("score", "score_before", "overlap_fraction", "standard_error_mm"):
+    for name in ("score", "initial_score", "overlap_fraction", "standard_error_mm"):
         assert getattr(found, name) == getattr(other, name), name
     assert found.warnings == other.warnings
 
