@@ -66,7 +66,8 @@ class Foreground:
         """Twelve numbers (n, 12) for each of (n, 4, 4) poses, all in mm.
 
         The distance between those of two poses is the root mean square distance
-        between where the poses put the foreground.
+        between where the poses put the foreground, as if it were as wide along all
+        axes.
         """
         centroids = poses[:, :3, :3] @ self.centroid + poses[:, :3, 3]
         rotations = poses[:, :3, :3].reshape(-1, 9) * (self.rms_radius / np.sqrt(3))

@@ -400,7 +400,8 @@ def pruned(
 
     by_channel = {name: explained(starts[0], name) for name in channels}
     name = max(by_channel, key=by_channel.__getitem__)
-    least = parameters.PRUNE_SHARE * by_channel[name]
+    best = by_channel[name]  # below 0 where a prior says so
+    least = best - (1 - parameters.PRUNE_SHARE) * abs(best)
     return {
         name: [
             starts[0],
