@@ -54,6 +54,7 @@ from ._engine.uncertainty import (
 from ._engine.verdict import verdict
 from ._errors import InputError, warn
 from ._files.formats import ImageLike, as_image, as_mask
+from ._image import Image
 from ._prepare import PreparedImage, prepare
 from ._prior import Prior
 from ._progress import Progress, Stages
@@ -149,11 +150,11 @@ def register(
     told = Stages(progress)
 
     told.start("prepare", 0.0)
-    prepared = shared(
-        lambda one: _prepared(*one, threads),
-        [("fixed", fixed, fixed_mask), ("moving", moving, moving_mask)],
-        threads,
-    )
+    given = [
+        _read("fixed", fixed, fixed_mask),
+        _read("moving", moving, moving_mask),
+    ]
+    prepared = shared(lambda one: prepare(*one, threads=threads), given, threads)
     contrasts = shared(contrast, prepared, threads)
     notes = preflight.notes(*(one.image for one in prepared))
 
@@ -220,7 +221,7 @@ def register(
         runner_up=judged.runner_up,
         standard_error_mm=answer.error_mm,
         covariance=answer.covariance(transform),
-        converged=fit.converged,
+        converged=answer.fit.converged,
         doubtful=judged.doubtful,
     )
 
@@ -464,17 +465,13 @@ def _optimised(
 # --- what comes in, what is told ------------------------------------------------------
 
 
-def _prepared(
-    role: str,
-    image: ImageLike,
-    mask: ImageLike | None,
-    threads: int,
-) -> PreparedImage:
-    """Read and prepare an image, unless it is prepared already."""
+def _read(
+    role: str, image: ImageLike, mask: ImageLike | None
+) -> tuple[Image | PreparedImage, Image | None]:
+    """Read an image and its mask; one that is prepared stays so."""
     if not isinstance(image, PreparedImage):
         image = as_image(image, name=f"the {role} image")
-    mask = as_mask(mask, name=f"the {role} mask")
-    return prepare(image, mask, threads=threads)
+    return image, as_mask(mask, name=f"the {role} mask")
 
 
 def _believed(prior: Prior | None, settings: Settings) -> dict[str, FloatArray] | None:

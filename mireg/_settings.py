@@ -1,4 +1,4 @@
-"""Every number of the method, in one record."""
+"""What a user may set of the method; `mireg._parameters` has every other number."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ METRICS: tuple[MetricName, ...] = get_args(MetricName)
 class Settings:
     """How to register. The defaults suit every pair that was measured.
 
-    Lengths that depend on the anatomy are not here: they come from the images.
+    Lengths that depend on the anatomy come from the images.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ class Settings:
         With metric "prior", what the learned histogram counts as, in units of the
         number of samples: from 0, which is "mi", to 1000.
     bins : int
-        Grey levels of each image in the joint histogram.
+        Bins of the joint histogram along each axis.
     samples : int
         Most points compared in the end; each is a place in the image with the
         smaller foreground, or in the other one where noise then moves the answer
