@@ -139,10 +139,10 @@ def _background(data: Volume, low: float, high: float) -> float:
 def _threshold(contrast: Volume) -> float:
     """Contrast to the background from which there is anatomy, of contrasts in order."""
     above = contrast[np.searchsorted(contrast, 0, "right") :]
-    top = float(_quantiles(above, [0.99])[0])
-    if not contrast[0] < top / 2:  # all differ from the background alike
+    top = float(_quantiles(above, [parameters.CONTRAST_TOP])[0])
+    if not contrast[0] < top / 2:  # no voxel is background
         return top / 2
-    edges = np.linspace(contrast[0], top, 257)
+    edges = np.linspace(contrast[0], top, parameters.OTSU_BINS + 1)
     below = np.searchsorted(contrast, edges[:-1])
     counts = np.diff(below, append=contrast.size)
     return otsu_threshold(counts, (edges[:-1] + edges[1:]) / 2)

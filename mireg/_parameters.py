@@ -31,11 +31,15 @@ AIR_HU = -1024.0
 AIR_SHARE, AIR_RANGE_HU = 0.05, (AIR_HU - 76.0, -900.0)
 
 #: Share of the foreground's intensities between the ends of the scale. The tails are
-#: vessels and noise; each would take bins that tissue needs.
+#: vessels and noise, which would use up bins.
 SCALE_ENDS = (0.005, 0.995)
 
 #: Knots of the scale, and quantiles of the foreground that it is made from.
 SCALE_KNOTS, SCALE_QUANTILES = 257, 100
+
+#: Quantile of the contrast to the background whose half is the threshold where Otsu's
+#: cannot be found, and bins of the histogram for that.
+CONTRAST_TOP, OTSU_BINS = 0.99, 256
 
 #: How far the scale goes from even steps of intensity (0) to equal shares of the
 #: foreground (1). Equal shares alone take contrast from small dark structures, even
@@ -56,8 +60,8 @@ LOW_RESOLUTION_VOXELS = 40
 #: slices were wrong, at 0.1 none of 100.
 RIM_RADII = 0.1
 
-#: Share of foreground in a neighbourhood from which it is sampled; in an image of noise
-#: half of the most that there is.
+#: Share of foreground in a neighbourhood from which it is sampled; at most half of the
+#: largest share that there is, for images of noise.
 SAMPLING_SHARE = 0.02
 
 #: Width (sigma) of the smoothing that estimates the bias field, in RMS radii: 7 mm for
@@ -111,6 +115,10 @@ CHANNELS = ("original", "sampled_corrected", "interpolated_corrected")
 #: Those of them that the global search scores: they share the interpolated image, so
 #: that each pose is visited once for both.
 SEARCHED_CHANNELS = ("original", "sampled_corrected")
+
+#: The channel in which the best pose must have no runner-up for a search to be
+#: confident.
+UNIMODAL_CHANNEL = "sampled_corrected"
 
 # --- the global search (`_engine.search`) -------------------------------------------
 
@@ -219,11 +227,13 @@ RESTART_ROTATION = np.array([0.9, 0.5, 0.3])
 #: a runner-up to reckon with. Right answers of 2450 runs had none above it.
 RUNNER_UP_SHARE = 0.9
 
-#: Poses are distinct that put the foreground this share of its RMS radius apart (RMS);
-#: when candidates are handed on (a spine one vertebra off is another pose); in a
-#: pattern search; after a local optimisation.
+#: Distance of two poses, RMS over the foreground in its RMS radii, from which they are
+#: different answers: 12 mm for a head, less than a vertebra for a spine.
 DISTINCT_RADII = 0.2
-CANDIDATE_RADII, PATTERN_RADII, OPTIMUM_RADII = 0.1, 0.05, 0.05
+
+#: The same distance below which one of two poses is dropped while they are improved,
+#: and after a local optimisation.
+PATTERN_RADII, OPTIMUM_RADII = 0.05, 0.05
 
 #: Most restarts of the thorough search in a stage. It stops as soon as two in a row
 #: leave no runner-up. Ablation: restarts.
@@ -256,7 +266,7 @@ PRUNE_SHARE = 0.5
 #: and the most of a local optimisation.
 FIRST_EVALUATIONS, MAX_EVALUATIONS = 8, 40
 
-#: Voxels of a last step, by which candidates and answers have converged.
+#: Length of a step, in voxels, below which a candidate, and the answer, has converged.
 CANDIDATE_TOLERANCE, ANSWER_TOLERANCE = 0.1, 0.0005
 
 #: Slope, relative to the first, at which BFGS stops as well.
@@ -284,8 +294,12 @@ NOISE_RUNS = 200
 #: Ablation: other image.
 OTHER_SAMPLING_VOXELS, OTHER_SAMPLING_GAIN = 0.08, 0.8
 
+#: Voxels between the two answers up to which they are the same one.
+OTHER_SAMPLING_APART_VOXELS = 1.0
+
 #: Standard error, in voxels, above which noise can have made the answer.
 UNCERTAIN_VOXELS = 0.5
 
-#: Voxels from the headers' pose within which an answer must earn its six numbers.
+#: Voxels from the headers' pose within which an answer must beat it by BIC.
+#: Ablation: model choice.
 MODEL_CHOICE_VOXELS = 0.1

@@ -185,7 +185,7 @@ class PreparedImage:
         few = subsampled(self.image)
         np.clip(few.data, scale.low, scale.high, out=few.data)
         planes = bias_corrected(few, scale.background, bias_field)
-        corrected = Image(planes(slice(None)), np.eye(4))  # wherever it is
+        corrected = Image(planes(slice(None)), np.eye(4))  # the affine is not used
         return Normalisation(intensity_scale(corrected), scale.background, bias_field)
 
     def shrunk(self, size_mm: float, threads: int = 1) -> Image:
@@ -217,8 +217,9 @@ def prepare(
     Returns
     -------
     PreparedImage
-        The image with its intensity scale, foreground and bias field. It is accepted
-        wherever an image is, and keeps what it was shrunk to for its partners.
+        The image with its intensity scale and foreground; its bias field is estimated
+        when first needed. It is accepted wherever an image is, and keeps what it was
+        shrunk to for its partners.
 
     Raises
     ------
@@ -258,11 +259,11 @@ def prepare(
         centres = voxel_centres(low_resolution)
         inside = in_mask(mask, centres).reshape(low_resolution.shape)
         if not inside.any():
-            raise InputError(_what_is_wrong(mask, image))
+            raise InputError(_mask_error(mask, image))
         foreground = foreground & inside if (foreground & inside).any() else inside
     if not foreground.any():
         foreground = np.isfinite(low_resolution.data)
-    measured = _measured(low_resolution, foreground)
+    measured = _foreground_of(low_resolution, foreground)
     return PreparedImage(
         image=image,
         mask=mask,
@@ -280,7 +281,7 @@ def _low_resolution(image: Image, scale: IntensityScale, threads: int) -> Image:
     return downsample(image, factors, (scale.low, scale.high), threads)
 
 
-def _measured(image: Image, foreground: npt.NDArray[np.bool_]) -> Foreground:
+def _foreground_of(image: Image, foreground: npt.NDArray[np.bool_]) -> Foreground:
     """Measure where a foreground is."""
     points = image.to_mm(np.argwhere(foreground))
     centroid = points.mean(axis=0)
@@ -308,14 +309,14 @@ def _sampling_mask(
 
 def in_mask(mask: Image, points: FloatArray) -> npt.NDArray[np.bool_]:
     """Tell which points, shape (n, 3) in RAS+ mm, lie in a mask's voxels above 0.5."""
-    # The nudge decides ties the same way at any pose.
+    # Ties at the borders of voxels go up, whatever the rounding error.
     ijk = np.floor(mask.to_ijk(points) + 0.5 + 1e-6).astype(int)
     inside = np.asarray(((ijk >= 0) & (ijk < mask.shape)).all(axis=1))
     inside[inside] = mask.data[tuple(ijk[inside].T)] > 0.5
     return inside
 
 
-def _what_is_wrong(mask: Image, image: Image) -> str:
+def _mask_error(mask: Image, image: Image) -> str:
     """Say why a mask leaves nothing of its image."""
     name = mask.source.path if mask.source is not None else None
     what = "the mask" if name is None else f"{name}: the mask"
@@ -429,7 +430,7 @@ def downsample(
         The image.
     factors : tuple of int
         Voxels of a block along each axis. What remains at the end of an axis makes
-        a block of its own. Blocks of one voxel are the image as it is.
+        a shorter block. Blocks of one voxel are the image as it is.
     limits : tuple of float, optional
         Intensities are clipped to these before the mean is taken.
     threads : int, optional
@@ -438,7 +439,8 @@ def downsample(
     Returns
     -------
     Image
-        A block with fewer than half of its voxels holding data is NaN.
+        A block with data in fewer voxels than half of a whole block is NaN, and so is
+        a remainder shorter than that.
 
     Examples
     --------

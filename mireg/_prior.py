@@ -44,8 +44,7 @@ _KIND, _VERSION = "mireg prior", 2
 class Prior:
     """The joint intensity distribution of aligned pairs of two contrasts.
 
-    Intensities are normalised ones, 0 to 1: they depend on the ranks of the
-    foreground's intensities and on nothing that a scanner may scale.
+    Intensities are normalised ones, 0 to 1, which no linear change of scale alters.
 
     Parameters
     ----------

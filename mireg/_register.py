@@ -43,7 +43,7 @@ from ._engine.optimize import (
     successive_halving,
 )
 from ._engine.pair import Pair, inverse
-from ._engine.search import always_followed, global_search, searched_channels
+from ._engine.search import global_search, searched_channels
 from ._engine.similarity import metric_at
 from ._engine.uncertainty import (
     Uncertainty,
@@ -64,7 +64,7 @@ from ._threads import shared
 from ._transform import RigidTransform, TransformLike, as_rigid
 
 FloatArray = npt.NDArray[np.float64]
-Start = Literal["auto", "header", "centre"]
+Init = Literal["auto", "header", "centre"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ def register(
     fixed: ImageLike,
     moving: ImageLike,
     *,
-    init: Start | TransformLike = "auto",
+    init: Init | TransformLike = "auto",
     fixed_mask: ImageLike | None = None,
     moving_mask: ImageLike | None = None,
     settings: Settings | None = None,
@@ -146,7 +146,7 @@ def register(
     """
     settings = settings or Settings()
     threads = settings.threads or _threads.available()
-    joints = _believed(prior, settings)
+    joints = _weighted_prior(prior, settings)
     told = Stages(progress)
 
     told.start("prepare", 0.0)
@@ -171,11 +171,11 @@ def register(
             found = _search_on(pair, resolutions, found, settings, threads, told)
         _log_candidates(pair, found, settings)
         told.start("refine", 0.5)
-        channel, level, fits = _followed(pair, found, settings, threads)
+        channel, level, fits = _refined(pair, found, settings, threads)
         answer = _polished(
             pair, resolutions, channel, level, fits[0].pose, settings, threads
         )
-        if not answer.error_voxels > parameters.UNCERTAIN_VOXELS:
+        if not answer.error_voxels > parameters.UNCERTAIN_VOXELS:  # nor if unknown
             break
 
     header = evaluate(
@@ -238,9 +238,9 @@ class _Found:
     candidates : mapping of str to (n, 4, 4) ndarray
         In the channels that were searched.
     also : list of (4, 4) array
-        Poses that are followed at each finer level, whatever came of them before.
+        Poses that are added to the candidates at each finer level.
     confident : bool
-        Whether the search left no doubt.
+        Whether the quick search was enough.
     searches : int
         Number of thorough searches so far.
     levels : dict of str to Level
@@ -274,7 +274,7 @@ def _first_search(
     found = global_search(
         pair, parameters.QUICK_SEARCH, [rough, coarse], settings, threads
     )
-    also = always_followed(pair)
+    also = always_refined(pair)
     return _Found(found.poses, also, found.confident, 0, coarse, resolutions.finer)
 
 
@@ -286,9 +286,9 @@ def _search_on(
     threads: int,
     told: Stages,
 ) -> _Found:
-    """Search thoroughly, from other starts each time, until that changes nothing.
+    """Search thoroughly, from other starts each time.
 
-    Two searches in a row that end without a runner-up are enough.
+    Until two searches in a row end without a runner-up, `MAX_RESTARTS` at most.
     """
     begin = found.levels
     if not found.searches:
@@ -318,7 +318,7 @@ def _search_on(
 # --- multi-resolution refinement ------------------------------------------------------
 
 
-def _followed(
+def _refined(
     pair: Pair, found: _Found, settings: Settings, threads: int
 ) -> tuple[str, Level, list[Fit]]:
     """Optimise candidates level by level, ever fewer of them, with few samples.
@@ -423,8 +423,8 @@ def _polished(
 ) -> _Answer:
     """Optimise with all samples; where noise matters, with those of the other image.
 
-    Reading between voxels smooths. Where an image is coarse and noisy that helps, and
-    the finer one is the better to sample, even if it shows more of the anatomy.
+    Interpolation smooths, which suppresses noise. A coarse and noisy image is better
+    interpolated, and the finer one sampled, even if it shows more of the anatomy.
     """
     few = subsampled(level, settings)
     here = _optimised(pair, level, few, pose, settings, threads)
@@ -440,7 +440,8 @@ def _polished(
     there = _optimised(other, other_level, other_level, pose, settings, threads)
     apart = pair.sampled.foreground.distance(here.fit.pose, inverse(there.fit.pose))
     better = there.error_mm < parameters.OTHER_SAMPLING_GAIN * here.error_mm
-    return there if better and apart < level.size_mm else here
+    near = apart < parameters.OTHER_SAMPLING_APART_VOXELS * level.size_mm
+    return there if better and near else here
 
 
 def _optimised(
@@ -451,18 +452,18 @@ def _optimised(
     settings: Settings,
     threads: int,
 ) -> _Answer:
-    """Optimise a pose with all samples; few tell how sharp the maximum is."""
+    """Optimise a pose with all samples; few tell the curvature of the maximum."""
     metric = metric_at(few, settings.metric)
-    sharpness = inverse_hessian_at(few, pose, metric, threads)
+    inverse_hessian = inverse_hessian_at(few, pose, metric, threads)
     metric = metric_at(level, settings.metric)
-    fit = maximise(level, pose, metric, threads, inverse_hessian=sharpness)
-    if sharpness is None:
+    fit = maximise(level, pose, metric, threads, inverse_hessian=inverse_hessian)
+    if inverse_hessian is None:
         return _Answer(pair, level, fit, None)
-    noise = uncertainty(level, fit.pose, metric, sharpness, threads)
+    noise = uncertainty(level, fit.pose, metric, inverse_hessian, threads)
     return _Answer(pair, level, fit, noise)
 
 
-# --- what comes in, what is told ------------------------------------------------------
+# --- input and log --------------------------------------------------------------------
 
 
 def _read(
@@ -474,8 +475,10 @@ def _read(
     return image, as_mask(mask, name=f"the {role} mask")
 
 
-def _believed(prior: Prior | None, settings: Settings) -> dict[str, FloatArray] | None:
-    """Look up what was learned of each channel, as strong as it is believed."""
+def _weighted_prior(
+    prior: Prior | None, settings: Settings
+) -> dict[str, FloatArray] | None:
+    """Weight the joint distributions of a prior by its strength."""
     if (prior is not None) != (settings.metric == "prior"):
         raise InputError(
             f'the metric is "{settings.metric}" and there is '
@@ -484,33 +487,31 @@ def _believed(prior: Prior | None, settings: Settings) -> dict[str, FloatArray] 
     return None if prior is None else prior.weighted(settings.prior_strength)
 
 
-def _start(init: Start | TransformLike, pair: Pair) -> FloatArray | None:
-    """Turn the user's wish into a pose, or None where all are to be searched."""
-    if init == "auto":
-        return None
-    if init == "header":
-        return pair.header_pose
-    if init == "centre":
-        return pair.centroid_pose
-    fixed, moving = pair.sampled.image, pair.interpolated.image
-    if not pair.sampled_is_fixed:
-        fixed, moving = moving, fixed
-    return pair.engine_pose(as_rigid(init, fixed=fixed, moving=moving).matrix)
+def _start(init: Init | TransformLike, pair: Pair) -> FloatArray | None:
+    """Turn `init` into a pose of the engine, or None where all are searched."""
+    if isinstance(init, str):
+        if init == "auto":
+            return None
+        if init == "header":
+            return pair.header_pose
+        if init == "centre":
+            return pair.centroid_pose
+    given = as_rigid(init, fixed=pair.fixed.image, moving=pair.moving.image)
+    return pair.engine_pose(given.matrix)
 
 
 def _log_candidates(pair: Pair, found: _Found, settings: Settings) -> None:
-    """Tell the logger which candidates the search found, the best first."""
+    """Tell the logger which candidates the search found in its first channel."""
     if not _LOG.isEnabledFor(logging.INFO):
         return
     name, poses = next(iter(found.candidates.items()))
     level = subsampled(found.levels[name], settings)
     metric = metric_at(level, settings.metric)
     fits = [evaluate(level, pose, metric) for pose in poses]
-    fixed = pair.sampled if pair.sampled_is_fixed else pair.interpolated
     _LOG.info("candidate  information  overlap  degrees   mm (right, front, up)")
     for rank, fit in enumerate(sorted(fits, key=lambda f: -f.weighted_information), 1):
         place = RigidTransform.from_matrix(
-            pair.moving_from_fixed(fit.pose), fixed.foreground.centroid
+            pair.moving_from_fixed(fit.pose), pair.fixed.foreground.centroid
         )
         _LOG.info(
             "%9d  %11.4f  %6.0f%%  %7.2f  %7.2f %7.2f %7.2f",

@@ -21,7 +21,8 @@ class Settings:
     Parameters
     ----------
     metric : str
-        Similarity to maximise. All measure how far the joint histogram is from
+        Similarity that local optimisation maximises; candidates are compared by
+        mutual information times overlap, whatever the metric. All measure how far the joint histogram is from
         that of two images that know nothing of each other:
 
         ===========  ==========================================================
@@ -31,7 +32,7 @@ class Settings:
         "js"         Jensen-Shannon divergence
         "hellinger"  squared Hellinger distance
         "chi2"       Pearson's chi-squared
-        "oimi"       mutual information, background outside the moving image
+        "oimi"       mutual information, background outside the interpolated image
         "prior"      mutual information of the histogram pooled with a learned one
         ===========  ==========================================================
     prior_strength : float
@@ -40,7 +41,7 @@ class Settings:
     bins : int
         Bins of the joint histogram along each axis.
     samples : int
-        Most points compared in the end; each is a place in the image with the
+        Most points compared in the end, 8000 or more; each is a place in the image with the
         smaller foreground, or in the other one where noise then moves the answer
         less. Candidates are judged by a fourth of them.
     orientations : int

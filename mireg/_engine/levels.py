@@ -364,7 +364,7 @@ def make_level(
 
 
 def subsampled(level: Level, settings: Settings) -> Level:
-    """Take a fourth of the samples of a full level: enough to judge candidates by."""
+    """Keep every n-th sample of a full level, a fourth of the most or more."""
     few = max(parameters.MIN_SAMPLES, settings.samples // parameters.SUBSAMPLING)
     step = max(1, level.n_samples // few)
     if step == 1:

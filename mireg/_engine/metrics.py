@@ -146,30 +146,30 @@ def entropies(
 
 def mutual_information(histogram: FloatArray) -> tuple[float, FloatArray]:
     """Mutual information of a joint histogram, and its derivative."""
-    each, d_fixed, d_moving, d_joint = entropies(histogram)
-    h_fixed, h_moving, h_joint = each.tolist()
-    return h_fixed + h_moving - h_joint, d_fixed + d_moving - d_joint
+    each, d_rows, d_columns, d_joint = entropies(histogram)
+    h_rows, h_columns, h_joint = each.tolist()
+    return h_rows + h_columns - h_joint, d_rows + d_columns - d_joint
 
 
 def normalised_mutual_information(histogram: FloatArray) -> tuple[float, FloatArray]:
     """Normalised mutual information of a joint histogram, and its derivative."""
-    each, d_fixed, d_moving, d_joint = entropies(histogram)
-    h_fixed, h_moving, h_joint = each.tolist()
+    each, d_rows, d_columns, d_joint = entropies(histogram)
+    h_rows, h_columns, h_joint = each.tolist()
     if h_joint <= 0:  # one cell holds all: nothing is shared, nothing to gain
         return 1.0, np.zeros_like(histogram)
-    score = (h_fixed + h_moving) / h_joint
-    return score, (d_fixed + d_moving - score * d_joint) / h_joint
+    score = (h_rows + h_columns) / h_joint
+    return score, (d_rows + d_columns - score * d_joint) / h_joint
 
 
 def entropy_correlation(histogram: FloatArray) -> tuple[float, FloatArray]:
     """Entropy correlation coefficient of a joint histogram, and its derivative."""
-    each, d_fixed, d_moving, d_joint = entropies(histogram)
-    h_fixed, h_moving, h_joint = each.tolist()
-    apart = h_fixed + h_moving
+    each, d_rows, d_columns, d_joint = entropies(histogram)
+    h_rows, h_columns, h_joint = each.tolist()
+    apart = h_rows + h_columns
     if apart <= 0:
         return 0.0, np.zeros_like(histogram)
     score = 2 - 2 * h_joint / apart
-    return score, (2 * h_joint / apart * (d_fixed + d_moving) - 2 * d_joint) / apart
+    return score, (2 * h_joint / apart * (d_rows + d_columns) - 2 * d_joint) / apart
 
 
 #: The metrics that need nothing but the joint histogram, by name. One more f-divergence
@@ -189,10 +189,10 @@ METRIC: Mapping[str, Metric] = MappingProxyType(
 def overlap_invariant(fixed_counts: FloatArray, background: FloatArray) -> Metric:
     """Make the mutual information that no change of the overlap can move.
 
-    Every pose is scored over the same samples: those outside the moving image count
+    Every pose is scored over the same samples: those outside the interpolated image count
     as its background. So the edge of the field of view may pass over background
     without any change of the score, after the idea of [1]_, who assume the
-    statistics of the background in the same way. Anatomy that the moving image cuts
+    statistics of the background in the same way. Anatomy that the interpolated image cuts
     off breaks the assumption.
 
     Parameters
@@ -200,7 +200,7 @@ def overlap_invariant(fixed_counts: FloatArray, background: FloatArray) -> Metri
     fixed_counts : (n,) array
         Histogram of the fixed image over all samples, as counts.
     background : (m,) array
-        Histogram of the background of the moving image, with a sum of 1.
+        Histogram of the background of the interpolated image, with a sum of 1.
 
     Returns
     -------

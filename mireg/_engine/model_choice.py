@@ -17,7 +17,7 @@ def header_or_answer(
 
     The answer has six numbers, which must earn what they cost: ``log(n) / 2`` nats
     each, for n samples [1]_. So images that are in line stay so, to the last digit. The
-    difference, a few hundredths of a voxel at most, is one that the noise of the
+    difference, less than a tenth of a voxel, is one that the noise of the
     samples makes as well.
 
     Parameters

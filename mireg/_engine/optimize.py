@@ -45,7 +45,8 @@ class Fit:
     evaluations : int
         Times that the similarity was computed.
     converged : bool
-        Whether an optimisation ended at a maximum, and not for want of evaluations.
+        False where evaluations ran out, or next to nothing overlapped. A line search
+        that finds nothing better has converged.
     inverse_hessian : (6, 6) ndarray or None
         About the inverse of minus the score's second derivatives by the numbers of
         `PoseParameters`, in mm^2 instead of voxels.
@@ -175,7 +176,7 @@ class _Ascent:
         return -score / self.scale, -self.gradient / self.scale
 
     def after_step(self, intermediate_result: OptimizeResult) -> None:
-        """Stop where neither the last step nor the gradient says that it is far.
+        """Stop where the last step and the expected rest of the way are short.
 
         A step can be small by chance. The maximum is no nearer than where the gradient
         would vanish if it changed as fast as anywhere before.
@@ -285,7 +286,8 @@ def successive_halving(
 ) -> Fits:
     """Optimise candidates for a few evaluations, and the best of them to the end.
 
-    Where a candidate ranks before it is optimised says little [1]_.
+    Where a candidate ranks before it is optimised says little. One round of what is
+    known as successive halving [1]_.
 
     Parameters
     ----------
@@ -388,10 +390,9 @@ def restart_from_channels(
 def pruned(
     channels: Channels, starts: Sequence[Start], threads: int = 1
 ) -> dict[str, list[Start]]:
-    """Keep the first start, and what can still be right, in the first one's channel.
+    """Keep the first start, and those that explain at least half as much.
 
-    That is the channel in which it explains most; what explains much less there than
-    it does is left out.
+    All in one channel, that in which the first start explains most.
     """
 
     def explained(start: Start, name: str) -> float:

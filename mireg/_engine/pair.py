@@ -16,7 +16,7 @@ FloatArray = npt.NDArray[np.float64]
 
 #: Channels by the image whose bias field is divided out: to the engine, and to the user
 #: where the fixed image is sampled and where the moving one is.
-_CHANNEL_OF_USER = {
+_USER_NAMES = {
     "original": ("original", "original"),
     "sampled_corrected": ("fixed_corrected", "moving_corrected"),
     "interpolated_corrected": ("moving_corrected", "fixed_corrected"),
@@ -52,7 +52,7 @@ class Pair:
 
     Points are drawn from one image, `sampled`, and the other, `interpolated`, is read
     between its voxels. All poses of the engine are `interpolated_from_sampled`, RAS+ mm
-    to RAS+ mm; what they are to the user is said here, and only here.
+    to RAS+ mm; `engine_pose` and `moving_from_fixed` bring the user's in and out.
 
     Attributes
     ----------
@@ -103,13 +103,27 @@ class Pair:
         names = parameters.CHANNELS if channels is None else channels
         if set(names) != {"original"}:
             shared(lambda one: one.corrected, (fixed, moving), threads)  # kept
-        pair = cls(fixed, moving, _channels(fixed, moving, prior, names), True)
-        return pair.exchanged() if size(moving) < size(fixed) else pair
+        sampled_is_fixed = not size(moving) < size(fixed)
+        sampled, interpolated = fixed, moving
+        if not sampled_is_fixed:
+            sampled, interpolated = moving, fixed
+
+        def channel(name: str) -> Channel:
+            corrects = name == "sampled_corrected", name == "interpolated_corrected"
+            joint = (prior or {}).get(_USER_NAMES[name][0 if sampled_is_fixed else 1])
+            return Channel(
+                sampled.corrected if corrects[0] else sampled.original,
+                interpolated.corrected if corrects[1] else interpolated.original,
+                joint if joint is None or sampled_is_fixed else joint.T,
+            )
+
+        channels_of_pair = {name: channel(name) for name in names}
+        return cls(sampled, interpolated, channels_of_pair, sampled_is_fixed)
 
     def exchanged(self) -> Pair:
         """Exchange the roles of the images."""
         channels = {}
-        for name in parameters.CHANNELS:  # in one order, whatever the roles
+        for name in _EXCHANGED:  # in one order, whatever the roles
             channel = self.channels.get(_EXCHANGED[name])
             if channel is not None:
                 prior = None if channel.prior is None else channel.prior.T
@@ -121,6 +135,16 @@ class Pair:
     def only(self, *names: str) -> Pair:
         """Leave out all other channels."""
         return replace(self, channels={name: self.channels[name] for name in names})
+
+    @property
+    def fixed(self) -> PreparedImage:
+        """The user's fixed image."""
+        return self.sampled if self.sampled_is_fixed else self.interpolated
+
+    @property
+    def moving(self) -> PreparedImage:
+        """The user's moving image."""
+        return self.interpolated if self.sampled_is_fixed else self.sampled
 
     @property
     def header_pose(self) -> FloatArray:
@@ -137,7 +161,7 @@ class Pair:
 
     def user_channel(self, name: str) -> str:
         """Name a channel by the user's images, as a prior does."""
-        of_fixed, of_moving = _CHANNEL_OF_USER[name]
+        of_fixed, of_moving = _USER_NAMES[name]
         return of_fixed if self.sampled_is_fixed else of_moving
 
     def engine_pose(self, moving_from_fixed: FloatArray) -> FloatArray:
@@ -151,25 +175,6 @@ class Pair:
         if self.sampled_is_fixed:
             return interpolated_from_sampled
         return inverse(interpolated_from_sampled)
-
-
-def _channels(
-    fixed: PreparedImage,
-    moving: PreparedImage,
-    prior: Mapping[str, FloatArray] | None,
-    names: Sequence[str],
-) -> dict[str, Channel]:
-    """Make the channels of a pair whose fixed image is sampled."""
-    known = prior or {}
-
-    def channel(name: str) -> Channel:
-        return Channel(
-            fixed.corrected if name == "sampled_corrected" else fixed.original,
-            moving.corrected if name == "interpolated_corrected" else moving.original,
-            known.get(_CHANNEL_OF_USER[name][0]),
-        )
-
-    return {name: channel(name) for name in names}
 
 
 def inverse(pose: FloatArray) -> FloatArray:

@@ -26,13 +26,13 @@ class PoseParameters:
     interpolated_from_centre : (4, 4) ndarray
         The pose, from RAS+ mm relative to the centre of the samples.
     centre_from_sampled : (4, 4) ndarray
-        To there.
+        Translation to the centre of the samples.
     ijk_from_centre : (3, 3) ndarray
-        The pose, as far as it turns, to voxels of the interpolated image.
+        Linear part of the map from there to voxels of the interpolated image.
     centre : (3,) ndarray
         Centre of the samples relative to the origin of the level, mm.
     unit : (6,) ndarray
-        Radians and millimetres that each number counts.
+        Size of one step of each number, rad or mm.
     """
 
     interpolated_from_centre: FloatArray
@@ -43,7 +43,7 @@ class PoseParameters:
 
     @classmethod
     def about(cls, level: Level, pose: FloatArray) -> PoseParameters:
-        """Make six zeros this pose, `interpolated_from_sampled`."""
+        """Make the parameters of which six zeros are this pose."""
         sampled_from_centre, centre_from_sampled = np.eye(4), np.eye(4)
         sampled_from_centre[:3, 3] = level.origin + level.centre
         centre_from_sampled[:3, 3] = -sampled_from_centre[:3, 3]

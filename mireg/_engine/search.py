@@ -36,7 +36,7 @@ class Candidates:
         In each channel that was searched `interpolated_from_sampled`, the most
         promising first.
     unimodal : bool
-        Whether the best pose has no runner-up where bias fields are divided out.
+        Whether the best pose has no runner-up in `parameters.UNIMODAL_CHANNEL`.
     channels_agree : bool
         Whether the channels agree on the best pose.
     """
@@ -102,10 +102,10 @@ def global_search(
     )
     # At a restart the grid lies elsewhere in the sampled foreground, too.
     shift = spacing / 2 * rotation[0] if restart else 0
-    in_place = sampled.centroid, sampled.centroid
+    by_header = sampled.centroid, sampled.centroid
     grid_centres = pair.sampled.image.centre_mm, pair.interpolated.image.centre_mm
     starts = [*((sampled.centroid + shift, place) for place in places)]
-    starts += [grid_centres, in_place]
+    starts += [grid_centres, by_header]
     names = searched_channels(pair)
     roughest = {name: levels[0][name] for name in names}
     pools = _best_starts(roughest, schedule, rotations, starts, threads)
@@ -117,8 +117,10 @@ def global_search(
         )
         for name, pool in pools.items()
     }
-    # Bias fields by themselves make one pose stand out: ask where they are divided out.
-    unimodal = is_unimodal(*improved[names[-1]], sampled)
+    # A bias field can make one wrong pose stand out: ask where it is divided out.
+    judge = parameters.UNIMODAL_CHANNEL
+    judge = judge if judge in names else names[0]
+    unimodal = is_unimodal(*improved[judge], sampled)
     best = [poses[0] for poses, _ in improved.values()]
     agree = len(distinct(best, sampled)) == 1
     sure = sure_candidates(pair)
@@ -126,8 +128,8 @@ def global_search(
     for name, (poses, scores) in improved.items():
         # Where there is no doubt, only runners-up in the other channels go on, too.
         kept = _runners_up(poses, scores) if unimodal and agree else poses
-        kept = distinct(kept, sampled, parameters.CANDIDATE_RADII)
-        candidates[name] = distinct([*sure, *kept[: settings.candidates]], sampled)
+        kept = distinct([*sure, *kept], sampled)
+        candidates[name] = kept[: len(sure) + settings.candidates]
     return Candidates(candidates, unimodal, agree)
 
 
@@ -137,7 +139,7 @@ def sure_candidates(pair: Pair) -> list[FloatArray]:
 
 
 def always_followed(pair: Pair) -> list[FloatArray]:
-    """Poses that are followed to the finest level: what was in line stays so."""
+    """Poses that are added at each finer level: what was in line stays so."""
     return [pair.header_pose]
 
 
@@ -147,7 +149,7 @@ def searched_channels(pair: Pair) -> list[str]:
 
 
 def is_unimodal(poses: FloatArray, scores: FloatArray, foreground: Foreground) -> bool:
-    """Tell whether no pose is nearly as good as the best: wrong ones have such."""
+    """Tell whether no pose is nearly as good as the best: wrong ones have competitors."""
     return len(distinct(_runners_up(poses, scores), foreground)) == 1
 
 

@@ -1,7 +1,8 @@
-"""May an answer be trusted, and why not."""
+"""Reasons to doubt an answer."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -65,6 +66,11 @@ def verdict(
         doubts.append(
             f"a pose {apart_mm:.0f} mm away explains {100 * runner_up:.0f} % as much "
             "as this one: look whether it is right"
+        )
+    if math.isnan(error_mm):
+        doubts.append(
+            "too little overlaps to tell how far noise moves the answer: look whether "
+            "it is right"
         )
     if error_mm > parameters.UNCERTAIN_VOXELS * level.size_mm:
         doubts.append(
