@@ -43,7 +43,7 @@ from ._engine.optimize import (
     successive_halving,
 )
 from ._engine.pair import Pair, inverse
-from ._engine.search import global_search, searched_channels
+from ._engine.search import always_followed, global_search, searched_channels
 from ._engine.similarity import metric_at
 from ._engine.uncertainty import (
     Uncertainty,
@@ -274,7 +274,7 @@ def _first_search(
     found = global_search(
         pair, parameters.QUICK_SEARCH, [rough, coarse], settings, threads
     )
-    also = always_refined(pair)
+    also = always_followed(pair)
     return _Found(found.poses, also, found.confident, 0, coarse, resolutions.finer)
 
 

@@ -22,8 +22,8 @@ class Settings:
     ----------
     metric : str
         Similarity that local optimisation maximises; candidates are compared by
-        mutual information times overlap, whatever the metric. All measure how far the joint histogram is from
-        that of two images that know nothing of each other:
+        mutual information times overlap, whatever the metric. All measure how far the
+        joint histogram is from that of two images that know nothing of each other:
 
         ===========  ==========================================================
         "mi"         mutual information
@@ -41,9 +41,9 @@ class Settings:
     bins : int
         Bins of the joint histogram along each axis.
     samples : int
-        Most points compared in the end, 8000 or more; each is a place in the image with the
-        smaller foreground, or in the other one where noise then moves the answer
-        less. Candidates are judged by a fourth of them.
+        Most points compared in the end, 8000 or more. They lie in the image with the
+        smaller foreground, or in the other one where noise then moves the answer less.
+        Candidates are judged by a fourth of them.
     orientations : int
         Orientations tried by each global search, spread evenly over SO(3).
     candidates : int

@@ -213,7 +213,7 @@ def refined(
 ) -> tuple[list[FloatArray], method._Answer]:
     """Refine what a search found: poses at the finest level, and the answer."""
     settings = Settings()
-    channel, level, fits = method._followed(pair, found, settings, 1)
+    channel, level, fits = method._refined(pair, found, settings, 1)
     answer = method._polished(
         pair, pyramid(pair), channel, level, fits[0].pose, settings, 1
     )

@@ -189,11 +189,11 @@ METRIC: Mapping[str, Metric] = MappingProxyType(
 def overlap_invariant(fixed_counts: FloatArray, background: FloatArray) -> Metric:
     """Make the mutual information that no change of the overlap can move.
 
-    Every pose is scored over the same samples: those outside the interpolated image count
-    as its background. So the edge of the field of view may pass over background
+    Every pose is scored over the same samples: those outside the interpolated image
+    count as its background. So the edge of the field of view may pass over background
     without any change of the score, after the idea of [1]_, who assume the
-    statistics of the background in the same way. Anatomy that the interpolated image cuts
-    off breaks the assumption.
+    statistics of the background in the same way. Anatomy that the interpolated image
+    cuts off breaks the assumption.
 
     Parameters
     ----------

@@ -123,8 +123,8 @@ class Pair:
     def exchanged(self) -> Pair:
         """Exchange the roles of the images."""
         channels = {}
-        for name in _EXCHANGED:  # in one order, whatever the roles
-            channel = self.channels.get(_EXCHANGED[name])
+        for name, before in _EXCHANGED.items():  # in one order, whatever the roles
+            channel = self.channels.get(before)
             if channel is not None:
                 prior = None if channel.prior is None else channel.prior.T
                 channels[name] = Channel(channel.interpolated, channel.sampled, prior)

@@ -149,7 +149,7 @@ def searched_channels(pair: Pair) -> list[str]:
 
 
 def is_unimodal(poses: FloatArray, scores: FloatArray, foreground: Foreground) -> bool:
-    """Tell whether no pose is nearly as good as the best: wrong ones have competitors."""
+    """Tell whether no pose comes near the best: wrong ones have competitors."""
     return len(distinct(_runners_up(poses, scores), foreground)) == 1
 
 

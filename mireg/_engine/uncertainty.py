@@ -53,10 +53,8 @@ def inverse_hessian_at(
     (6, 6) ndarray or None
         As in `optimize.Fit`; None where next to nothing overlaps.
     """
-    objective, step = (
-        Objective(level, pose, metric, threads),
-        (parameters.CURVATURE_STEP_VOXELS),
-    )
+    objective = Objective(level, pose, metric, threads)
+    step = parameters.CURVATURE_STEP_VOXELS
     hessian = np.empty((6, 6))
     for row, direction in zip(hessian, step * np.eye(6), strict=True):
         behind, ahead = objective(-direction).gradient, objective(direction).gradient
