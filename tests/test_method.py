@@ -12,11 +12,12 @@ import pytest
 from mireg import _parameters as parameters
 from mireg import _register as method
 from mireg._engine.levels import Level, Resolution, levels, pyramid
-from mireg._engine.pair import Pair, _channels
+from mireg._engine.pair import Pair
 from mireg._engine.search import Candidates
 from mireg._errors import InputError
 from mireg._image import Image
 from mireg._prepare import PreparedImage, prepare
+from mireg._progress import Stages
 from mireg._register import register
 from mireg._settings import Settings
 from mireg._transform import RigidTransform
@@ -87,8 +88,8 @@ def test_roles_exchanged_are_the_levels_of_exchanged_images(
     fixed, moving = prepared_images(heads, masked=masked)
     prior, exchanged_prior = some_prior()
     names = parameters.CHANNELS
-    pair = Pair(fixed, moving, _channels(fixed, moving, prior, names), True)
-    asked = Pair(moving, fixed, _channels(moving, fixed, exchanged_prior, names), True)
+    pair = Pair.in_roles(fixed, moving, prior, names, sampled_is_fixed=True)
+    asked = Pair.in_roles(moving, fixed, exchanged_prior, names, sampled_is_fixed=True)
     expected = levels(asked, pyramid(asked).finest, Settings())
     finest = pyramid(pair).finest.exchanged()
     found = levels(pair.exchanged(), finest, Settings())
@@ -136,7 +137,7 @@ def test_a_channel_is_called_by_the_image_that_is_corrected(
     fixed, moving = prepared_images(heads)
     prior, _ = some_prior()
     names = parameters.CHANNELS
-    pair = Pair(fixed, moving, _channels(fixed, moving, prior, names), True)
+    pair = Pair.in_roles(fixed, moving, prior, names, sampled_is_fixed=True)
     if not sampled_is_fixed:
         pair = pair.exchanged()
     for name, channel in pair.channels.items():
@@ -293,8 +294,8 @@ def searches(
 
 
 @pytest.fixture
-def told() -> method._Progress:
-    return method._Progress(None)
+def told() -> Stages:
+    return Stages(None)
 
 
 @pytest.mark.parametrize("confident", [False, True])
@@ -343,7 +344,7 @@ def test_it_searches_until_two_restarts_in_a_row_leave_no_runner_up(
     answers: list[bool],
     count: int,
     heads: PhantomPair,
-    told: method._Progress,
+    told: Stages,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pair = Pair.of(*prepared_images(heads))
@@ -367,3 +368,26 @@ def test_it_searches_until_two_restarts_in_a_row_leave_no_runner_up(
     assert [restart for _, _, restart, _ in asked] == [count, count + 1]
     assert last.levels is found.levels
     assert last.finer == found.finer
+
+
+@pytest.mark.parametrize("names", [("original", "sampled_corrected"), ("original",)])
+@pytest.mark.parametrize("sampled_is_fixed", [True, False])
+def test_fewer_channels_are_those_that_were_named(
+    names: tuple[str, ...], sampled_is_fixed: bool, heads: PhantomPair
+) -> None:
+    fixed, moving = prepared_images(heads)
+    prior, _ = some_prior()
+    whole, pair = (
+        Pair.in_roles(fixed, moving, prior, some, sampled_is_fixed=sampled_is_fixed)
+        for some in (parameters.CHANNELS, names)
+    )
+    assert tuple(pair.channels) == names
+    assert set(pair.exchanged().channels) == {
+        {"sampled_corrected": "interpolated_corrected"}.get(name, name)
+        for name in names
+    }
+    for name in names:
+        one, other = pair.channels[name], whole.channels[name]
+        assert one.sampled is other.sampled
+        assert one.interpolated is other.interpolated
+        np.testing.assert_array_equal(one.prior, other.prior)

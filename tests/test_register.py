@@ -200,13 +200,15 @@ def test_centre_brings_far_heads_together():
     assert result.mean_displacement_mm > 1000
 
 
+@pytest.mark.parametrize("given", [lambda t: t, lambda t: t.matrix, np.ndarray.tolist])
 @pytest.mark.parametrize("exchanged", [False, True])
-def test_a_transform_is_taken_as_start(exchanged, far):
+def test_a_transform_is_taken_as_start(exchanged, given, far):
     nudge = RigidTransform([0.1, -0.15, 0.1], [5, 5, -8])
     start = far.moving_from_fixed @ nudge
     images, truth = (far.fixed, far.moving), far.moving_from_fixed
     if exchanged:
         images, start, truth = images[::-1], start.inverse(), truth.inverse()
+    start = given(start.matrix if given is np.ndarray.tolist else start)
     result = register(*images, init=start, settings=QUICK)
     points = far.moving_from_fixed.apply(BRAIN) if exchanged else BRAIN
     assert result.transform.mean_displacement(points, truth) < 0.6

@@ -104,21 +104,38 @@ class Pair:
         if set(names) != {"original"}:
             shared(lambda one: one.corrected, (fixed, moving), threads)  # kept
         sampled_is_fixed = not size(moving) < size(fixed)
+        return cls.in_roles(
+            fixed, moving, prior, names, sampled_is_fixed=sampled_is_fixed
+        )
+
+    @classmethod
+    def in_roles(
+        cls,
+        fixed: PreparedImage,
+        moving: PreparedImage,
+        prior: Mapping[str, FloatArray] | None,
+        channels: Sequence[str],
+        *,
+        sampled_is_fixed: bool,
+    ) -> Pair:
+        """Give the images the roles that are said; see `of` for the arguments."""
         sampled, interpolated = fixed, moving
         if not sampled_is_fixed:
             sampled, interpolated = moving, fixed
 
         def channel(name: str) -> Channel:
-            corrects = name == "sampled_corrected", name == "interpolated_corrected"
             joint = (prior or {}).get(_USER_NAMES[name][0 if sampled_is_fixed else 1])
-            return Channel(
-                sampled.corrected if corrects[0] else sampled.original,
-                interpolated.corrected if corrects[1] else interpolated.original,
-                joint if joint is None or sampled_is_fixed else joint.T,
-            )
+            of_sampled, of_interpolated = sampled.original, interpolated.original
+            if name == "sampled_corrected":
+                of_sampled = sampled.corrected
+            if name == "interpolated_corrected":
+                of_interpolated = interpolated.corrected
+            if joint is not None and not sampled_is_fixed:
+                joint = joint.T
+            return Channel(of_sampled, of_interpolated, joint)
 
-        channels_of_pair = {name: channel(name) for name in names}
-        return cls(sampled, interpolated, channels_of_pair, sampled_is_fixed)
+        made = {name: channel(name) for name in channels}
+        return cls(sampled, interpolated, made, sampled_is_fixed)
 
     def exchanged(self) -> Pair:
         """Exchange the roles of the images."""
