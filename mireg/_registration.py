@@ -487,7 +487,8 @@ def _transform(record: Mapping[str, Any]) -> RigidTransform:
             f"moving_from_fixed is another transform than {', '.join(names)} give; "
             "the record was changed"
         )
-    return transform
+    matrix = record["moving_from_fixed"]
+    return RigidTransform.from_matrix(matrix, record["centre_mm"])
 
 
 def _contrast(figures: Mapping[str, Any]) -> Contrast:

@@ -51,7 +51,13 @@ EXPLAINED = Path(__file__).with_name("mutants_explained.json")
 #: The tests of a file, or of all files of a folder; the quick ones first.
 TESTS: dict[str, tuple[str, ...]] = {
     "mireg/_engine/metrics.py": ("tests/test_metrics.py",),
-    "mireg/_engine/optimize.py": ("tests/test_refine.py",),
+    "mireg/_engine/optimize.py": ("tests/test_optimize.py", "tests/test_method.py"),
+    "mireg/_engine/pose.py": ("tests/test_pose.py",),
+    "mireg/_engine/uncertainty.py": ("tests/test_uncertainty.py",),
+    "mireg/_engine/model_choice.py": ("tests/test_model_choice.py",),
+    "mireg/_engine/pair.py": ("tests/test_pair.py", "tests/test_method.py"),
+    "mireg/_engine/levels.py": ("tests/test_levels.py",),
+    "mireg/_engine/verdict.py": ("tests/test_verdict.py",),
     "mireg/_engine/search.py": ("tests/test_search.py",),
     "mireg/_engine/similarity.py": ("tests/test_similarity.py",),
     "mireg/_files/transforms": (
@@ -60,12 +66,12 @@ TESTS: dict[str, tuple[str, ...]] = {
     ),
     "mireg/_kernels.py": (
         "tests/test_kernels.py",
-        "tests/test_scan.py",
+        "tests/test_prepare.py",
         "tests/test_resample.py",
         "tests/test_intensity.py",
         "tests/test_similarity.py",
         "tests/test_search.py",
-        "tests/test_pyramid.py",
+        "tests/test_levels.py",
     ),
     "mireg/_transform.py": ("tests/test_transform.py",),
     "mireg/information.py": ("tests/test_information.py",),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from dataclasses import replace
 from itertools import pairwise
 
@@ -15,7 +16,7 @@ from mireg import _parameters as parameters
 from mireg import _register as method
 from mireg._engine.optimize import evaluate
 from mireg._engine.search import Candidates
-from mireg._errors import InputError
+from mireg._errors import InputError, MiregWarning
 from mireg._files.formats import read_image
 from mireg._files.nifti import write_image
 from mireg._image import Image
@@ -248,7 +249,9 @@ def test_an_answer_that_noise_can_have_made_is_searched_for_again(far, monkeypat
 def test_an_answer_that_noise_can_have_made_comes_with_a_note(near):
     rng = np.random.default_rng(0)
     noise = Image(rng.normal(size=near.fixed.shape), near.fixed.mm_from_ijk)
-    result = register(near.fixed, noise, init="header", settings=QUICK)
+    with pytest.warns(MiregWarning, match="expected from noise") as told:
+        result = register(near.fixed, noise, init="header", settings=QUICK)
+    assert told[0].filename == __file__
     assert result.standard_error_mm > 3
     assert any("error expected from noise" in note for note in result.warnings)
     assert result.doubtful
@@ -283,7 +286,9 @@ def test_a_mask_keeps_out_what_moved_by_itself(role, near):
     else:
         moving = broken_below(moving, middle)
         masks = {"moving_mask": mask_above(middle + 14)}
-    free = register(fixed, moving, init="header", settings=QUICK)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", MiregWarning)  # it may know that it is wrong
+        free = register(fixed, moving, init="header", settings=QUICK)
     masked = register(fixed, moving, init="header", settings=QUICK, **masks)
     assert error_mm(masked, near.moving_from_fixed) < 1.0
     assert error_mm(free, near.moving_from_fixed) > 2.0
@@ -382,7 +387,9 @@ def test_a_second_pose_as_good_is_told(found_far):
     scene = np.exp(-((x / 6) ** 2) - (y / 10) ** 2 - (z / 5) ** 2)
     scene += np.exp(-(((abs(y) - 9) / 3) ** 2) - (x / 4) ** 2 - ((z - 4) / 3) ** 2)
     mm_from_ijk = np.diag([4.0, 4, 4, 1])
-    result = register((scene, mm_from_ijk), (2 - scene, mm_from_ijk), settings=QUICK)
+    images = (scene, mm_from_ijk), (2 - scene, mm_from_ijk)
+    with pytest.warns(MiregWarning, match="explains"):
+        result = register(*images, settings=QUICK)
     (note,) = (note for note in result.warnings if "explains" in note)
     assert re.search(r"explains (9[5-9]|100) %", note)
 

@@ -107,6 +107,8 @@ def _naming(*paths: Path) -> Iterator[None]:
     """Say which files cannot be written."""
     try:
         yield
+    except InputError:  # some are OSErrors, too, and say more
+        raise
     except OSError as error:
         names = ", ".join(map(str, paths))
         raise InputError(f"{names}: cannot be written ({error.strerror})") from error
