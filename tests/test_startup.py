@@ -33,8 +33,6 @@ PACKAGES = {
     "numpy": "",
     "packaging": "of nibabel",
     "scipy": "see SCIPY",
-    "skimage": "one threshold (Otsu's); to go",
-    "lazy_loader": "of skimage; to go",
 }
 #: What those import only where it is installed.
 IF_THERE = {
