@@ -103,6 +103,14 @@ SUBSAMPLING = 4
 #: Fewer samples than this, in a mask or where there are data, fill no joint histogram.
 ENOUGH_SAMPLES = 500
 
+#: Bins of the joint histogram are no more than the samples to this power: each bin of
+#: a row then holds samples.
+BINS_PER_SAMPLES = 1 / 3
+
+#: Bins of the joint histogram that the Parzen window needs beyond the intensities, one
+#: below and two above, and a little: what `_kernels.joint_histogram` has as well.
+PARZEN_MARGIN = 3.001
+
 #: Irrational steps of a low-discrepancy sequence in three dimensions: powers of the
 #: inverse of the real root of x^4 = x + 1 (Roberts 2018).
 SAMPLE_STEPS = np.array([0.8191725133961645, 0.6710436067037893, 0.5497004779019703])
@@ -216,6 +224,9 @@ STEP_RATIO = 0.7
 #: its own distance from the border deep in the interpolated foreground.
 DEPTH_SHARE = 0.5
 
+#: The first trial step, as a share of the angle between neighbouring orientations.
+FIRST_STEP = 1 / 2
+
 #: Most places of the translation grid, about; a whole head has far fewer.
 MAX_TRANSLATIONS = 700
 
@@ -282,6 +293,11 @@ CURVATURE_STEP_VOXELS = 0.3
 
 #: Least eigenvalue of a Hessian, as a share of the largest.
 MIN_EIGENVALUE_SHARE = 1e-3
+
+# --- the prior (`_prior`) -----------------------------------------------------------
+
+#: Intervals of normalised intensity along each axis of a learned joint distribution.
+PRIOR_INTERVALS = 64
 
 # --- uncertainty and verdict (`_engine.uncertainty`, `_engine.verdict`) -------------
 

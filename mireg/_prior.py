@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from . import _parameters as parameters
 from . import _threads
 from ._engine.levels import levels, pyramid
 from ._engine.pair import Pair
-from ._engine.similarity import joint_histogram
+from ._engine.similarity import joint_histogram, values_of
 from ._errors import InputError
 from ._files.formats import ImageLike
 from ._files.writing import new_file
@@ -30,9 +31,6 @@ FloatArray = npt.NDArray[np.float64]
 
 #: The channels of a pair, by the image whose bias field is divided out.
 CHANNELS = ("original", "fixed_corrected", "moving_corrected")
-
-#: Intervals of normalised intensity along each axis of what is learned.
-_INTERVALS = 64
 
 #: Most bytes of a prior's file, unpacked: far more than any needs.
 _MOST_BYTES = 20_000_000
@@ -218,7 +216,7 @@ def _joints(
     )
     pose = pair.engine_pose(aligned.matrix)
     resolutions = pyramid(pair, threads)
-    shape = (_INTERVALS, _INTERVALS)
+    shape = (parameters.PRIOR_INTERVALS, parameters.PRIOR_INTERVALS)
     joints = {name: np.zeros(shape) for name in CHANNELS}
     for resolution in (resolutions.rough, resolutions.coarse, *resolutions.finer):
         for name, level in levels(pair, resolution, settings, threads).items():
@@ -228,11 +226,10 @@ def _joints(
                 raise InputError(
                     "two images to learn from do not overlap: are they in line?"
                 )
-            interpolated = (readings[0, inside] - 1) / (level.n_bins - 3.001)
             counts, _, _ = np.histogram2d(
                 level.sampled_values[inside],
-                interpolated.clip(0, 1),
-                bins=_INTERVALS,
+                values_of(readings[0, inside], level.n_bins),
+                bins=shape,
                 range=((0, 1), (0, 1)),
                 weights=readings[4, inside],
             )

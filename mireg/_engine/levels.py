@@ -238,6 +238,7 @@ def levels(
         one: one.at(points, intensity)
         for one in {channel.sampled for channel in channels.values()}
     }
+    most_bins = round(len(points) ** parameters.BINS_PER_SAMPLES)
     origin = pair.sampled.foreground.centroid
     points -= origin
     relative: Volume = np.ascontiguousarray(points.T, dtype=np.float32)
@@ -258,7 +259,7 @@ def levels(
             sampled_values=values[channel.sampled],
             interpolated=volumes[channel.interpolated],
             interpolated_ijk_from_mm=interpolated_ijk_from_mm,
-            n_bins=min(settings.bins, round(len(points) ** (1 / 3))),
+            n_bins=min(settings.bins, most_bins),
             interpolated_background=channel.interpolated.scale.normalised_background,
             prior=channel.prior,
         )

@@ -111,9 +111,10 @@ def global_search(
     pools = _best_starts(roughest, schedule, rotations, starts, threads)
     if found is not None:
         pools = {name: np.concatenate([found[name], pools[name]]) for name in pools}
+    first_step = parameters.FIRST_STEP * angle
     improved = {
         name: _pattern_search(
-            schedule, [of[name] for of in levels], pool, sampled, angle / 2, threads
+            schedule, [of[name] for of in levels], pool, sampled, first_step, threads
         )
         for name, pool in pools.items()
     }

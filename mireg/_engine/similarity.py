@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _kernels as kernels
+from .. import _parameters as parameters
 from .._errors import InputError
 from .._settings import MetricName
 from .._threads import shared
@@ -99,10 +100,15 @@ def parzen_window(values: FloatArray, n_bins: int) -> FloatArray:
     (n_bins, n) ndarray
         Each column adds up to 1.
     """
-    places = 1 + values * (n_bins - 3.001)
+    places = 1 + values * (n_bins - parameters.PARZEN_MARGIN)
     away = np.abs(np.arange(n_bins)[:, None] - places)
     # The cubic B-spline, as truncated powers.
     return (np.maximum(2 - away, 0) ** 3 - 4 * np.maximum(1 - away, 0) ** 3) / 6
+
+
+def values_of(readings: npt.NDArray[np.float32], n_bins: int) -> FloatArray:
+    """Turn interpolated intensities in bins, as read, into normalised ones, 0 to 1."""
+    return ((readings - 1) / (n_bins - parameters.PARZEN_MARGIN)).clip(0, 1)
 
 
 def joint_histogram(
