@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ._contrast import contrast
-from ._files.formats import n_volumes, qform_distance_mm, useless
+from ._files.formats import n_volumes, useless
+from ._files.headers import qform_distance_mm
 from ._image import Image
 
 FloatArray = npt.NDArray[np.float64]

@@ -321,7 +321,168 @@ def test_headers_that_say_nothing_are_told(tmp_path):
     content = bytearray(path.read_bytes())
     content[252:256] = bytes(4)  # qform_code, sform_code
     path.write_bytes(content)
-    with pytest.warns(MiregWarning, match="does not say where the image is"):
+    says = "does not say where the image is.*check left and right"
+    with pytest.warns(MiregWarning, match=says):
+        formats.read_image(path)
+
+
+def patched(path, *patches, kind=nib.Nifti1Image, affine=AFFINE, forms=(1, 1)):
+    """Write an image, then other bytes into its header: (offset, type, value)."""
+    image = kind(ramp(20, 4, 5), affine)
+    image.set_sform(affine, forms[0])
+    image.set_qform(affine, forms[1])
+    nib.save(image, path)
+    header = path.with_suffix(".hdr") if path.suffix == ".img" else path
+    content = bytearray(header.read_bytes())
+    for offset, dtype, value in patches:
+        number = np.array(value, dtype).tobytes()
+        content[offset : offset + len(number)] = number
+    header.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "at", "dtype", "first"),
+    [(nib.Nifti1Image, 108, "<f4", 352), (nib.Nifti2Image, 168, "<i8", 544)],
+)
+@pytest.mark.parametrize("offset", [0, 100])
+def test_voxels_do_not_begin_within_the_header(
+    kind, at, dtype, first, offset, tmp_path
+):
+    path = patched(tmp_path / "a.nii", (at, dtype, offset), kind=kind)
+    with pytest.warns(MiregWarning, match=f"byte {offset}; .* read from byte {first}"):
+        found = formats.read_image(path)
+    np.testing.assert_array_equal(found.data, ramp(20, 4, 5))
+
+
+@pytest.mark.parametrize("offset", [9e9, -1, np.nan, np.inf])
+def test_an_offset_of_no_use_is_refused(offset, tmp_path):
+    path = patched(tmp_path / "a.nii", (108, "<f4", offset))
+    with pytest.raises(InputError, match=r"a\.nii: .* vox_offset"):
+        formats.read_image(path)
+
+
+@pytest.mark.parametrize("size", [0, np.nan, np.inf])
+@pytest.mark.parametrize("forms", [(0, 1), (0, 0)], ids=["qform", "neither"])
+def test_a_voxel_size_of_none_is_refused_where_it_places_the_image(
+    size, forms, tmp_path
+):
+    path = patched(tmp_path / "a.nii", (84, "<f4", size), forms=forms)
+    with pytest.raises(InputError, match=r"a\.nii: .*size along axis 1 is .* repair"):
+        formats.read_image(path)
+
+
+def test_a_voxel_size_of_none_does_not_matter_beside_an_sform(tmp_path):
+    path = patched(tmp_path / "a.nii", (84, "<f4", 0), forms=(1, 0))
+    np.testing.assert_allclose(formats.read_image(path).mm_from_ijk, AFFINE)
+
+
+def test_analyze_needs_voxel_sizes_too(tmp_path):
+    path = tmp_path / "a.img"
+    nib.save(nib.AnalyzeImage(ramp(3, 4, 5), None), path)
+    header = path.with_suffix(".hdr")
+    header.write_bytes(header.read_bytes()[:80] + bytes(4) + header.read_bytes()[84:])
+    with pytest.raises(InputError, match="voxel size along axis 0 is 0"):
+        formats.read_image(path)
+
+
+@pytest.mark.parametrize(
+    ("patch", "note"),
+    [
+        ((80, "<f4", -2), "axis 0 is -2; its sign is ignored"),
+        ((76, "<f4", -3), "is taken as -1"),
+        ((252, "<i2", 9), "the qform has the unknown code 9"),
+        ((123, "u1", 7), "unit of length has the unknown code 7"),
+        ((123, "u1", 255), "unit of length has the unknown code 7"),
+    ],
+)
+def test_what_nibabel_mends_or_trips_over_is_said(patch, note, tmp_path):
+    # qfac is -1 here: the first axis runs to the left.
+    path = patched(tmp_path / "a.nii", patch, forms=(0, 1))
+    with pytest.warns(MiregWarning, match=f"a.nii: .*{note}"):
+        found = formats.read_image(path)
+    np.testing.assert_allclose(found.mm_from_ijk, AFFINE, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "patch", [(76, "<f4", 0), (70, "<i2", 0), (123, "u1", 56 + 2), (254, "<i2", -1)]
+)
+def test_what_has_one_meaning_is_read_in_silence(patch, tmp_path, caplog):
+    affine = np.diag([2, 2.5, 3, 1.0])
+    if patch[0] == 70:
+        patch = (72, "<i2", 77)  # bits a voxel
+    path = patched(tmp_path / "a.nii", patch, forms=(0, 1), affine=affine)
+    np.testing.assert_allclose(formats.read_image(path).mm_from_ijk, affine, atol=1e-5)
+    assert caplog.records == []
+
+
+def test_a_qform_too_long_by_rounding_is_a_rotation(tmp_path):
+    half_turn = np.diag([-1.0, -1, 1, 1])  # about the third axis: w is 0
+    long = (264, "<f4", np.sqrt(1 + 6.7e-7))
+    path = patched(tmp_path / "a.nii", long, affine=half_turn, forms=(0, 1))
+    with pytest.raises(ValueError, match="w2 should be positive"):
+        nib.load(path)
+    found = formats.read_image(path)
+    np.testing.assert_allclose(found.mm_from_ijk, half_turn, atol=1e-6)
+    path = patched(tmp_path / "b.nii", (264, "<f4", 1.1), forms=(0, 1))
+    with pytest.raises(InputError, match=r"b\.nii: the qform is not a rotation"):
+        formats.read_image(path)
+
+
+@pytest.mark.parametrize(("unit", "scale"), [("meter", 1e3), ("micron", 1e-3)])
+@pytest.mark.parametrize("forms", [(1, 0), (0, 1)])
+def test_lengths_are_scaled_to_mm(unit, scale, forms, tmp_path):
+    image = nib.Nifti1Image(ramp(20, 4, 5), AFFINE)
+    image.set_sform(AFFINE, forms[0])
+    image.set_qform(AFFINE, forms[1])
+    image.header.set_xyzt_units(unit, "sec")
+    path = tmp_path / "a.nii"
+    nib.save(image, path)
+    with pytest.warns(MiregWarning, match=f"lengths in {unit[:3]}.* scaled to mm"):
+        found = formats.read_image(path)
+    np.testing.assert_allclose(found.voxel_size_mm, np.array([2, 2.5, 3]) * scale)
+    peer = sitk.ReadImage(str(path))
+    if forms != (0, 0):  # ITK places it elsewhere, then
+        lps = peer.TransformIndexToPhysicalPoint((2, 3, 4))
+        np.testing.assert_allclose(found.to_mm([2, 3, 4]) * [-1, -1, 1], lps, rtol=1e-5)
+    # What is written says mm, in every way.
+    for name, write in (("b.nii", nifti.dump_image), ("c.nii", nifti.dump_in_place)):
+        opened = found.source.opened
+        what = found.mm_from_ijk if name == "c.nii" else found
+        with new_file(tmp_path / name) as file:
+            if name == "b.nii":
+                write(file, name, what, template=opened)
+            else:
+                write(file, name, opened, what)
+        back = nib.load(tmp_path / name)
+        assert back.header.get_xyzt_units() == ("mm", "sec")
+        np.testing.assert_allclose(back.affine, found.mm_from_ijk, rtol=1e-5)
+    grid = formats.read_grid(path)
+    np.testing.assert_array_equal(grid.mm_from_ijk, found.mm_from_ijk)
+    with pytest.warns(MiregWarning, match="scaled to mm"):
+        formats.warn_of(grid)
+
+
+def test_an_image_of_nibabel_is_scaled_to_mm_and_left_as_it_is():
+    image = nib.Nifti1Image(ramp(3, 4, 5), AFFINE)
+    image.header.set_xyzt_units("micron")
+    before = image.header.binaryblock
+    with pytest.warns(MiregWarning, match="the image: .* scaled to mm"):
+        found = formats.read_image(image)
+    np.testing.assert_allclose(found.mm_from_ijk[:3], AFFINE[:3] / 1000)
+    assert image.header.binaryblock == before
+    np.testing.assert_array_equal(image.affine, AFFINE)
+
+
+@pytest.mark.filterwarnings(  # nibabel leaves plain .mgh files open
+    "ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning"
+)
+def test_an_mgh_file_that_does_not_say_where_it_is_is_told(tmp_path):
+    path = save(tmp_path / "a.mgh", ramp(3, 4, 5), kind=nib.MGHImage)
+    content = bytearray(path.read_bytes())
+    content[28:30] = bytes(2)
+    path.write_bytes(content)
+    with pytest.warns(MiregWarning, match="goodRASFlag is 0.*check left and right"):
         formats.read_image(path)
 
 

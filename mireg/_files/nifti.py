@@ -21,7 +21,6 @@ from .._errors import InputError, warn
 from .._image import Image
 from .._threads import available
 from .formats import (
-    SAME_PLACE_MM,
     ImageLike,
     as_nibabel,
     as_volume,
@@ -31,6 +30,7 @@ from .formats import (
     scaling,
     stored_numbers,
 )
+from .headers import SAME_PLACE_MM
 from .writing import PathLike, new_file
 
 try:
