@@ -441,6 +441,27 @@ def test_what_cannot_be_written_is_refused(options, says, folder, capsys):
     assert files(folder) == before
 
 
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("inverse", [[], ["--inverse"]])
+def test_an_image_of_which_nothing_would_be_seen_is_refused(inverse, folder, capsys):
+    write_transform("far.tfm", RigidTransform([0, 0, 0], [1000, 0, 0]))
+    before = files(folder)
+    argv = ["moving.nii.gz", "--like", "fixed.nii", "-t", "far.tfm", "-o", "out.nii"]
+    said = refused(capsys, "apply", *argv, *inverse)
+    assert "moving.nii.gz: the transform brings its centre 1e+03 mm from" in said
+    assert files(folder) == before
+
+
+@pytest.mark.usefixtures("folder")
+def test_an_image_of_which_little_would_be_seen_is_noted(capsys):
+    # From 14 to 58 mm to the right, where the grid goes from -16 to 16 mm.
+    write_transform("far.tfm", RigidTransform([0, 0, 0], [-36, 0, 0]))
+    argv = ["moving.nii.gz", "--like", "fixed.nii", "-t", "far.tfm", "-o", "out.nii"]
+    assert main(["apply", *argv]) == 0
+    assert "overlap by 6 % only" in capsys.readouterr().err
+    assert np.count_nonzero(nib.load("out.nii").get_fdata()) > 0
+
+
 def test_a_grid_is_needed(folder, capsys):
     argv = ["series.nii", "-t", "pose.tfm", "-o", "out.nii"]
     assert "--like" in refused(capsys, "apply", *argv)
