@@ -582,14 +582,58 @@ def test_overshoot_is_clipped_never_wrapped(dtype, low, high, tmp_path):
     assert np.asarray(back.dataobj).ravel().tolist() == [low, 1, 2, high, 0]
 
 
-def test_int64_is_clipped_too(tmp_path):
-    template = nib.Nifti1Image(np.zeros((1, 1, 1), "i8"), np.eye(4), dtype="i8")
-    image = Image(np.reshape([-1e20, 7, 1e20], (3, 1, 1)), AFFINE)
-    nifti.write_image(tmp_path / "a.nii", image, template=template)
-    back = np.asarray(nib.load(tmp_path / "a.nii").dataobj).ravel()
-    assert back[0] == -(2**63)
-    assert back[1] == 7
-    assert back[2] > 2**62
+@pytest.mark.parametrize("kind", ["i8", "u8"])
+@pytest.mark.parametrize(
+    ("largest", "dtype"), [(2**31 - 1, "i4"), (2**31, "f8"), (2**53, "f8")]
+)
+def test_integers_of_64_bits_are_written_as_others_read_them(
+    kind, largest, dtype, tmp_path
+):
+    path = tmp_path / "a.nii"
+    voxels = np.reshape([0, 7, largest], (3, 1, 1)).astype(kind)
+    nib.save(nib.Nifti1Image(voxels, AFFINE, dtype=kind), path)
+    opened = formats.open_nibabel(path)
+    with pytest.warns(MiregWarning, match="a.nii: its u?int64 numbers are written as"):
+        stored = nifti.storage(opened)
+    assert stored.dtype == dtype
+    with (
+        pytest.warns(MiregWarning, match="FSL, SPM and AFNI"),
+        new_file(tmp_path / "b.nii") as file,
+    ):
+        nifti.dump_in_place(file, "b.nii", opened, AFFINE)
+    back = nib.load(tmp_path / "b.nii")
+    assert back.get_data_dtype() == dtype
+    np.testing.assert_array_equal(np.asarray(back.dataobj), voxels)
+    if dtype == "i4":
+        peer = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "b.nii"))).T
+        np.testing.assert_array_equal(peer, voxels)
+
+
+@pytest.mark.parametrize("stored", ["f2", "g", "i8", "?", "masked"])
+def test_arrays_of_every_type_are_read_and_written(stored, tmp_path):
+    voxels = ramp(3, 4, 5)
+    if stored == "masked":
+        array = np.ma.masked_equal(voxels, 7)
+    else:
+        array = (voxels % 2 if stored == "?" else voxels).astype(stored)
+    image = formats.read_image((array, AFFINE))
+    nifti.write_image(tmp_path / "a.nii", image, template=image)
+    back = nib.load(tmp_path / "a.nii").get_fdata()
+    expected = np.ma.filled(array.astype(float), np.nan)
+    np.testing.assert_array_equal(back, expected)
+    with pytest.raises(InputError, match="object values, not numbers"):
+        formats.read_image((array.astype(object), AFFINE))
+
+
+def test_a_negative_repetition_time_is_not_taken_over(tmp_path):
+    path = save(tmp_path / "a.nii", ramp(3, 4, 5, 2))
+    content = bytearray(path.read_bytes())
+    content[92:96] = np.float32(-2).tobytes()
+    path.write_bytes(content)
+    opened = formats.open_nibabel(path)
+    with new_file(tmp_path / "b.nii") as file:
+        nifti.dump_image(file, "b.nii", formats.read_volumes(opened), template=opened)
+    assert nib.load(tmp_path / "b.nii").header.get_zooms()[3] == 1
 
 
 def test_scaling_and_header_are_kept(tmp_path):
