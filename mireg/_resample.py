@@ -42,6 +42,9 @@ EXACT = ("nearest", "label")
 #: Those that reach further than the eight voxels about a place.
 _WIDE = ("cubic", "lanczos")
 
+#: Coarser than this a grid is no use, and its means would need much memory.
+_MOST_COARSER = 200
+
 #: Planes that a thread takes at once; a fixed number, so that the answer is the same.
 _PLANES = 8
 
@@ -150,6 +153,11 @@ def resample(
     coarser = np.ones(3)
     if antialias and interpolation not in EXACT:
         coarser = _coarser(moving, like, affine)
+    if coarser.max() > _MOST_COARSER:
+        raise InputError(
+            f"voxels of the grid are {coarser.max():.3g} times as long as those of the "
+            "image once it is moved: check the transform, or leave antialiasing out"
+        )
     if (coarser > 1).any():
         box = _seen(moving, moving_ijk_from_fixed_ijk, like.shape)
         out = _averaged(

@@ -5,9 +5,11 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import os
 import shlex
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import nibabel as nib
@@ -302,6 +304,119 @@ def test_what_cannot_be_registered_is_refused_in_one_line(make, says, tmp_path):
         formats.read_image(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value)
+
+
+def gifti(folder):
+    path = folder / "a.gii"
+    points = nib.gifti.GiftiDataArray(np.zeros((3, 3), "f4"), "NIFTI_INTENT_POINTSET")
+    nib.save(nib.GiftiImage(darrays=[points]), path)
+    return path
+
+
+def pipe(folder):
+    os.mkfifo(folder / "a.nii")
+    return folder / "a.nii"
+
+
+def link(folder):
+    (folder / "a.nii").symlink_to(".git/annex/objects/a")
+    return folder / "a.nii"
+
+
+def looped(folder):
+    (folder / "a.nii").symlink_to("a.nii")
+    return folder / "a.nii"
+
+
+def renamed(old, new):
+    return lambda folder: save(folder / old, ramp(3, 4, 5)).rename(folder / new)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (gifti, "a GIFTI surface, no volume"),
+        (pipe, "a pipe or device; save"),
+        (link, "a link whose target, .git/annex/objects/a, is missing; .*datalad get"),
+        (looped, "cannot be opened .*symbolic links.*check the path"),
+        (lambda d: d / f"{'a' * 300}.nii", "File name too long.*check the path"),
+        (lambda d: d / "a\0.nii", "no such file"),
+        (renamed("a.nii.gz", "a.nii"), r"rename it to end in \.nii\.gz$"),
+        (renamed("a.nii", "a.nii.gz"), r"rename it to end in \.nii$"),
+        (renamed("a.nii", "a.dat"), r"rename it to end in \.nii$"),
+        (lambda d: patched(d / "a.nii", (70, "<i2", 999)), "header is damaged"),
+        (lambda d: patched(d / "a.nii", (42, "<i2", -5)), "image is empty"),
+        (lambda d: patched(d / "a.nii", (280, "<f4", 1e30)), "voxel is 1e.30 mm long"),
+        (lambda d: patched(d / "a.nii", (280, "<f4", 1e5)), "voxel is 1e.05 mm long"),
+        (lambda d: patched(d / "a.nii", (292, "<f4", 1e30)), "from the origin"),
+        (lambda d: patched(d / "a.nii", (280, "<f4", np.nan)), "not finite"),
+        (lambda d: patched(d / "a.nii", (280, "<f4", 0)), "singular: .* nowhere"),
+    ],
+)
+def test_what_others_stumble_over_is_one_line(make, says, tmp_path):
+    path = make(tmp_path)
+    for read in (formats.read_image, formats.read_grid):
+        with pytest.raises(InputError, match=f"(?s){says}") as caught:
+            read(path)
+        assert str(caught.value).startswith(f"{path}: ")
+        assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_may_not_be_entered(tmp_path, monkeypatch):
+    def refuse(_path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_dir", refuse)
+    with pytest.raises(InputError, match=r"cannot be opened .Permission denied"):
+        formats.read_image(tmp_path / "a.nii")
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("read", [formats.read_image, formats.read_grid])
+def test_no_memory_is_taken_for_what_a_short_file_promises(suffix, read, tmp_path):
+    path = patched(tmp_path / "a.nii", (42, "<i2", [1000, 1000, 1000]))
+    if suffix == ".nii.gz":
+        path = tmp_path / "b.nii.gz"
+        path.write_bytes(gzip.compress((tmp_path / "a.nii").read_bytes()))
+    tracemalloc.start()
+    with pytest.raises(InputError, match="fewer voxels than the header says"):
+        read(path)
+    assert tracemalloc.get_traced_memory()[1] < 2**24
+    tracemalloc.stop()
+
+
+def test_a_grid_takes_no_memory():
+    tracemalloc.start()
+    proxy = np.broadcast_to(np.int16(0), (1000, 1000, 1000))
+    grid = formats.grid_of(nib.Nifti1Image(proxy, AFFINE))
+    assert grid.shape == (1000, 1000, 1000)
+    assert np.isnan(grid.data[-1, -1, -1])
+    assert tracemalloc.get_traced_memory()[1] < 2**24
+    tracemalloc.stop()
+
+
+def test_too_little_memory_is_said_as_such(tmp_path, monkeypatch):
+    def fail(*_arguments, **_options):
+        raise MemoryError
+
+    path = save(tmp_path / "a.nii", ramp(3, 4, 5))
+    monkeypatch.setattr(formats, "_scaled", fail)
+    with pytest.raises(InputError, match=r"a\.nii: there is not enough memory"):
+        formats.read_image(path)
+
+
+def test_half_a_turn_about_an_oblique_axis_is_written(tmp_path, rng):
+    for n in range(50):
+        axis = rng.normal(size=3)
+        axis /= np.linalg.norm(axis)
+        turned = np.eye(4)
+        turned[:3, :3] = 2 * np.outer(axis, axis) - np.eye(3)
+        for kind in (nib.Nifti1Image, nib.Nifti2Image):
+            template = kind(ramp(3, 4, 5), np.eye(4))
+            path = tmp_path / f"{n}{kind.__name__}.nii"
+            nifti.write_image(path, Image(ramp(3, 4, 5), turned), template=template)
+            found = formats.read_image(path)
+            np.testing.assert_allclose(found.mm_from_ijk, turned, atol=1e-6)
 
 
 def test_headers_that_disagree_are_told(tmp_path):

@@ -183,7 +183,8 @@ def _opened(path: Path) -> Any:
 
 def check_there(path: Path) -> None:
     """Refuse a file that is not there, and a link that leads nowhere."""
-    if path.exists():
+    with suppress(FileNotFoundError, ValueError):  # there may be a null in the name
+        path.stat()
         return
     if path.is_symlink():
         raise MissingFileError(
@@ -216,10 +217,15 @@ def _unreadable(path: Path, error: Exception) -> str:
         why = (
             f"a NIfTI file, but its name does not say so: rename it to end in {suffix}"
         )
-    else:
+    elif isinstance(error, nib.filebasedimages.ImageFileError):
         why = (
             f"cannot be read as an image ({_one_line(error)}); "
             "give a NIfTI, Analyze, MGH, MINC, PAR/REC or AFNI file"
+        )
+    else:
+        why = (
+            f"cannot be read as an image ({_one_line(error)}); its header is damaged: "
+            "copy or export it again"
         )
     return f"{path}: {why}"
 

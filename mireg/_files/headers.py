@@ -62,6 +62,11 @@ def open_nifti(path: str, kind: Any) -> Any:
         )
     scale = _mend(header, notes)
     affine = header.get_best_affine()
+    if not np.isfinite(affine).all():
+        raise InputError(
+            "where the header places the voxels is not finite; repair its sform, or "
+            "its qform"
+        )
     affine[:3] *= scale
     _rescale(header, scale)
     proxy = kind.ImageArrayProxy(voxels.filename, header.copy())

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from gzip import GzipFile
 from io import BytesIO
@@ -446,9 +446,11 @@ def _place(
     header.set_sform(mm_from_ijk, space)
     header.set_qform(mm_from_ijk, space)
     corners = np.indices((2, 2, 2)).reshape(3, 8).T * (np.array(shape) - 1)
-    apart = nib.affines.apply_affine(header.get_qform(), corners)
-    apart -= nib.affines.apply_affine(mm_from_ijk, corners)
-    same = bool(np.abs(apart).max() <= SAME_PLACE_MM)
+    same = False
+    with suppress(ValueError):  # half a turn, its quaternion rounded to more than 1
+        apart = nib.affines.apply_affine(header.get_qform(), corners)
+        apart -= nib.affines.apply_affine(mm_from_ijk, corners)
+        same = bool(np.abs(apart).max() <= SAME_PLACE_MM)
     if not same:
         header["qform_code"] = 0
     return same
