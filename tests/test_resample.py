@@ -454,5 +454,5 @@ def test_refusals():
 def test_a_transform_that_shrinks_by_a_thousand_is_refused():
     image = Image(np.arange(1000.0).reshape(10, 10, 10), np.eye(4))
     shrinks = np.diag([1000.0, 1000, 1000, 1])
-    with pytest.raises(InputError, match="1e.03 times as long .* check the transform"):
+    with pytest.raises(InputError, match=r"1e.03 times as long .* check the transform"):
         resample(image, image, shrinks)
