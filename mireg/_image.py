@@ -293,7 +293,8 @@ def _checked_affine(affine: npt.ArrayLike) -> FloatArray:
             "the image's affine is not finite with last row 0 0 0 1; repair what the "
             "header says of where the voxels are"
         )
-    sizes = np.linalg.norm(matrix[:3, :3], axis=0)
+    with np.errstate(over="ignore"):
+        sizes = np.linalg.norm(matrix[:3, :3], axis=0)
     if (sizes == 0).any() or abs(np.linalg.det(matrix[:3, :3] / sizes)) < 1e-3:
         raise InputError(
             "the image's affine is singular: two voxel axes point the same way, or one "

@@ -4,11 +4,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import math
 import os
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -199,7 +199,7 @@ def _unreadable(path: Path, error: Exception) -> str:
     suffix = _nifti_suffix(path)
     if isinstance(error, MemoryError):
         why = "there is not enough memory to open it; free some"
-    elif isinstance(error, OSError) and error.strerror:
+    elif isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
         why = f"cannot be opened ({error.strerror}); check the path"
     elif _is_dicom(path):
         why = (
@@ -232,7 +232,7 @@ def _unreadable(path: Path, error: Exception) -> str:
 
 def _nifti_suffix(path: Path) -> str | None:
     """Tell how the name of a single-file NIfTI should end, by its content."""
-    with suppress(OSError, EOFError, zlib.error):
+    with suppress(Exception):  # damage, which each library tells in its own way
         with path.open("rb") as file:
             start = file.read(348)
         zipped = start[:2] == b"\x1f\x8b"
@@ -465,7 +465,7 @@ def grid_of(opened: Any) -> Image:
     """Tell where the voxels of a nibabel image are, and what is odd about that."""
     name = name_of(opened)
     nothing = np.broadcast_to(np.float32(np.nan), opened.shape[:3])
-    with in_file(name):
+    with _hushed(), in_file(name):
         source = Source(opened, None, tuple(_oddities(opened, name)))
         return Image(nothing, opened.affine, source)
 

@@ -319,6 +319,7 @@ def notes_told(*, quiet: bool) -> Iterator[list[str]]:
 def _hush_nibabel() -> None:
     """Let nibabel mend headers in silence: what matters is told in our own words."""
     logging.getLogger("nibabel.global").setLevel(logging.CRITICAL + 1)
+    warnings.filterwarnings("ignore", module=r"nibabel\.")
 
 
 @contextmanager
