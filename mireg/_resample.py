@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from . import _kernels as kernels
 from ._errors import InputError
-from ._files.formats import ImageLike, as_volume
+from ._files.formats import ImageLike, as_grid, as_volume
 from ._image import Image, flat_volume
 from ._threads import available, shared
 from ._transform import TransformLike, as_transform
@@ -144,7 +144,7 @@ def resample(
             f"interpolation is {interpolation!r}; "
             f"choose one of {', '.join(INTERPOLATIONS)}"
         )
-    moving, like = as_volume(moving), as_volume(like)
+    moving, like = as_volume(moving), as_grid(like)
     affine = as_transform(moving_from_fixed, fixed=like, moving=moving).matrix
     moving_ijk_from_fixed_ijk = (
         np.linalg.inv(moving.mm_from_ijk) @ affine @ like.mm_from_ijk

@@ -21,6 +21,7 @@ from mireg._errors import InputError, MiregWarning
 from mireg._files import formats, nifti
 from mireg._files.writing import new_file
 from mireg._image import Image
+from mireg._resample import resample
 
 AFFINE = np.array([[-2, 0, 0, 10], [0, 2.5, 0, -20], [0, 0, 3, -30], [0, 0, 0, 1.0]])
 NIBABEL_DATA = Path(nib.__file__).parent / "tests" / "data"
@@ -395,6 +396,13 @@ def test_a_grid_takes_no_memory():
     tracemalloc.stop()
 
 
+def test_resampling_reads_no_voxel_of_the_grid(tmp_path):
+    path = patched(tmp_path / "a.nii.gz")
+    path.write_bytes(path.read_bytes()[:-40])  # its voxels are damaged
+    found = resample((ramp(20, 4, 5), AFFINE), path, np.eye(4))
+    np.testing.assert_array_equal(found.data, ramp(20, 4, 5))
+
+
 def test_too_little_memory_is_said_as_such(tmp_path, monkeypatch):
     def fail(*_arguments, **_options):
         raise MemoryError
@@ -468,6 +476,12 @@ def test_voxels_do_not_begin_within_the_header(
     with pytest.warns(MiregWarning, match=f"byte {offset}; .* read from byte {first}"):
         found = formats.read_image(path)
     np.testing.assert_array_equal(found.data, ramp(20, 4, 5))
+
+
+def test_voxels_that_nibabel_takes_from_the_header_are_refused(tmp_path):
+    path = patched(tmp_path / "a.nii", (108, "<f4", 0))
+    with pytest.raises(InputError, match=r"a\.nii: .* give the path, not the image"):
+        formats.read_image(nib.load(path))
 
 
 @pytest.mark.parametrize("offset", [9e9, -1, np.nan, np.inf])

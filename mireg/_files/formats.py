@@ -302,7 +302,8 @@ def read_image(image: ImageLike, volume: VolumeChoice | None = None) -> Image:
     Warns
     -----
     MiregWarning
-        If the header is odd: qform and sform differ, or neither is set.
+        If the header is odd: qform and sform differ, or neither is set; lengths are
+        in another unit, and are scaled to mm; it says what cannot be, and was mended.
 
     Examples
     --------
@@ -398,6 +399,16 @@ def as_volume(given: ImageLike, name: str | None = None) -> Image:
     return image
 
 
+def as_grid(given: ImageLike) -> Image:
+    """Take where the voxels are from whatever stands for an image; none is read."""
+    given = _held(given)
+    if isinstance(given, Image):
+        return given
+    grid = grid_of(as_nibabel(given))
+    warn_of(grid)
+    return grid
+
+
 def as_mask(given: ImageLike | None, name: str | None = None) -> Image | None:
     """Take a mask from whatever stands for it; see `as_image` and `read_mask`."""
     given = None if given is None else _held(given)
@@ -464,6 +475,8 @@ def read_grid(path: PathLike) -> Image:
 def grid_of(opened: Any) -> Image:
     """Tell where the voxels of a nibabel image are, and what is odd about that."""
     name = name_of(opened)
+    with in_file(name):
+        _check_kind(opened)
     nothing = np.broadcast_to(np.float32(np.nan), opened.shape[:3])
     with _hushed(), in_file(name):
         source = Source(opened, None, tuple(_oddities(opened, name)))

@@ -77,6 +77,13 @@ def mended(opened: Any) -> Any:
     """Mend a NIfTI image of nibabel; a copy that shares its voxels, if need be."""
     if not isinstance(opened, nib.Nifti1Pair) or opened.affine is None:
         return opened
+    kind: Any = type(opened.header)
+    proxy: Any = opened.dataobj
+    if kind.is_single and nib.is_proxy(proxy) and proxy.offset < kind.single_vox_offset:
+        raise InputError(
+            "nibabel reads voxels from within its header, whose vox_offset is wrong; "
+            "give the path, not the image"
+        )
     notes: list[str] = []
     header = opened.header.copy()
     scale = _mend(header, notes)
