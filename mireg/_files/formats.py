@@ -25,7 +25,7 @@ from .._errors import InputError, MiregError, MissingFileError, warn
 from .._image import Image, Source, VolumeChoice, plain
 from .headers import (
     SAME_PLACE_MM,
-    check_sizes,
+    check_analyze,
     mended,
     notes_of,
     open_nifti,
@@ -173,11 +173,7 @@ def _opened(path: Path) -> Any:
             "give the image that it was made from"
         )
     if isinstance(opened, nib.AnalyzeImage):
-        holder = opened.file_map["header"]
-        with holder.get_prepare_fileobj("rb") as file:
-            raw = opened.header_class.from_fileobj(file, check=False)
-        if np.allclose(opened.affine, opened.header.get_best_affine()):
-            opened.extra["mireg"] = list(check_sizes(raw["pixdim"][1:4]))
+        check_analyze(opened)
     return opened
 
 
@@ -755,5 +751,9 @@ def _is_mgh_without_place(opened: Any) -> bool:
     """Tell whether nibabel chose where an MGH image is."""
     if not isinstance(opened, nib.MGHImage) or opened.get_filename() is None:
         return False
-    with opened.file_map["image"].get_prepare_fileobj("rb") as file:
-        return file.read(30)[28:] == b"\0\0"
+    with (
+        suppress(OSError),  # it may be gone since
+        opened.file_map["image"].get_prepare_fileobj("rb") as file,
+    ):
+        return bool(file.read(30)[28:] == b"\0\0")
+    return False

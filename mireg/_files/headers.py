@@ -73,13 +73,22 @@ def open_nifti(path: str, kind: Any) -> Any:
     return kind(proxy, affine, header, {_NOTES: notes}, files)
 
 
+def check_analyze(opened: Any) -> None:
+    """Check the voxel sizes of an Analyze file, unless a .mat file places it."""
+    with opened.file_map["header"].get_prepare_fileobj("rb") as file:
+        raw = opened.header_class.from_fileobj(file, check=False)
+    if np.allclose(opened.affine, opened.header.get_best_affine()):
+        opened.extra[_NOTES] = list(_check_sizes(raw["pixdim"][1:4]))
+
+
 def mended(opened: Any) -> Any:
     """Mend a NIfTI image of nibabel; a copy that shares its voxels, if need be."""
     if not isinstance(opened, nib.Nifti1Pair) or opened.affine is None:
         return opened
     kind: Any = type(opened.header)
     proxy: Any = opened.dataobj
-    if kind.is_single and nib.is_proxy(proxy) and proxy.offset < kind.single_vox_offset:
+    from_file = isinstance(proxy, nib.arrayproxy.ArrayProxy)
+    if kind.is_single and from_file and proxy.offset < kind.single_vox_offset:
         raise InputError(
             "nibabel reads voxels from within its header, whose vox_offset is wrong; "
             "give the path, not the image"
@@ -122,7 +131,7 @@ def qform_distance_mm(opened: Any) -> float | None:
     return float(np.linalg.norm(apart, axis=1).max())
 
 
-def check_sizes(sizes: Any) -> Iterator[str]:
+def _check_sizes(sizes: Any) -> Iterator[str]:
     """Refuse voxel sizes that are none, where they place the image; in place."""
     for axis in range(3):
         size = float(sizes[axis])
@@ -151,7 +160,7 @@ def _sizes(header: Any) -> Iterator[str]:
     """Check the voxel sizes where no sform says them."""
     sizes = header["pixdim"][1:4]
     if header["sform_code"] == 0:
-        yield from check_sizes(sizes)
+        yield from _check_sizes(sizes)
     else:
         known = np.isfinite(sizes) & (sizes != 0)
         sizes[:] = np.where(known, np.abs(sizes), 1)
