@@ -131,6 +131,16 @@ def qform_distance_mm(opened: Any) -> float | None:
     return float(np.linalg.norm(apart, axis=1).max())
 
 
+def shorten_quaternion(header: Any) -> float:
+    """Shorten a quaternion that is too long by rounding; tell how long it was."""
+    fields = ("quatern_b", "quatern_c", "quatern_d")
+    length = math.hypot(*(float(header[field]) for field in fields))
+    if 1 < length < 1 + _ROUNDING:
+        for field in fields:
+            header[field] /= length
+    return length
+
+
 def _check_sizes(sizes: Any) -> Iterator[str]:
     """Refuse voxel sizes that are none, where they place the image; in place."""
     for axis in range(3):
@@ -178,13 +188,13 @@ def _handedness(header: Any) -> Iterator[str]:
 
 
 def _quaternion(header: Any) -> Iterator[str]:
-    """Shorten a quaternion that is too long by rounding."""
-    fields = ("quatern_b", "quatern_c", "quatern_d")
-    length = math.hypot(*(float(header[field]) for field in fields))
-    if 1 < length < 1 + _ROUNDING:
-        for field in fields:
-            header[field] /= length
-    elif not length <= 1 and header["sform_code"] == 0 and header["qform_code"] > 0:
+    """Take a quaternion that is too long by rounding; refuse a longer one."""
+    length = shorten_quaternion(header)
+    if (
+        not length < 1 + _ROUNDING
+        and header["sform_code"] == 0
+        and header["qform_code"] > 0
+    ):
         raise InputError(
             "the qform is not a rotation, and no sform says where the image is: "
             "repair the header"

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from gzip import GzipFile
 from io import BytesIO
@@ -30,7 +30,7 @@ from .formats import (
     scaling,
     stored_numbers,
 )
-from .headers import SAME_PLACE_MM
+from .headers import SAME_PLACE_MM, shorten_quaternion
 from .writing import PathLike, new_file
 
 try:
@@ -446,11 +446,10 @@ def _place(
     header.set_sform(mm_from_ijk, space)
     header.set_qform(mm_from_ijk, space)
     corners = np.indices((2, 2, 2)).reshape(3, 8).T * (np.array(shape) - 1)
-    same = False
-    with suppress(ValueError):  # half a turn, its quaternion rounded to more than 1
-        apart = nib.affines.apply_affine(header.get_qform(), corners)
-        apart -= nib.affines.apply_affine(mm_from_ijk, corners)
-        same = bool(np.abs(apart).max() <= SAME_PLACE_MM)
+    shorten_quaternion(header)  # of half a turn
+    apart = nib.affines.apply_affine(header.get_qform(), corners)
+    apart -= nib.affines.apply_affine(mm_from_ijk, corners)
+    same = bool(np.abs(apart).max() <= SAME_PLACE_MM)
     if not same:
         header["qform_code"] = 0
     return same
