@@ -22,6 +22,11 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 VolumeChoice = int | Literal["mean", "median"]
 
 
+#: No side of a voxel is shorter or longer, and no image is further from the origin.
+#: What is beyond is a damaged header; sums of squares would lose the rest.
+_SMALLEST_MM, _LARGEST_MM, _FURTHEST_MM = 1e-6, 1e4, 1e7
+
+
 @dataclass(frozen=True, eq=False)
 class Source:
     """What an `Image` was read from.
@@ -69,7 +74,8 @@ class Image:
     ------
     InputError
         If `data` is not a real 3-D array with at least one voxel, or
-        `mm_from_ijk` is not a finite, invertible affine of shape (4, 4).
+        `mm_from_ijk` is not a finite, invertible affine of shape (4, 4), or has
+        voxels longer than 10 m or shorter than 1 nm.
 
     Examples
     --------
@@ -264,6 +270,10 @@ def _checked_data(data: npt.ArrayLike) -> npt.NDArray[np.float32]:
         )
     if array.size == 0:
         raise InputError(f"the image is empty: its shape is {array.shape}")
+    if not any(array.strides):  # one number that is shown everywhere: a grid
+        one = np.float32(array[0, 0, 0])
+        one = one if np.isfinite(one) else np.float32(np.nan)
+        return np.broadcast_to(one, array.shape)
     with np.errstate(over="ignore"):
         floats = array.astype(np.float32, copy=False)
     with np.errstate(invalid="ignore"):
@@ -280,13 +290,25 @@ def _checked_affine(affine: npt.ArrayLike) -> FloatArray:
         raise InputError(f"the image's affine has shape {matrix.shape}, not (4, 4)")
     if not np.isfinite(matrix).all() or not np.array_equal(matrix[3], [0, 0, 0, 1]):
         raise InputError(
-            "the image's affine is not finite with last row 0 0 0 1; "
-            "repair the header's sform or qform"
+            "the image's affine is not finite with last row 0 0 0 1; repair what the "
+            "header says of where the voxels are"
         )
-    sizes = np.linalg.norm(matrix[:3, :3], axis=0)
+    with np.errstate(over="ignore"):
+        sizes = np.linalg.norm(matrix[:3, :3], axis=0)
     if (sizes == 0).any() or abs(np.linalg.det(matrix[:3, :3] / sizes)) < 1e-3:
         raise InputError(
-            "the image's affine is singular: two voxel axes point the same way; "
-            "repair the header's sform or qform"
+            "the image's affine is singular: two voxel axes point the same way, or one "
+            "nowhere; repair what the header says of where the voxels are"
+        )
+    odd = sizes[(sizes < _SMALLEST_MM) | (sizes > _LARGEST_MM)]
+    if odd.size:
+        raise InputError(
+            f"a side of a voxel is {odd[0]:.3g} mm long; repair the voxel size in the "
+            "header, or its unit"
+        )
+    if np.abs(matrix[:3, 3]).max() > _FURTHEST_MM:
+        raise InputError(
+            f"the first voxel is {np.abs(matrix[:3, 3]).max():.3g} mm from the origin; "
+            "repair what the header says of where the voxels are"
         )
     return matrix

@@ -7,9 +7,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
-from ._errors import InputError
+import numpy as np
+
+from ._errors import InputError, warn
 from ._files import formats, nifti
 from ._image import Image
+from ._overlap import HARDLY, overlap_fraction
 from ._resample import (
     EXACT,
     INTERPOLATIONS,
@@ -177,6 +180,7 @@ def writer(
         return lambda file, path: nifti.dump_in_place(
             file, path, opened, affine, space=space, threads=threads
         )
+    _check_overlap(opened, fixed, as_transform(moving_from_fixed, fixed=fixed))
     stored = output.stored(opened)
     count = formats.n_volumes(opened)
     what: Image | Iterator[Image]
@@ -199,6 +203,22 @@ def writer(
         space=space,
         threads=threads,
     )
+
+
+def _check_overlap(opened: Any, fixed: Image, moving_from_fixed: Transform) -> None:
+    """Refuse to write an image of which nothing would be seen; say if it is little."""
+    name = formats.name_of(opened)
+    moving = formats.grid_of(opened)
+    moved = Image(moving.data, (~moving_from_fixed).matrix @ moving.mm_from_ijk)
+    share = overlap_fraction(fixed, moved)
+    if share >= HARDLY:
+        return
+    apart = float(np.linalg.norm(fixed.centre_mm - moved.centre_mm))
+    where = f"the transform brings its centre {apart:.3g} mm from that of the grid"
+    ask = "is it a transform of these two images, in this direction?"
+    if share == 0:
+        raise InputError(f"{name}: {where}, and nothing of it would be seen; {ask}")
+    warn(f"{name}: {where}, and the two overlap by {100 * share:.1g} % only; {ask}")
 
 
 def _volumes(

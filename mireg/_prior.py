@@ -135,14 +135,11 @@ class Prior:
             record = read(data)
             if record["kind"] != _KIND or record["version"] != _VERSION:
                 raise ValueError
-            return cls(dict(record["joints"]), int(record["pairs"]))
-        except (
-            ValueError,  # InputError is one
-            KeyError,
-            TypeError,
-            RecursionError,
-            zipfile.BadZipFile,
-        ) as error:
+            pairs = int(record["pairs"])
+            if pairs > 2**53:  # more than a float can count
+                raise ValueError
+            return cls(dict(record["joints"]), pairs)
+        except Exception as error:  # zip, zlib, numpy, json: each in its own way
             raise InputError(
                 f"{path}: this is no prior as mireg prior learn writes"
             ) from error

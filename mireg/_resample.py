@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from . import _kernels as kernels
 from ._errors import InputError
-from ._files.formats import ImageLike, as_volume
+from ._files.formats import ImageLike, as_grid, as_volume
 from ._image import Image, flat_volume
 from ._threads import available, shared
 from ._transform import TransformLike, as_transform
@@ -41,6 +41,9 @@ EXACT = ("nearest", "label")
 
 #: Those that reach further than the eight voxels about a place.
 _WIDE = ("cubic", "lanczos")
+
+#: Coarser than this a grid is no use, and its means would need much memory.
+_MOST_COARSER = 200
 
 #: Planes that a thread takes at once; a fixed number, so that the answer is the same.
 _PLANES = 8
@@ -141,7 +144,7 @@ def resample(
             f"interpolation is {interpolation!r}; "
             f"choose one of {', '.join(INTERPOLATIONS)}"
         )
-    moving, like = as_volume(moving), as_volume(like)
+    moving, like = as_volume(moving), as_grid(like)
     affine = as_transform(moving_from_fixed, fixed=like, moving=moving).matrix
     moving_ijk_from_fixed_ijk = (
         np.linalg.inv(moving.mm_from_ijk) @ affine @ like.mm_from_ijk
@@ -150,6 +153,11 @@ def resample(
     coarser = np.ones(3)
     if antialias and interpolation not in EXACT:
         coarser = _coarser(moving, like, affine)
+    if coarser.max() > _MOST_COARSER:
+        raise InputError(
+            f"voxels of the grid are {coarser.max():.3g} times as long as those of the "
+            "image once it is moved: check the transform, or leave antialiasing out"
+        )
     if (coarser > 1).any():
         box = _seen(moving, moving_ijk_from_fixed_ijk, like.shape)
         out = _averaged(

@@ -5,9 +5,11 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import os
 import shlex
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import nibabel as nib
@@ -19,6 +21,7 @@ from mireg._errors import InputError, MiregWarning
 from mireg._files import formats, nifti
 from mireg._files.writing import new_file
 from mireg._image import Image
+from mireg._resample import resample
 
 AFFINE = np.array([[-2, 0, 0, 10], [0, 2.5, 0, -20], [0, 0, 3, -30], [0, 0, 0, 1.0]])
 NIBABEL_DATA = Path(nib.__file__).parent / "tests" / "data"
@@ -304,6 +307,141 @@ def test_what_cannot_be_registered_is_refused_in_one_line(make, says, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+def gifti(folder):
+    path = folder / "a.gii"
+    points = nib.gifti.GiftiDataArray(np.zeros((3, 3), "f4"), "NIFTI_INTENT_POINTSET")
+    nib.save(nib.GiftiImage(darrays=[points]), path)
+    return path
+
+
+def pipe(folder):
+    os.mkfifo(folder / "a.nii")
+    return folder / "a.nii"
+
+
+def link(folder):
+    (folder / "a.nii").symlink_to(".git/annex/objects/a")
+    return folder / "a.nii"
+
+
+def looped(folder):
+    (folder / "a.nii").symlink_to("a.nii")
+    return folder / "a.nii"
+
+
+def renamed(old, new):
+    return lambda folder: save(folder / old, ramp(3, 4, 5)).rename(folder / new)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (gifti, "a GIFTI surface, no volume"),
+        (pipe, "a pipe or device; save"),
+        (link, "a link whose target, .git/annex/objects/a, is missing; .*datalad get"),
+        (looped, "cannot be opened .*symbolic links.*check the path"),
+        (lambda d: d / f"{'a' * 300}.nii", "File name too long.*check the path"),
+        (lambda d: d / "a\0.nii", "no such file"),
+        (renamed("a.nii.gz", "a.nii"), r"rename it to end in \.nii\.gz$"),
+        (renamed("a.nii", "a.nii.gz"), r"rename it to end in \.nii$"),
+        (renamed("a.nii", "a.dat"), r"rename it to end in \.nii$"),
+        (lambda d: patched(d / "a.nii", (70, "<i2", 999)), "header is damaged"),
+        (lambda d: patched(d / "a.nii", (42, "<i2", -5)), "image is empty"),
+        (lambda d: patched(d / "a.nii", (280, "<f4", 1e30)), "voxel is 1e.30 mm long"),
+        (lambda d: patched(d / "a.nii", (280, "<f4", 1e5)), "voxel is 1e.05 mm long"),
+        (lambda d: patched(d / "a.nii", (292, "<f4", 1e30)), "from the origin"),
+        (lambda d: patched(d / "a.nii", (280, "<f4", np.nan)), "not finite"),
+        (lambda d: patched(d / "a.nii", (280, "<f4", 0)), "singular: .* nowhere"),
+    ],
+)
+def test_what_others_stumble_over_is_one_line(make, says, tmp_path):
+    path = make(tmp_path)
+    for read in (formats.read_image, formats.read_grid):
+        with pytest.raises(InputError, match=f"(?s){says}") as caught:
+            read(path)
+        assert str(caught.value).startswith(f"{path}: ")
+        assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_may_not_be_entered(tmp_path, monkeypatch):
+    def refuse(_path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_dir", refuse)
+    with pytest.raises(InputError, match=r"cannot be opened .Permission denied"):
+        formats.read_image(tmp_path / "a.nii")
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("read", [formats.read_image, formats.read_grid])
+def test_no_memory_is_taken_for_what_a_short_file_promises(suffix, read, tmp_path):
+    path = patched(tmp_path / "a.nii", (42, "<i2", [1000, 1000, 1000]))
+    if suffix == ".nii.gz":
+        path = tmp_path / "b.nii.gz"
+        path.write_bytes(gzip.compress((tmp_path / "a.nii").read_bytes()))
+    tracemalloc.start()
+    with pytest.raises(InputError, match="fewer voxels than the header says"):
+        read(path)
+    assert tracemalloc.get_traced_memory()[1] < 2**24
+    tracemalloc.stop()
+
+
+def test_a_grid_takes_no_memory():
+    tracemalloc.start()
+    proxy = np.broadcast_to(np.int16(0), (1000, 1000, 1000))
+    grid = formats.grid_of(nib.Nifti1Image(proxy, AFFINE))
+    assert grid.shape == (1000, 1000, 1000)
+    assert np.isnan(grid.data[-1, -1, -1])
+    assert tracemalloc.get_traced_memory()[1] < 2**24
+    tracemalloc.stop()
+
+
+def test_resampling_reads_no_voxel_of_the_grid(tmp_path):
+    path = patched(tmp_path / "a.nii.gz")
+    path.write_bytes(path.read_bytes()[:-40])  # its voxels are damaged
+    found = resample((ramp(20, 4, 5), AFFINE), path, np.eye(4))
+    np.testing.assert_array_equal(found.data, ramp(20, 4, 5))
+
+
+def test_too_little_memory_is_said_as_such(tmp_path, monkeypatch):
+    def fail(*_arguments, **_options):
+        raise MemoryError
+
+    path = save(tmp_path / "a.nii", ramp(3, 4, 5))
+    monkeypatch.setattr(formats, "_scaled", fail)
+    with pytest.raises(InputError, match=r"a\.nii: there is not enough memory"):
+        formats.read_image(path)
+
+
+def half_turns_that_nibabel_refuses():
+    """Yield half turns whose quaternions are rounded to more than 1."""
+    rng = np.random.default_rng(0)
+    header = nib.Nifti2Header()
+    for along in rng.normal(size=(300, 3)):
+        axis = along / np.linalg.norm(along)
+        turned = np.eye(4)
+        turned[:3, :3] = 2 * np.outer(axis, axis) - np.eye(3)
+        header.set_qform(turned, 1)
+        try:
+            header.get_qform()
+        except ValueError:
+            yield turned
+
+
+def test_half_a_turn_about_an_oblique_axis_is_written(tmp_path):
+    turns = list(half_turns_that_nibabel_refuses())
+    assert turns
+    for n, turned in enumerate(turns):
+        template = nib.Nifti2Image(ramp(3, 4, 5), np.eye(4))
+        path = tmp_path / f"{n}.nii"
+        nifti.write_image(path, Image(ramp(3, 4, 5), turned), template=template)
+        qform, code = nib.load(path).get_qform(coded=True)
+        np.testing.assert_allclose(qform, turned, atol=1e-6)
+        assert code == 2
+        found = formats.read_image(path)
+        np.testing.assert_allclose(found.mm_from_ijk, turned, atol=1e-6)
+
+
 def test_headers_that_disagree_are_told(tmp_path):
     image = nib.Nifti1Image(ramp(3, 4, 5), AFFINE)
     other = AFFINE.copy()
@@ -321,7 +459,174 @@ def test_headers_that_say_nothing_are_told(tmp_path):
     content = bytearray(path.read_bytes())
     content[252:256] = bytes(4)  # qform_code, sform_code
     path.write_bytes(content)
-    with pytest.warns(MiregWarning, match="does not say where the image is"):
+    says = "does not say where the image is.*check left and right"
+    with pytest.warns(MiregWarning, match=says):
+        formats.read_image(path)
+
+
+def patched(path, *patches, kind=nib.Nifti1Image, affine=AFFINE, forms=(1, 1)):
+    """Write an image, then other bytes into its header: (offset, type, value)."""
+    image = kind(ramp(20, 4, 5), affine)
+    image.set_sform(affine, forms[0])
+    image.set_qform(affine, forms[1])
+    nib.save(image, path)
+    header = path.with_suffix(".hdr") if path.suffix == ".img" else path
+    content = bytearray(header.read_bytes())
+    for offset, dtype, value in patches:
+        number = np.array(value, dtype).tobytes()
+        content[offset : offset + len(number)] = number
+    header.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "at", "dtype", "first"),
+    [(nib.Nifti1Image, 108, "<f4", 352), (nib.Nifti2Image, 168, "<i8", 544)],
+)
+@pytest.mark.parametrize("offset", [0, 100])
+def test_voxels_do_not_begin_within_the_header(
+    kind, at, dtype, first, offset, tmp_path
+):
+    path = patched(tmp_path / "a.nii", (at, dtype, offset), kind=kind)
+    with pytest.warns(MiregWarning, match=f"byte {offset}; .* read from byte {first}"):
+        found = formats.read_image(path)
+    np.testing.assert_array_equal(found.data, ramp(20, 4, 5))
+
+
+def test_voxels_that_nibabel_takes_from_the_header_are_refused(tmp_path):
+    path = patched(tmp_path / "a.nii", (108, "<f4", 0))
+    with pytest.raises(InputError, match=r"a\.nii: .* give the path, not the image"):
+        formats.read_image(nib.load(path))
+
+
+@pytest.mark.parametrize("offset", [9e9, -1, np.nan, np.inf])
+def test_an_offset_of_no_use_is_refused(offset, tmp_path):
+    path = patched(tmp_path / "a.nii", (108, "<f4", offset))
+    with pytest.raises(InputError, match=r"a\.nii: .* vox_offset"):
+        formats.read_image(path)
+
+
+@pytest.mark.parametrize("size", [0, np.nan, np.inf])
+@pytest.mark.parametrize("forms", [(0, 1), (0, 0)], ids=["qform", "neither"])
+def test_a_voxel_size_of_none_is_refused_where_it_places_the_image(
+    size, forms, tmp_path
+):
+    path = patched(tmp_path / "a.nii", (84, "<f4", size), forms=forms)
+    with pytest.raises(InputError, match=r"a\.nii: .*size along axis 1 is .* repair"):
+        formats.read_image(path)
+
+
+def test_a_voxel_size_of_none_does_not_matter_beside_an_sform(tmp_path):
+    path = patched(tmp_path / "a.nii", (84, "<f4", 0), forms=(1, 0))
+    np.testing.assert_allclose(formats.read_image(path).mm_from_ijk, AFFINE)
+
+
+def test_analyze_needs_voxel_sizes_too(tmp_path):
+    path = tmp_path / "a.img"
+    nib.save(nib.AnalyzeImage(ramp(3, 4, 5), None), path)
+    header = path.with_suffix(".hdr")
+    header.write_bytes(header.read_bytes()[:80] + bytes(4) + header.read_bytes()[84:])
+    with pytest.raises(InputError, match="voxel size along axis 0 is 0"):
+        formats.read_image(path)
+
+
+@pytest.mark.parametrize(
+    ("patch", "note"),
+    [
+        ((80, "<f4", -2), "axis 0 is -2; its sign is ignored"),
+        ((76, "<f4", -3), "is taken as -1"),
+        ((252, "<i2", 9), "the qform has the unknown code 9"),
+        ((123, "u1", 7), "unit of length has the unknown code 7"),
+        ((123, "u1", 255), "unit of length has the unknown code 7"),
+    ],
+)
+def test_what_nibabel_mends_or_trips_over_is_said(patch, note, tmp_path):
+    # qfac is -1 here: the first axis runs to the left.
+    path = patched(tmp_path / "a.nii", patch, forms=(0, 1))
+    with pytest.warns(MiregWarning, match=f"a.nii: .*{note}"):
+        found = formats.read_image(path)
+    np.testing.assert_allclose(found.mm_from_ijk, AFFINE, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "patch", [(76, "<f4", 0), (70, "<i2", 0), (123, "u1", 56 + 2), (254, "<i2", -1)]
+)
+def test_what_has_one_meaning_is_read_in_silence(patch, tmp_path, caplog):
+    affine = np.diag([2, 2.5, 3, 1.0])
+    if patch[0] == 70:
+        patch = (72, "<i2", 77)  # bits a voxel
+    path = patched(tmp_path / "a.nii", patch, forms=(0, 1), affine=affine)
+    np.testing.assert_allclose(formats.read_image(path).mm_from_ijk, affine, atol=1e-5)
+    assert caplog.records == []
+
+
+def test_a_qform_too_long_by_rounding_is_a_rotation(tmp_path):
+    half_turn = np.diag([-1.0, -1, 1, 1])  # about the third axis: w is 0
+    long = (264, "<f4", np.sqrt(1 + 6.7e-7))
+    path = patched(tmp_path / "a.nii", long, affine=half_turn, forms=(0, 1))
+    with pytest.raises(ValueError, match="w2 should be positive"):
+        nib.load(path)
+    found = formats.read_image(path)
+    np.testing.assert_allclose(found.mm_from_ijk, half_turn, atol=1e-6)
+    path = patched(tmp_path / "b.nii", (264, "<f4", 1.1), forms=(0, 1))
+    with pytest.raises(InputError, match=r"b\.nii: the qform is not a rotation"):
+        formats.read_image(path)
+
+
+@pytest.mark.parametrize(("unit", "scale"), [("meter", 1e3), ("micron", 1e-3)])
+@pytest.mark.parametrize("forms", [(1, 0), (0, 1)])
+def test_lengths_are_scaled_to_mm(unit, scale, forms, tmp_path):
+    image = nib.Nifti1Image(ramp(20, 4, 5), AFFINE)
+    image.set_sform(AFFINE, forms[0])
+    image.set_qform(AFFINE, forms[1])
+    image.header.set_xyzt_units(unit, "sec")
+    path = tmp_path / "a.nii"
+    nib.save(image, path)
+    with pytest.warns(MiregWarning, match=f"lengths in {unit[:3]}.* scaled to mm"):
+        found = formats.read_image(path)
+    np.testing.assert_allclose(found.voxel_size_mm, np.array([2, 2.5, 3]) * scale)
+    peer = sitk.ReadImage(str(path))
+    if forms != (0, 0):  # ITK places it elsewhere, then
+        lps = peer.TransformIndexToPhysicalPoint((2, 3, 4))
+        np.testing.assert_allclose(found.to_mm([2, 3, 4]) * [-1, -1, 1], lps, rtol=1e-5)
+    # What is written says mm, in every way.
+    for name, write in (("b.nii", nifti.dump_image), ("c.nii", nifti.dump_in_place)):
+        opened = found.source.opened
+        what = found.mm_from_ijk if name == "c.nii" else found
+        with new_file(tmp_path / name) as file:
+            if name == "b.nii":
+                write(file, name, what, template=opened)
+            else:
+                write(file, name, opened, what)
+        back = nib.load(tmp_path / name)
+        assert back.header.get_xyzt_units() == ("mm", "sec")
+        np.testing.assert_allclose(back.affine, found.mm_from_ijk, rtol=1e-5)
+    grid = formats.read_grid(path)
+    np.testing.assert_array_equal(grid.mm_from_ijk, found.mm_from_ijk)
+    with pytest.warns(MiregWarning, match="scaled to mm"):
+        formats.warn_of(grid)
+
+
+def test_an_image_of_nibabel_is_scaled_to_mm_and_left_as_it_is():
+    image = nib.Nifti1Image(ramp(3, 4, 5), AFFINE)
+    image.header.set_xyzt_units("micron")
+    before = image.header.binaryblock
+    with pytest.warns(MiregWarning, match="the image: .* scaled to mm"):
+        found = formats.read_image(image)
+    np.testing.assert_allclose(found.mm_from_ijk[:3], AFFINE[:3] / 1000)
+    assert image.header.binaryblock == before
+    np.testing.assert_array_equal(image.affine, AFFINE)
+
+
+@pytest.mark.filterwarnings(  # nibabel leaves plain .mgh files open
+    "ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning"
+)
+def test_an_mgh_file_that_does_not_say_where_it_is_is_told(tmp_path):
+    path = save(tmp_path / "a.mgh", ramp(3, 4, 5), kind=nib.MGHImage)
+    content = bytearray(path.read_bytes())
+    content[28:30] = bytes(2)
+    path.write_bytes(content)
+    with pytest.warns(MiregWarning, match="goodRASFlag is 0.*check left and right"):
         formats.read_image(path)
 
 
@@ -421,14 +726,58 @@ def test_overshoot_is_clipped_never_wrapped(dtype, low, high, tmp_path):
     assert np.asarray(back.dataobj).ravel().tolist() == [low, 1, 2, high, 0]
 
 
-def test_int64_is_clipped_too(tmp_path):
-    template = nib.Nifti1Image(np.zeros((1, 1, 1), "i8"), np.eye(4), dtype="i8")
-    image = Image(np.reshape([-1e20, 7, 1e20], (3, 1, 1)), AFFINE)
-    nifti.write_image(tmp_path / "a.nii", image, template=template)
-    back = np.asarray(nib.load(tmp_path / "a.nii").dataobj).ravel()
-    assert back[0] == -(2**63)
-    assert back[1] == 7
-    assert back[2] > 2**62
+@pytest.mark.parametrize("kind", ["i8", "u8"])
+@pytest.mark.parametrize(
+    ("largest", "dtype"), [(2**31 - 1, "i4"), (2**31, "f8"), (2**53, "f8")]
+)
+def test_integers_of_64_bits_are_written_as_others_read_them(
+    kind, largest, dtype, tmp_path
+):
+    path = tmp_path / "a.nii"
+    voxels = np.reshape([0, 7, largest], (3, 1, 1)).astype(kind)
+    nib.save(nib.Nifti1Image(voxels, AFFINE, dtype=kind), path)
+    opened = formats.open_nibabel(path)
+    with pytest.warns(MiregWarning, match="a.nii: its u?int64 numbers are written as"):
+        stored = nifti.storage(opened)
+    assert stored.dtype == dtype
+    with (
+        pytest.warns(MiregWarning, match="FSL, SPM and AFNI"),
+        new_file(tmp_path / "b.nii") as file,
+    ):
+        nifti.dump_in_place(file, "b.nii", opened, AFFINE)
+    back = nib.load(tmp_path / "b.nii")
+    assert back.get_data_dtype() == dtype
+    np.testing.assert_array_equal(np.asarray(back.dataobj), voxels)
+    if dtype == "i4":
+        peer = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "b.nii"))).T
+        np.testing.assert_array_equal(peer, voxels)
+
+
+@pytest.mark.parametrize("stored", ["f2", "g", "i8", "?", "masked"])
+def test_arrays_of_every_type_are_read_and_written(stored, tmp_path):
+    voxels = ramp(3, 4, 5)
+    if stored == "masked":
+        array = np.ma.masked_equal(voxels, 7)
+    else:
+        array = (voxels % 2 if stored == "?" else voxels).astype(stored)
+    image = formats.read_image((array, AFFINE))
+    nifti.write_image(tmp_path / "a.nii", image, template=image)
+    back = nib.load(tmp_path / "a.nii").get_fdata()
+    expected = np.ma.filled(array.astype(float), np.nan)
+    np.testing.assert_array_equal(back, expected)
+    with pytest.raises(InputError, match="object values, not numbers"):
+        formats.read_image((array.astype(object), AFFINE))
+
+
+def test_a_negative_repetition_time_is_not_taken_over(tmp_path):
+    path = save(tmp_path / "a.nii", ramp(3, 4, 5, 2))
+    content = bytearray(path.read_bytes())
+    content[92:96] = np.float32(-2).tobytes()
+    path.write_bytes(content)
+    opened = formats.open_nibabel(path)
+    with new_file(tmp_path / "b.nii") as file:
+        nifti.dump_image(file, "b.nii", formats.read_volumes(opened), template=opened)
+    assert nib.load(tmp_path / "b.nii").header.get_zooms()[3] == 1
 
 
 def test_scaling_and_header_are_kept(tmp_path):

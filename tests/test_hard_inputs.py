@@ -12,6 +12,7 @@ import json
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813, the usual name
 from checks import GRIDS
 
 from mireg._errors import InputError
@@ -289,6 +290,35 @@ def test_odd_headers_are_read_as_they_are_meant(
     record = json.loads((tmp_path / "x.json").read_text())
     assert error_mm(record["moving_from_fixed"], NEAR) < 0.6
     assert len(record["warnings"]) == notes
+
+
+@pytest.mark.parametrize(("code", "mm"), [(3, 1e-3), pytest.param(1, 1e3, marks=slow)])
+def test_a_pair_of_different_units_is_registered_in_mm(
+    code, mm, t1, t2, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    other = Image(t2.data, np.diag([1 / mm, 1 / mm, 1 / mm, 1]) @ t2.mm_from_ijk)
+    written(tmp_path / "t1.nii", t1, "i2", 1, 0)
+    path = written(tmp_path / "t2.nii", other, "i2", 1, 0)
+    content = bytearray(path.read_bytes())
+    content[123] = code
+    path.write_bytes(content)
+    assert main(["register", "t1.nii", "t2.nii", "-o", "x", "--init", "header"]) == 0
+    assert "t2.nii: the header counts lengths in" in capsys.readouterr().err
+    record = json.loads((tmp_path / "x.json").read_text())
+    assert error_mm(record["moving_from_fixed"], NEAR) < 0.6
+    # Another program resamples the file with the transform as it is.
+    moved = sitk.Resample(
+        sitk.ReadImage("t2.nii"), sitk.ReadImage("t1.nii"), sitk.ReadTransform("x.tfm")
+    )
+    ours = sitk.GetArrayFromImage(sitk.ReadImage("x.nii.gz"))
+    theirs = sitk.GetArrayFromImage(moved)
+    assert np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] > 0.99
+    argv = ["apply", "t2.nii", "--like", "t1.nii", "-t", "x.tfm", "-o", "again.nii.gz"]
+    assert main(argv) == 0
+    again = sitk.GetArrayFromImage(sitk.ReadImage("again.nii.gz"))
+    np.testing.assert_allclose(again, ours, atol=1)
+    assert capsys.readouterr().err.count("scaled to mm") == 1
 
 
 def test_headers_that_place_nothing_are_told_and_searched(

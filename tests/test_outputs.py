@@ -299,6 +299,24 @@ def test_whole_numbers_keep_their_scaling_in_another_type():
     assert stored.range == (-10, 117.5)
 
 
+def stored_as(raw, slope):
+    """Put stored numbers under a slope."""
+    content = bytearray(nib.Nifti1Image(raw, MOVING).to_bytes())
+    content[112:120] = np.float32([slope, 0]).tobytes()
+    return nib.Nifti1Image.from_bytes(bytes(content))
+
+
+@pytest.mark.parametrize(("slope", "step"), [(5 / 65535, 13107), (2**-12, 2**12)])
+def test_values_are_judged_not_stored_numbers(slope, step):
+    labels = np.resize([0, 1, 2, 3, 4, 5], (3, 4, 5))
+    opened = stored_as((labels * step).astype(np.uint16), slope)
+    stored = nifti.storage(opened, "uint8", labels=True)
+    assert stored == nifti.Storage(np.dtype(np.uint8))
+    large = stored_as(np.full((3, 4, 5), 600, np.uint16), 0.5)
+    with pytest.raises(InputError, match="300 to 300, do not fit uint8"):
+        nifti.storage(large, "uint8")
+
+
 @pytest.mark.usefixtures("folder")
 def test_missing_voxels_are_zero_in_an_integer_type():
     data = np.linspace(-5.3, 9, 60, dtype="f4").reshape(3, 4, 5)
@@ -439,6 +457,27 @@ def test_what_cannot_be_written_is_refused(options, says, folder, capsys):
     argv = ["series.nii", "--like", "fixed.nii", "-t", "pose.tfm", "-o", "out.nii"]
     assert says in refused(capsys, "apply", *argv, *options)
     assert files(folder) == before
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("inverse", [[], ["--inverse"]])
+def test_an_image_of_which_nothing_would_be_seen_is_refused(inverse, folder, capsys):
+    write_transform("far.tfm", RigidTransform([0, 0, 0], [1000, 0, 0]))
+    before = files(folder)
+    argv = ["moving.nii.gz", "--like", "fixed.nii", "-t", "far.tfm", "-o", "out.nii"]
+    said = refused(capsys, "apply", *argv, *inverse)
+    assert "moving.nii.gz: the transform brings its centre 1e+03 mm from" in said
+    assert files(folder) == before
+
+
+@pytest.mark.usefixtures("folder")
+def test_an_image_of_which_little_would_be_seen_is_noted(capsys):
+    # From 14 to 58 mm to the right, where the grid goes from -16 to 16 mm.
+    write_transform("far.tfm", RigidTransform([0, 0, 0], [-36, 0, 0]))
+    argv = ["moving.nii.gz", "--like", "fixed.nii", "-t", "far.tfm", "-o", "out.nii"]
+    assert main(["apply", *argv]) == 0
+    assert "overlap by 6 % only" in capsys.readouterr().err
+    assert np.count_nonzero(nib.load("out.nii").get_fdata()) > 0
 
 
 def test_a_grid_is_needed(folder, capsys):

@@ -104,14 +104,6 @@ def test_qform_and_sform_are_compared_at_the_corners(tmp_path):
     assert "up to 5 mm apart; the sform is used" in note
 
 
-def test_lengths_that_are_not_in_mm_are_noted(tmp_path):
-    scan = nib.Nifti1Image(np.arange(8000, dtype="i2").reshape(20, 20, 20), np.eye(4))
-    scan.header.set_xyzt_units("micron")
-    nib.save(scan, tmp_path / "a.nii")
-    with pytest.warns(UserWarning, match="lengths in microns; they are taken as mm"):
-        formats.read_image(tmp_path / "a.nii")
-
-
 def test_what_is_no_data_and_what_cannot_be_registered():
     voxels = np.arange(8000.0).reshape(20, 20, 20)
     voxels[:5] = np.nan

@@ -246,6 +246,8 @@ def damaged(tmp_path, good):
             {"joints": {name: [[0.5, 0.5]] for name in CHANNELS}},
             {"joints": "none"},
             {"pairs": "several"},
+            {"pairs": float("inf")},
+            {"pairs": 10**400},
         ]
     ):
         path = tmp_path / f"changed{number}.json"
@@ -273,6 +275,13 @@ def damaged(tmp_path, good):
     yield tmp_path / "lacking.npz"
     np.savez(tmp_path / "older.npz", about=good_about, joints=np.ones((3, 4, 4)))
     yield tmp_path / "older.npz"
+    bits = bytearray((tmp_path / "lacking.npz").read_bytes())
+    for at in range(0, len(bits), 37):
+        bits[at] ^= 1
+        path = tmp_path / f"flipped{at}.npz"
+        path.write_bytes(bits)
+        bits[at] ^= 1
+        yield path
     with zipfile.ZipFile(tmp_path / "vast.npz", "w", zipfile.ZIP_DEFLATED) as vast:
         vast.writestr("joints.npy", bytes(50_000_000))
     yield tmp_path / "vast.npz"
@@ -305,7 +314,7 @@ def files(pair, tmp_path, monkeypatch):
     straight = Image(pair.moving.data, POSE.inverse().matrix @ pair.moving.mm_from_ijk)
     write_image("scans/straight.nii.gz", straight)
     (tmp_path / "scans" / "pairs.csv").write_text(
-        "fixed,moving,transform\nt1.nii.gz,epi.nii.gz,truth.tfm\n"
+        "fixed, moving,transform\nt1.nii.gz, epi.nii.gz,  truth.tfm\n"
         "t1.nii.gz,straight.nii.gz,\n"
     )
     return tmp_path

@@ -449,3 +449,10 @@ def test_refusals():
         resample(image, image, np.zeros((4, 4)) + np.diag([0, 0, 0, 1]))
     with pytest.raises(InputError, match=r"moving_from_fixed: .* last row"):
         resample(image, image, np.diag([1, 1, 1, 2.0]))
+
+
+def test_a_transform_that_shrinks_by_a_thousand_is_refused():
+    image = Image(np.arange(1000.0).reshape(10, 10, 10), np.eye(4))
+    shrinks = np.diag([1000.0, 1000, 1000, 1])
+    with pytest.raises(InputError, match=r"1e.03 times as long .* check the transform"):
+        resample(image, image, shrinks)

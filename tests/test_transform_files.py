@@ -18,7 +18,7 @@ from nitransforms.io.afni import AFNILinearTransform
 from nitransforms.io.fsl import FSLLinearTransform
 from nitransforms.io.lta import FSLinearTransform
 
-from mireg._errors import InputError
+from mireg._errors import InputError, MissingFileError
 from mireg._files import transforms as transform_files
 from mireg._image import Image
 from mireg._transform import (
@@ -795,8 +795,17 @@ def test_other_transform_files_are_refused(name, content, says, tmp_path):
 
 
 def test_a_missing_transform_is_refused(tmp_path):
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(MissingFileError, match="no such file"):
         read_transform(tmp_path / "a.tfm")
+    (tmp_path / "b.tfm").symlink_to("gone.tfm")
+    with pytest.raises(MissingFileError, match=r"a link whose target, gone\.tfm"):
+        read_transform(tmp_path / "b.tfm")
+    os.mkfifo(tmp_path / "c.tfm")
+    for path in (tmp_path, tmp_path / "c.tfm"):
+        with pytest.raises(InputError, match="a folder or pipe; give a file"):
+            read_transform(path)
+    with pytest.raises(InputError, match="File name too long"):
+        read_transform(tmp_path / f"{'a' * 300}.tfm")
 
 
 @pytest.mark.parametrize(("name", "format"), FILES, ids=IDS)

@@ -287,9 +287,14 @@ def _samples(
     if not has_data.all():
         points, intensity = points[has_data], intensity[has_data]
     if len(points) < parameters.ENOUGH_SAMPLES:
+        share, remedy = (
+            ("", "give an image with more voxels, or fewer that are NaN")
+            if prepared.mask is None
+            else ("lie in the mask and ", "draw the mask larger")
+        )
         raise InputError(
-            f"too little is left to compare: {len(points)} of {samples} samples lie "
-            "in the mask and have data; draw the mask larger"
+            f"too little is left to compare: {len(points)} of {samples} samples "
+            f"{share}have data; {remedy}"
         )
     return points, intensity
 

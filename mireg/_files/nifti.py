@@ -21,7 +21,6 @@ from .._errors import InputError, warn
 from .._image import Image
 from .._threads import available
 from .formats import (
-    SAME_PLACE_MM,
     ImageLike,
     as_nibabel,
     as_volume,
@@ -31,6 +30,7 @@ from .formats import (
     scaling,
     stored_numbers,
 )
+from .headers import SAME_PLACE_MM, shorten_quaternion
 from .writing import PathLike, new_file
 
 try:
@@ -42,6 +42,9 @@ Volume = npt.NDArray[np.float32]
 
 #: Code of AFNI's NIfTI extension.
 _AFNI = 4
+
+#: A whole number that was scaled may be off by this share of it: two bits of float32.
+_ROUNDING = 2.0**-22
 
 #: Most threads that compress one file.
 _MOST_COMPRESSING = 8
@@ -160,28 +163,31 @@ def storage(
         If integers, or labels, do not fit the type.
     """
     kept = _kept_storage(template)
+    name = name_of(template)
     if dtype is None:
-        return kept
+        if not _is_long(kept.dtype):
+            return kept
+        raw, slope, inter = stored_numbers(template, name)
+        short = _short(template, raw)
+        return Storage(short, slope, inter) if short.kind == "i" else Storage(short)
     wanted = np.dtype(dtype)
     if wanted.kind not in "iu":
         return Storage(wanted)
-    limits, name = np.iinfo(wanted), name_of(template)
+    limits = np.iinfo(wanted)
     integers = kept.dtype.kind in "iu"
     if integers:
         raw, slope, inter = stored_numbers(template, name)
-        low, high, whole = float(raw.min()), float(raw.max()), True
-    else:
-        slope, inter = 1.0, 0.0
-        low, high, whole = _range(template)
-    if whole and limits.min <= low and high <= limits.max:
-        return Storage(wanted, slope, inter)
+        if limits.min <= raw.min() and raw.max() <= limits.max:
+            return Storage(wanted, slope, inter)
+    low, high, whole = _range(template)
+    no_data = not low <= high
+    if no_data or (whole and limits.min <= low and high <= limits.max):
+        return Storage(wanted)
     if whole and (labels or integers):
         raise InputError(
             f"{name}: its numbers, {low:.10g} to {high:.10g}, do not fit {wanted}; "
             "choose a larger type"
         )
-    if not low <= high:  # no data at all
-        return Storage(wanted)
     # The header has single precision: scale by what it will say.
     base = 0.0 if limits.min < 0 or low >= 0 else low
     up = (high - base) / limits.max
@@ -205,6 +211,27 @@ def _kept_storage(template: Any) -> Storage:
     return Storage(dtype)
 
 
+def _is_long(dtype: np.dtype[Any]) -> bool:
+    """Tell whether a type holds integers of 64 bits."""
+    return dtype.kind in "iu" and dtype.itemsize > 4
+
+
+def _short(template: Any, raw: npt.NDArray[Any]) -> np.dtype[Any]:
+    """Choose a type that FSL, SPM and AFNI read for integers of 64 bits; say so."""
+    low, high = int(raw.min()), int(raw.max())
+    limits = np.iinfo(np.int32)
+    fit = limits.min <= low and high <= limits.max
+    dtype = np.dtype(np.int32 if fit else np.float64)
+    path = template.get_filename()
+    if path is not None:  # of an array in memory, nobody chose the type
+        rounded = "" if max(-low, high) <= 2**53 else ", rounded"
+        warn(
+            f"{path}: its {raw.dtype} numbers are written as {dtype}{rounded}: FSL, "
+            "SPM and AFNI read no integers of 64 bits"
+        )
+    return dtype
+
+
 def _range(template: Any) -> tuple[float, float, bool]:
     """Lowest and highest intensity of an image, and whether all are whole numbers."""
     low, high, whole = np.nan, np.nan, True
@@ -213,7 +240,8 @@ def _range(template: Any) -> tuple[float, float, bool]:
         if values.size:
             low = float(np.fmin(low, values.min()))
             high = float(np.fmax(high, values.max()))
-            whole = whole and bool((values == np.rint(values)).all())
+            # A slope such as 1 / 65535 makes whole numbers to float32's rounding.
+            whole &= np.allclose(values, np.rint(values), rtol=_ROUNDING, atol=0)
     return low, high, whole
 
 
@@ -341,6 +369,8 @@ def dump_in_place(
     dtype = raw.dtype.newbyteorder("=")
     if dtype.kind == "b":
         dtype = np.dtype(np.uint8)
+    elif _is_long(dtype):
+        dtype = _short(template, raw)
     header.set_data_dtype(dtype)
     header.set_slope_inter(slope, inter)
     if not isinstance(template, nib.Nifti1Pair):
@@ -416,6 +446,7 @@ def _place(
     header.set_sform(mm_from_ijk, space)
     header.set_qform(mm_from_ijk, space)
     corners = np.indices((2, 2, 2)).reshape(3, 8).T * (np.array(shape) - 1)
+    shorten_quaternion(header)  # of half a turn
     apart = nib.affines.apply_affine(header.get_qform(), corners)
     apart -= nib.affines.apply_affine(mm_from_ijk, corners)
     same = bool(np.abs(apart).max() <= SAME_PLACE_MM)
@@ -425,9 +456,10 @@ def _place(
 
 
 def _repetition_time(template: Any) -> float:
-    """Step from volume to volume, as the header has it; 1 if it has none."""
+    """Step from volume to volume, as the header has it; 1 if it has none of use."""
     zooms = template.header.get_zooms()
-    return float(zooms[3]) if len(zooms) > 3 else 1.0
+    step = float(zooms[3]) if len(zooms) > 3 else 1.0
+    return step if 0 <= step < math.inf else 1.0
 
 
 def _as_stored(values: Volume, stored: Storage) -> npt.NDArray[Any]:

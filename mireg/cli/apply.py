@@ -112,9 +112,12 @@ def apply(
     with notes_told(quiet=quiet), progress_bar(quiet=quiet) as progress:
         moving_file = formats.open_nibabel(moving)
         fixed_file = moving_file if like is None else formats.open_nibabel(like)
+        grids = [formats.grid_of(opened) for opened in (moving_file, fixed_file)]
+        for grid in grids:
+            formats.warn_of(grid)
         write = writer(
             moving_file,
-            formats.grid_of(fixed_file),
+            grids[1],
             moving_from_fixed,
             how,
             space=2 if like is None else nifti.space_code(fixed_file),

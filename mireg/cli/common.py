@@ -304,6 +304,8 @@ def notes_told(*, quiet: bool) -> Iterator[list[str]]:
         if not issubclass(category, MiregWarning):
             show_others(message, category, *where, **more)
             return
+        if str(message) in notes:  # of a file that is looked at twice
+            return
         notes.append(str(message))
         if not quiet:
             say_note(str(message))
@@ -317,6 +319,7 @@ def notes_told(*, quiet: bool) -> Iterator[list[str]]:
 def _hush_nibabel() -> None:
     """Let nibabel mend headers in silence: what matters is told in our own words."""
     logging.getLogger("nibabel.global").setLevel(logging.CRITICAL + 1)
+    warnings.filterwarnings("ignore", module=r"nibabel\.")
 
 
 @contextmanager

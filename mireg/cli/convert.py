@@ -104,7 +104,7 @@ def convert(
     inputs = [Path(path) for path in (transform, fixed, moving) if path]
     if out is not None:
         check_outputs([Path(out)], inputs, force=force)
-    from .._files.formats import read_grid
+    from .._files.formats import read_grid, warn_of
     from .._files.transforms import format_of
     from .._transform import read_transform
 
@@ -114,8 +114,8 @@ def convert(
         found, fixed, moving = ~found, moving, fixed
     with notes_told(quiet=quiet):
         points, over = _head(fixed)
-    if moving is not None:  # it is spoken of, so it must be there
-        read_grid(moving)
+        if moving is not None:  # it is spoken of, so it must be there
+            warn_of(read_grid(moving))
     if out is not None:
         found.save(out, fixed=fixed, moving=moving, format=to_format, force=force)
     record = {

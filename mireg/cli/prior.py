@@ -74,7 +74,7 @@ def _rows(table: Path) -> list[tuple[Path, Path, Path | None]]:
     """Read which files to learn from."""
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
+            reader = csv.DictReader(file, skipinitialspace=True)
             columns = reader.fieldnames or ()
             found = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:

@@ -13,8 +13,8 @@ from typing import BinaryIO
 
 import numpy.typing as npt
 
-from ..._errors import InputError
-from ..formats import ImageLike, in_file
+from ..._errors import InputError, MiregError
+from ..formats import ImageLike, check_there, in_file
 from ..writing import PathLike
 from .afni import read_afni, write_afni
 from .common import FloatArray, Images, checked
@@ -143,12 +143,15 @@ def suffix_of(name: str) -> str:
 
 def format_of(path: PathLike, name: str | None = None) -> Format:
     """Find the format of a file to read, by content or else by suffix."""
-    if not Path(path).is_file():
-        raise InputError(f"{path}: there is no such file; check the path")
     with in_file(path):
         try:
+            check_there(Path(path))
+            if not Path(path).is_file():  # it is read more than once
+                raise InputError("a folder or pipe; give a file")
             with Path(path).open("rb") as file:
                 return _recognised(path, file.read(_HEAD), name)
+        except MiregError:  # that a file is missing is an OSError, too
+            raise
         except OSError as error:
             raise InputError(f"cannot be read ({error.strerror})") from error
 

@@ -101,7 +101,7 @@ def grid(image: ImageLike) -> Grid:
         if image.source is None:
             return Grid(image.shape, image.mm_from_ijk)
         image = image.source.opened
-    opened: Any = image if hasattr(image, "affine") else as_nibabel(image)
+    opened = as_nibabel(image)
     name = str(opened.get_filename() or "")
     affine = np.array(opened.affine, dtype=np.float64)
     return Grid(tuple(opened.shape[:3]), affine, opened.header, name)
