@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import re
+import threading
+import time
 from pathlib import Path
 
 import nibabel as nib
@@ -473,3 +476,36 @@ def test_nothing_is_left_when_it_stops_within_a_series(folder, monkeypatch, caps
     assert main(["apply", *argv, "-q"]) == 130
     assert "stopped" in capsys.readouterr().err
     assert files(folder) == before
+
+
+@pytest.mark.parametrize("size", [0, 1, 2**20, 3 * 2**20 + 5])
+def test_what_is_compressed_is_the_same_on_any_number_of_threads(size, rng):
+    numbers = rng.integers(0, 9, size, dtype=np.uint8)
+    made = set()
+    for threads in (1, 2, 5):
+        file = io.BytesIO()
+        with nifti._compressed(file, "x.gz", threads) as stream:
+            stream.write(b"head")
+            for part in np.array_split(numbers, 7):
+                stream.write(part)
+        assert gzip.decompress(file.getvalue()) == b"head" + numbers.tobytes()
+        made.add(file.getvalue())
+    assert len(made) == 1
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, OSError(28, "No space left")])
+def test_a_stop_while_it_compresses_waits_for_nobody(stop, rng):
+    class Full(io.BytesIO):
+        def write(self, content):
+            if self.tell() > 2**20:
+                raise stop
+            return super().write(content)
+
+    noise = rng.integers(0, 256, 2**23, dtype=np.uint8)
+    began = time.monotonic()
+    told = pytest.raises((KeyboardInterrupt, OSError))
+    with told, nifti._compressed(Full(), "x.gz", 4) as stream:
+        stream.write(noise)
+    while any(t.name.startswith("mireg-gzip") for t in threading.enumerate()):
+        assert time.monotonic() - began < 5
+        time.sleep(0.01)
