@@ -23,7 +23,7 @@ from .. import __version__
 from .._errors import MiregError, OutputExistsError
 from .._files import writing
 from . import apply, contrast, convert, inspect, phantom, prior, register, score
-from .common import colour
+from .common import colour, notes_told
 from .stop import Stop
 
 
@@ -72,14 +72,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         Any other error is a bug and keeps its traceback.
     """
     try:
-        return int(
-            cli.main(
-                args=None if argv is None else list(argv),
-                prog_name="mireg",
-                standalone_mode=False,
+        with notes_told():
+            return int(
+                cli.main(
+                    args=None if argv is None else list(argv),
+                    prog_name="mireg",
+                    standalone_mode=False,
+                )
+                or 0
             )
-            or 0
-        )
     except click.Abort as abort:
         if isinstance(abort.__cause__, EOFError):  # which click takes for Ctrl-D
             raise abort.__cause__ from None

@@ -109,7 +109,7 @@ def apply(
     moving_from_fixed = _composed(transforms, first, last)
     if inverse:
         moving_from_fixed = ~moving_from_fixed
-    with notes_told(quiet=quiet), progress_bar(quiet=quiet) as progress:
+    with notes_told(), progress_bar(quiet=quiet) as progress:
         moving_file = formats.open_nibabel(moving)
         fixed_file = moving_file if like is None else formats.open_nibabel(like)
         write = writer(

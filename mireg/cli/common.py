@@ -294,8 +294,8 @@ def say_note(note: str, *, err: bool = True) -> None:
 
 
 @contextmanager
-def notes_told(*, quiet: bool) -> Iterator[list[str]]:
-    """Collect what is odd about the inputs, and tell it."""
+def notes_told() -> Iterator[list[str]]:
+    """Collect what is odd about the inputs, and tell it, quiet or not."""
     _hush_nibabel()
     notes: list[str] = []
     show_others = warnings.showwarning
@@ -305,8 +305,7 @@ def notes_told(*, quiet: bool) -> Iterator[list[str]]:
             show_others(message, category, *where, **more)
             return
         notes.append(str(message))
-        if not quiet:
-            say_note(str(message))
+        say_note(str(message))
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", MiregWarning)

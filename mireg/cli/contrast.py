@@ -111,7 +111,7 @@ def contrast(
     from .._contrast import cohort, cohort_text
     from .._files.writing import new_files
 
-    with notes_told(quiet=quiet):
+    with notes_told():
         beside = _reference(reference, limits, volume)
         found = {
             name: _measured(name, limits, volume) for name in dict.fromkeys(images)

@@ -112,7 +112,7 @@ def convert(
     found = read_transform(transform, fixed=fixed, moving=moving, format=from_format)
     if invert:
         found, fixed, moving = ~found, moving, fixed
-    with notes_told(quiet=quiet):
+    with notes_told():
         points, over = _head(fixed)
     if moving is not None:  # it is spoken of, so it must be there
         read_grid(moving)

@@ -57,7 +57,7 @@ def learn(
     out, table = check_suffix(output), Path(pairs)
     check_outputs([out], [table], force=force)
     rows = _rows(table)
-    with notes_told(quiet=quiet), progress_bar(quiet=quiet) as progress:
+    with notes_told(), progress_bar(quiet=quiet) as progress:
 
         def aligned() -> Iterator[tuple[Image, Image, Transform]]:
             for done, row in enumerate(rows):

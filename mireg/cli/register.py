@@ -211,7 +211,7 @@ def register_files(
     if prior_strength is not None:
         settings = replace(settings, prior_strength=prior_strength)
     began = time.perf_counter()
-    with notes_told(quiet=quiet) as notes:
+    with notes_told() as notes:
         fixed_image, moving_image = (scan.result() for scan in reading)
         how.check(results.opened(moving_image))
         formats.warn_of(fixed_image)
