@@ -14,6 +14,7 @@ import atexit
 import os
 import platform
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -71,6 +72,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 done; 2 bad input or usage, told in one line on stderr; 130 stopped.
         Any other error is a bug and keeps its traceback.
     """
+    began = time.perf_counter()
+    if argv is None:  # Python has started for this alone: the clock shows that, too
+        began -= time.process_time()
     try:
         with notes_told():
             return int(
@@ -78,6 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                     args=None if argv is None else list(argv),
                     prog_name="mireg",
                     standalone_mode=False,
+                    obj=began,
                 )
                 or 0
             )

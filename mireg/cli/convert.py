@@ -65,7 +65,7 @@ _TURNS = (
 )
 @click.option("--invert", is_flag=True, help="Go from M to F instead.")
 @click.option("--force", is_flag=True, help="Replace OUT if it exists.")
-@click.option("--quiet", "-q", is_flag=True, help="Say nothing but errors.")
+@click.option("--quiet", "-q", is_flag=True, help="Say nothing but notes and errors.")
 @click.option("--json", "as_json", is_flag=True, help="Say it as JSON.")
 def convert(
     *,
