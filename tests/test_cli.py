@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from checks import assert_close_pose
 
-from mireg import __version__
+from mireg import Registration, __version__
 from mireg._files import nifti
 from mireg._image import Image
 from mireg._transform import RigidTransform, read_transform, write_transform
@@ -133,7 +133,11 @@ def test_register_writes_three_files(scans, capsys):
         assert record[name]["sha256"] == digest
         assert record[name]["shape"] == list(nib.load(path).shape)
         np.testing.assert_allclose(record[name]["voxel_size_mm"], SIZE, rtol=1e-5)
-    assert set(record["seconds"]) >= {"load", "register", "resample", "write"}
+    assert (
+        Registration.load("t2_to_t1.json").moving_from_fixed.tolist()
+        == (record["moving_from_fixed"])
+    )
+    assert set(record["seconds"]) >= {"start", "load", "register", "resample", "write"}
     assert record["metric"] in ("mi", "nmi")
     assert record["score"] > record["initial_score"]
     assert 0.8 < record["overlap_fraction"] <= 1
