@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import re
+import signal
 import threading
 import time
 from pathlib import Path
@@ -509,3 +510,39 @@ def test_a_stop_while_it_compresses_waits_for_nobody(stop, rng):
     while any(t.name.startswith("mireg-gzip") for t in threading.enumerate()):
         assert time.monotonic() - began < 5
         time.sleep(0.01)
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="signals are of Unix")
+def test_an_interrupt_at_any_moment_leaves_nothing_or_the_whole_image(tmp_path, rng):
+    noise = rng.integers(0, 1000, (128, 128, 60)).astype(np.float32)
+    main_thread = threading.get_ident()
+
+    def attempt(path, delay):
+        sent = 0.0
+
+        def send():
+            nonlocal sent
+            sent = time.monotonic()
+            signal.pthread_kill(main_thread, signal.SIGINT)
+
+        timer = threading.Timer(delay, send)
+        try:
+            timer.start()
+            nifti.write_image(path, (noise, np.eye(4)))
+            timer.join()
+            time.sleep(0.1)  # where it comes after all is done
+        except KeyboardInterrupt:
+            return time.monotonic() - sent
+        raise AssertionError("the interrupt is lost")
+
+    began = time.perf_counter()
+    nifti.write_image(tmp_path / "whole.nii.gz", (noise, np.eye(4)))
+    took = time.perf_counter() - began
+    whole = (tmp_path / "whole.nii.gz").read_bytes()
+    slowest = 0.0
+    for n in range(10):
+        path = tmp_path / f"{n}.nii.gz"
+        slowest = max(slowest, attempt(path, rng.uniform(0, took)))
+        assert not path.exists() or path.read_bytes() == whole
+    assert slowest < 1
+    assert not list(tmp_path.glob(".mireg-*"))

@@ -121,12 +121,13 @@ def new_files(
     drafts: dict[Path, Path] = {}
     files: dict[Path, BinaryIO] = {}
     try:
-        for path in targets:
-            with _naming(path):
-                drafts[path] = _beside(_target(path), "part")
-                _drafts[drafts[path]] = os.getpid()
-                files[path] = drafts[path].open("xb")
-                _lock(files[path])
+        with _in_peace():
+            for path in targets:
+                with _naming(path):
+                    drafts[path] = _beside(_target(path), "part")
+                    _drafts[drafts[path]] = os.getpid()
+                    files[path] = drafts[path].open("xb")
+                    _lock(files[path])
         with _naming(*targets):
             yield files
         with _in_peace() as let_stop:
@@ -207,13 +208,19 @@ def _discard(drafts: Iterable[Path]) -> None:
 
 def _sweep(folder: Path) -> None:
     """Remove what runs of this user that were killed have left in a folder."""
-    for path in folder.glob(".mireg-*.part"):
+    try:
+        names = os.listdir(folder)
+    except OSError:  # one may write to it, not look into it
+        return
+    for name in names:
+        if not re.fullmatch(r"\.mireg-[0-9a-f]{16}\.part", name):
+            continue
+        path = folder / name
         with suppress(OSError):
             found = path.lstat()
             mine = not hasattr(os, "geteuid") or found.st_uid == os.geteuid()
-            named = re.fullmatch(r"\.mireg-[0-9a-f]{16}\.part", path.name)
             old = time.time() - found.st_mtime > _STALE_S
-            if mine and named and old and stat.S_ISREG(found.st_mode):
+            if mine and old and stat.S_ISREG(found.st_mode):
                 with path.open("rb") as file:
                     _lock(file)
                 path.unlink()
