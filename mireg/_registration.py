@@ -317,6 +317,7 @@ class Registration:
         *,
         transform_formats: Sequence[str] = ("itk",),
         output: Output | None = None,
+        image: bool = True,
         inverse: bool = False,
         force: bool = False,
     ) -> list[Path]:
@@ -326,11 +327,14 @@ class Registration:
         ----------
         prefix : str or path
             Start of the files' names: the moved image ``PREFIX.nii.gz``, the
-            transform ``PREFIX.tfm`` and the record ``PREFIX.json``.
+            transform ``PREFIX.tfm`` and the record ``PREFIX.json``. One that ends as
+            a file does, such as ``x.nii``, is the very name of that file.
         transform_formats : sequence of str, optional
             Formats of the transform, of `mireg._files.transforms.NAMES`.
         output : Output, optional
             How the moved image is written: grid, interpolation, type.
+        image : bool, optional
+            Write the moved image (default), not the transform and the record alone.
         inverse : bool, optional
             Write ``PREFIX_inverse.nii.gz`` as well: the fixed image, brought onto the
             moving one in the same way.
@@ -347,7 +351,9 @@ class Registration:
         InputError
             If a file exists or cannot be written; then none is.
         """
-        files = results.Files.named(str(prefix), transform_formats, inverse=inverse)
+        files = results.Files.named(
+            str(prefix), transform_formats, image=image, inverse=inverse
+        )
         results.write(
             self.to_dict(),
             files,

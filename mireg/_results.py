@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,6 +14,7 @@ from typing import Any
 import nibabel as nib
 
 from . import __version__
+from ._errors import InputError
 from ._files import bids, nifti
 from ._files import transforms as transform_files
 from ._files.records import to_json
@@ -24,13 +26,13 @@ from ._transform import RigidTransform
 
 @dataclass(frozen=True)
 class Files:
-    """The files to write: an image, a transform in each format, a record.
+    """The files to write: an image, if wanted, a transform in each format, a record.
 
     The inverse image is the fixed one, brought onto the moving one. With names of BIDS
     each image has a record of its own, a sidecar.
     """
 
-    image: Path
+    image: Path | None
     transforms: Mapping[Path, str]
     record: Path
     inverse: Path | None = None
@@ -43,29 +45,40 @@ class Files:
         transform_formats: Sequence[str],
         names: bids.Outputs | None = None,
         *,
+        image: bool = True,
         inverse: bool = False,
     ) -> Files:
-        """Name the files after a prefix, or as BIDS has it."""
-        image = prefix if names is None else names.image
-        base = prefix if names is None else names.transform
+        """Name the files after a prefix, or as BIDS has it.
+
+        A prefix that ends as one of the files does is the name of that one.
+        """
+        if inverse and not image:
+            raise InputError("without an image there is no inverse one: leave it out")
+        with_sidecars = names is not None and image
         kinds = [transform_files.format_name(name) for name in transform_formats]
         # The record is a transform file itself.
         ends = {k: transform_files.suffix_of(k) for k in kinds if k != "json"}
         if names is not None and "itk" in ends:
             ends["itk"] = ".txt"
-        back = f"{prefix}_inverse" if names is None else names.inverse
+        given = [".nii.gz", ".nii", ".json", *ends.values()]
+        end = next((end for end in given if prefix.endswith(end)), "")
+        base = prefix.removesuffix(end)
+        if os.path.basename(base) in ("", ".", ".."):
+            raise InputError(f"{prefix}: give the start of the names of files, too")
+        names = names or bids.Outputs(base, base, f"{base}_inverse")
+        kind = end if end == ".nii" else ".nii.gz"
         return cls(
-            Path(f"{image}.nii.gz"),
-            {Path(base + end): name for name, end in ends.items()},
-            Path(f"{base}.json"),
-            Path(f"{back}.nii.gz") if inverse else None,
-            names is not None,
+            Path(names.image + kind) if image else None,
+            {Path(names.transform + end): name for name, end in ends.items()},
+            Path(f"{names.transform}.json"),
+            Path(names.inverse + kind) if inverse else None,
+            with_sidecars,
         )
 
     @property
     def images(self) -> list[Path]:
-        """The moved image, and the inverse one if there is one."""
-        return [self.image] if self.inverse is None else [self.image, self.inverse]
+        """The moved image, if there is one, and the inverse one."""
+        return [path for path in (self.image, self.inverse) if path is not None]
 
     @property
     def sidecars(self) -> list[Path]:
@@ -134,7 +147,9 @@ def write(
     for path in files.paths:
         check_new(path, force=force)
     start = time.perf_counter()
-    ways = [(moving, fixed, transform)]
+    ways = []
+    if files.image is not None:
+        ways.append((moving, fixed, transform))
     if files.inverse is not None:
         ways.append((fixed, moving, transform.inverse()))
     writers = [

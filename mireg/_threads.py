@@ -63,11 +63,14 @@ def shared(
                 todo.clear()
 
     others = min(threads, len(items)) - 1
-    helpers = [_helpers().submit(take_part) for _ in range(others)]
-    take_part()
-    for helper in helpers:
-        if not helper.cancel():
-            helper.result()
+    try:
+        helpers = [_helpers().submit(take_part) for _ in range(others)]
+        take_part()
+        for helper in helpers:
+            if not helper.cancel():
+                helper.result()
+    finally:  # an interrupt may come anywhere; then the others begin nothing more
+        todo.clear()
     if errors:
         raise errors[min(errors)]
     return [answers[n] for n in range(len(items))]

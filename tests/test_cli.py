@@ -7,6 +7,8 @@ import json
 import re
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -14,7 +16,7 @@ import numpy as np
 import pytest
 from checks import assert_close_pose
 
-from mireg import __version__
+from mireg import Registration, __version__
 from mireg._files import nifti
 from mireg._image import Image
 from mireg._transform import RigidTransform, read_transform, write_transform
@@ -131,7 +133,11 @@ def test_register_writes_three_files(scans, capsys):
         assert record[name]["sha256"] == digest
         assert record[name]["shape"] == list(nib.load(path).shape)
         np.testing.assert_allclose(record[name]["voxel_size_mm"], SIZE, rtol=1e-5)
-    assert set(record["seconds"]) >= {"load", "register", "resample", "write"}
+    assert (
+        Registration.load("t2_to_t1.json").moving_from_fixed.tolist()
+        == (record["moving_from_fixed"])
+    )
+    assert set(record["seconds"]) >= {"start", "load", "register", "resample", "write"}
     assert record["metric"] in ("mi", "nmi")
     assert record["score"] > record["initial_score"]
     assert 0.8 < record["overlap_fraction"] <= 1
@@ -276,6 +282,105 @@ def test_progress_is_for_terminals(capsys, monkeypatch):
     said = capsys.readouterr().err
     assert "#] " in said
     assert "\r" in said
+
+
+@pytest.mark.parametrize("folder", [".", "sub/", "sub", None])
+def test_an_output_may_be_a_folder(folder, scans):
+    Path("sub").mkdir()
+    argv = ["register", "t1.nii.gz", "t2.nii.gz", "--no-image", "--init", "header"]
+    assert main([*argv, *(["-o", folder] if folder else [])]) == 0
+    where = scans / (folder or ".")
+    assert {"t2_to_t1.json", "t2_to_t1.tfm"} <= set(files(where))
+    assert len(files(scans)) + len(files(scans / "sub")) == 5
+    argv = ["apply", "t2.nii.gz", "--like", "t1.nii.gz", "-q"]
+    argv += ["-t", str(where / "t2_to_t1.tfm")]
+    assert main([*argv, "-o", folder or "."]) == 0
+    assert (where / "t2_to_t1.nii.gz").is_file()
+
+
+@pytest.mark.parametrize(
+    ("output", "image"), [("x.nii.gz", "x.nii.gz"), ("x.nii", "x.nii"), ("x.tfm", None)]
+)
+def test_an_output_may_be_the_very_name_of_a_file(output, image, scans):
+    argv = ["register", "t1.nii.gz", "t2.nii.gz", "--init", "header", "-q"]
+    argv += ["-o", output, "--inverse"]
+    assert main(argv) == 0
+    image = image or "x.nii.gz"
+    back = image.replace("x", "x_inverse")
+    made = {"x.json", "x.tfm", image, back}
+    assert set(files(scans)) - {"t1.nii.gz", "t2.nii.gz"} == made
+    assert nib.load(image).shape == nib.load("t1.nii.gz").shape
+
+
+def test_names_of_bids_go_to_a_folder(scans):
+    Path("sub-1_T1w.nii.gz").symlink_to("t1.nii.gz")
+    Path("sub-1_T2w.nii.gz").symlink_to("t2.nii.gz")
+    Path("derivatives").mkdir()
+    argv = ["register", "sub-1_T1w.nii.gz", "sub-1_T2w.nii.gz", "--init", "header"]
+    assert main([*argv, "-o", "derivatives/", "--no-image"]) == 0
+    assert files(scans / "derivatives") == [
+        "sub-1_from-T2w_to-T1w_mode-image_xfm.json",
+        "sub-1_from-T2w_to-T1w_mode-image_xfm.txt",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("output", "says"),
+    [
+        ("gone/", "gone: there is no such folder"),
+        ("gone/x", "gone: there is no such folder"),
+        ("t1.nii.gz/x", "Not a directory"),
+        ("x" * 250, "File name too long"),
+        (".nii.gz", "give the start of the names"),
+        ("loop", "loop.json: cannot be written (Too many levels of symbolic links)"),
+    ],
+)
+def test_what_cannot_be_written_is_refused_before_the_search(
+    output, says, scans, capsys, monkeypatch
+):
+    def fail(*_args, **_more):
+        raise AssertionError
+
+    monkeypatch.setattr(sys.modules["mireg._register"], "register", fail)
+    Path("loop.json").symlink_to("loop.json")
+    argv = ["register", "t1.nii.gz", "t2.nii.gz", "-o", output, "--force"]
+    assert says in refused(capsys, *argv)
+    assert files(scans) == ["loop.json", "t1.nii.gz", "t2.nii.gz"]
+
+
+def test_long_names_work(scans):
+    name = "x" * (255 - len(".nii.gz"))
+    argv = ["register", "t1.nii.gz", "t2.nii.gz", "-o", name, "--init", "header", "-q"]
+    assert main(argv) == 0
+    assert f"{name}.nii.gz" in files(scans)
+
+
+@pytest.mark.usefixtures("scans")
+def test_the_summary_goes_to_stdout_and_doubt_to_stderr(monkeypatch, capsys):
+    argv = ["register", "t1.nii.gz", "t2.nii.gz", "--init", "header", "-o", "x"]
+    began = time.perf_counter()
+    assert main(argv) == 0
+    took = time.perf_counter() - began
+    said = capsys.readouterr()
+    assert said.err == ""
+    for word in ("rotation", "translation", "overlap", "x.tfm"):
+        assert word in said.out
+    (line,) = re.findall("seconds +(.*) in all", said.out)
+    *parts, total = map(float, re.findall("[0-9.]+", line))
+    assert len(parts) == 5
+    assert total == pytest.approx(sum(parts), abs=0.35)
+    assert total == pytest.approx(took, abs=0.15)
+    module = sys.modules["mireg._register"]
+    real = module.verdict
+
+    def doubtful(*args, **more):
+        return replace(real(*args, **more), doubtful=True, notes=("in doubt",))
+
+    monkeypatch.setattr(module, "verdict", doubtful)
+    assert main([*argv, "-q", "--force"]) == 0
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == "mireg: note: in doubt\n"
 
 
 # --- what is refused --------------------------------------------------------
@@ -555,11 +660,28 @@ def test_demo_ends_at_the_truth(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["demo"]) == 0
     said = capsys.readouterr()
-    words = said.out.split()
-    assert said.out.startswith("error against the truth: mean 0.0")
-    assert float(words[5]) < 0.1
+    told = re.search("error against the truth: mean ([0-9.]+) mm", said.out)
+    assert float(told[1]) < 0.1
+    assert "translation " in said.out
     assert files(tmp_path / "mireg-demo") == [
         *("t1.nii.gz", "t2.nii.gz", "t2_to_t1.json", "t2_to_t1.nii.gz"),
         *("t2_to_t1.tfm", "truth.json"),
     ]
+    monkeypatch.setattr(cli_phantom, "register_files", lambda *_, **__: None)
+    Path("mireg-demo/truth.json").write_text("{}")  # no longer a demo's
     assert "exists already" in refused(capsys, "demo")
+
+
+def test_a_demo_can_be_run_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    class DoneError(Exception):
+        """Ends a demo once its scans are written."""
+
+    def stop(*_args, force, **_more):
+        raise DoneError(force)
+
+    monkeypatch.setattr(cli_phantom, "register_files", stop)
+    for force in (False, True):
+        with pytest.raises(DoneError, match=str(force)):
+            main(["demo", "-q"])

@@ -229,7 +229,7 @@ def test_register_writes_the_formats_asked_for(scans, capsys):  # noqa: F811
     some = ["--transform-format", "itk,fsl", "--transform-format", "lta, afni,x5,itk"]
     more = ["--transform-format", "matrix,json", "--transform-format", "npy,ants"]
     assert main([*argv, *some, *more]) == 0
-    said = capsys.readouterr().err
+    said = capsys.readouterr().out
     ends = [".json", ".nii.gz", *PREFIXED.values()]
     written = sorted(f"out{end}" for end in ends)
     assert files(scans) == sorted([*written, "t1.nii.gz", "t2.nii.gz"])

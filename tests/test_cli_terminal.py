@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import struct
 import subprocess
 import sys
+import time
 from contextlib import suppress
 
 import nibabel as nib
@@ -16,7 +18,7 @@ import pytest
 
 from mireg._files import nifti
 from mireg._transform import RigidTransform
-from mireg.cli import main
+from mireg.cli import cli, main
 from mireg.phantom import phantom_pair
 
 fcntl = pytest.importorskip("fcntl", reason="pseudo-terminals are of Unix")
@@ -138,11 +140,12 @@ def screen_of(said, columns):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("columns", [80, 30])
+@pytest.mark.parametrize("columns", [80, 30, 0])
 def test_the_progress_line_is_gone_in_the_end(columns, folder):
     argv = ["register", "t1.nii", "t2.nii", "-o", f"x{columns}", "--init", "header"]
     said, code = in_terminal(folder, *argv, columns=columns)
     assert code == 0
+    columns = columns or 80  # 0: the terminal does not know
     if columns == 80:
         assert "[############            ]  50 % refine" in said
         assert f"[{24 * '#'}] 100 % write" in said
@@ -219,3 +222,90 @@ def test_the_line_for_bashrc_makes_a_script():
     )
     subprocess.run(["bash", "-n"], input=done.stdout, text=True, check=True)
     assert "complete" in done.stdout
+
+
+# --- signals ------------------------------------------------------------------
+
+#: Works until it is stopped, in the ways in which an interrupt was lost.
+WORK = """
+import sys, threading, time
+from mireg import cli
+from mireg._files.writing import new_files
+from mireg.cli import main, run
+
+def work(name):
+    try:
+        print("now", flush=True)
+        time.sleep(60)
+    except KeyboardInterrupt:
+        if name == "swallowed":
+            time.sleep(60)
+        if name == "another error":
+            raise KeyError(name) from None
+        if name == "held by a thread":
+            threading.Thread(target=time.sleep, args=[60]).start()
+        if name == "clumsy clean-up":
+            sys.exit(0)
+        raise
+
+def main(argv=None):
+    with new_files(["a.nii", "b.tfm"]):
+        work(sys.argv[1])
+    return 0
+
+cli.main = main
+run()
+"""
+
+
+@pytest.mark.parametrize("way", ["TERM", "INT", "HUP"])
+@pytest.mark.parametrize(
+    "name",
+    ["plain", "swallowed", "another error", "held by a thread", "clumsy clean-up"],
+)
+def test_a_stop_always_wins(name, way, tmp_path):
+    number = getattr(signal, f"SIG{way}")
+    if name != "swallowed" and way == "HUP":
+        pytest.skip("as INT")
+    with subprocess.Popen(
+        [sys.executable, "-c", WORK, name],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout.readline() == "now\n"
+        began = time.monotonic()
+        process.send_signal(number)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 128 + number
+    assert time.monotonic() - began < 3  # half a second, and the load of the machine
+    assert said.strip() == "mireg: stopped"
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_ignores_hang_ups_goes_on(tmp_path):
+    # As nohup starts it.
+    ignore = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+    program = ignore + WORK.replace("time.sleep(60)", "time.sleep(1)", 1)
+    with subprocess.Popen(
+        [sys.executable, "-c", program, "plain"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout.readline() == "now\n"
+        process.send_signal(signal.SIGHUP)
+        process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.nii", "b.tfm"]
+
+
+def test_an_end_of_file_is_no_interrupt(monkeypatch):
+    def fail(**_options):
+        raise EOFError("Ran out of input")
+
+    monkeypatch.setattr(cli.commands["inspect"], "callback", fail)
+    with pytest.raises(EOFError, match="Ran out"):
+        main(["inspect", "x.nii"])

@@ -410,7 +410,7 @@ def test_a_scan_is_at_no_distance_from_itself(capsys):
 @pytest.mark.usefixtures("folder")
 def test_scans_are_held_against_a_cohort(capsys):
     assert main(["contrast", *NAMES, "--save-cohort", "c.json", "--quiet"]) == 0
-    capsys.readouterr()
+    assert capsys.readouterr().out == ""
     assert main(["contrast", *NAMES, "--reference", "c.json"]) == 0
     head, *rows = capsys.readouterr().out.splitlines()
     assert head.split()[-4:] == ["JS", "Jeffreys", "Wasserst.", "deviation"]

@@ -44,7 +44,7 @@ def gzipper(request, monkeypatch):
         pytest.importorskip("isal")
     else:
         monkeypatch.setattr(formats, "GzipFile", gzip.GzipFile)
-        monkeypatch.setattr(nifti, "igzip_threaded", None)
+        monkeypatch.setattr(nifti, "isal_zlib", None)
 
 
 # --- reading ----------------------------------------------------------------

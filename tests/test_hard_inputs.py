@@ -360,4 +360,4 @@ def test_files_without_overlap_are_registered_or_refused(
     record = json.loads((tmp_path / "x.json").read_text())
     assert record["initial_score"] is None
     assert error_mm(record["moving_from_fixed"], away @ NEAR) < 0.6
-    assert "(before: no overlap)" in capsys.readouterr().err
+    assert "(before: no overlap)" in capsys.readouterr().out

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import re
+import signal
+import threading
+import time
 from pathlib import Path
 
 import nibabel as nib
@@ -512,3 +516,72 @@ def test_nothing_is_left_when_it_stops_within_a_series(folder, monkeypatch, caps
     assert main(["apply", *argv, "-q"]) == 130
     assert "stopped" in capsys.readouterr().err
     assert files(folder) == before
+
+
+@pytest.mark.parametrize("size", [0, 1, 2**20, 3 * 2**20 + 5])
+def test_what_is_compressed_is_the_same_on_any_number_of_threads(size, rng):
+    numbers = rng.integers(0, 9, size, dtype=np.uint8)
+    made = set()
+    for threads in (1, 2, 5):
+        file = io.BytesIO()
+        with nifti._compressed(file, "x.gz", threads) as stream:
+            stream.write(b"head")
+            for part in np.array_split(numbers, 7):
+                stream.write(part)
+        assert gzip.decompress(file.getvalue()) == b"head" + numbers.tobytes()
+        made.add(file.getvalue())
+    assert len(made) == 1
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, OSError(28, "No space left")])
+def test_a_stop_while_it_compresses_waits_for_nobody(stop, rng):
+    class Full(io.BytesIO):
+        def write(self, content):
+            if self.tell() > 2**20:
+                raise stop
+            return super().write(content)
+
+    noise = rng.integers(0, 256, 2**23, dtype=np.uint8)
+    began = time.monotonic()
+    told = pytest.raises((KeyboardInterrupt, OSError))
+    with told, nifti._compressed(Full(), "x.gz", 4) as stream:
+        stream.write(noise)
+    while any(t.name.startswith("mireg-gzip") for t in threading.enumerate()):
+        assert time.monotonic() - began < 5
+        time.sleep(0.01)
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="signals are of Unix")
+def test_an_interrupt_at_any_moment_leaves_nothing_or_the_whole_image(tmp_path, rng):
+    noise = rng.integers(0, 1000, (128, 128, 60)).astype(np.float32)
+    main_thread = threading.get_ident()
+
+    def attempt(path, delay):
+        sent = 0.0
+
+        def send():
+            nonlocal sent
+            sent = time.monotonic()
+            signal.pthread_kill(main_thread, signal.SIGINT)
+
+        timer = threading.Timer(delay, send)
+        try:
+            timer.start()
+            nifti.write_image(path, (noise, np.eye(4)))
+            timer.join()
+            time.sleep(0.1)  # where it comes after all is done
+        except KeyboardInterrupt:
+            return time.monotonic() - sent
+        raise AssertionError("the interrupt is lost")
+
+    began = time.perf_counter()
+    nifti.write_image(tmp_path / "whole.nii.gz", (noise, np.eye(4)))
+    took = time.perf_counter() - began
+    whole = (tmp_path / "whole.nii.gz").read_bytes()
+    slowest = 0.0
+    for n in range(10):
+        path = tmp_path / f"{n}.nii.gz"
+        slowest = max(slowest, attempt(path, rng.uniform(0, took)))
+        assert not path.exists() or path.read_bytes() == whole
+    assert slowest < 1
+    assert not list(tmp_path.glob(".mireg-*"))

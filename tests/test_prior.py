@@ -323,7 +323,7 @@ def files(pair, tmp_path, monkeypatch):
 @pytest.mark.usefixtures("files")
 def test_learn_and_use_it_in_the_shell(prior, capsys):
     assert main(["prior", "learn", "scans/pairs.csv", "-o", "t1_epi.json"]) == 0
-    assert "2 pairs" in capsys.readouterr().err
+    assert "2 pairs" in capsys.readouterr().out
     learned = Prior.read("t1_epi.json")
     assert difference(learned, prior) < 0.05
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import stat
+import threading
+import time
 import types
 from pathlib import Path
 
 import pytest
 
 from mireg import InputError
-from mireg._files.writing import new_file, new_files
+from mireg._files.writing import check_new, new_file, new_files
 
 NAMES = ("a.nii", "b.tfm", "c.json")
 
@@ -135,7 +138,7 @@ def test_what_cannot_be_put_back_is_kept(monkeypatch):
     real = Path.replace
 
     def replace(self, target):
-        if self.suffix == ".part" and self.read_text() == OLD["a.nii"]:
+        if self.suffix == ".kept" and self.read_text() == OLD["a.nii"]:
             raise OSError(errno.EIO, "I/O error")
         return real(self, target)
 
@@ -199,7 +202,8 @@ def test_a_link_that_leads_nowhere_is_not_replaced(folder):
         write()
     assert [p.name for p in folder.iterdir()] == ["b.tfm"]
     write(force=True)
-    assert content(folder) == NEW
+    assert content(folder) == {**NEW, "gone": NEW["b.tfm"]}
+    assert Path("b.tfm").is_symlink()
 
 
 def test_a_long_name_leaves_room_for_the_temporary_one(folder):
@@ -213,3 +217,132 @@ def test_two_outputs_of_one_name(folder):
     with pytest.raises(InputError, match="two outputs"), new_files(["a", "a"]):
         pass
     assert content(folder) == {}
+
+
+@pytest.mark.usefixtures("folder")
+def test_force_replaces_the_target_of_a_link():
+    Path("real").mkdir()
+    Path("real/b.tfm").write_text("old")
+    Path("b.tfm").symlink_to("real/b.tfm")
+    with pytest.raises(InputError, match=r"b\.tfm: exists already"):
+        write()
+    write(force=True)
+    assert Path("b.tfm").is_symlink()
+    assert Path("real/b.tfm").read_text() == NEW["b.tfm"]
+    assert len(list(Path("real").iterdir())) == 1
+
+
+@pytest.mark.usefixtures("folder")
+def test_two_outputs_that_a_link_makes_one():
+    Path("a.nii").touch()
+    Path("b.tfm").symlink_to("a.nii")
+    with pytest.raises(InputError, match="two outputs"):
+        write(force=True)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+@pytest.mark.parametrize("force", [False, True])
+def test_what_cannot_be_written_is_found_before(force, folder, monkeypatch):
+    os.mkfifo("pipe")
+    Path("loop").symlink_to("loop")
+    Path("device").symlink_to("/dev/null")
+    Path("file").touch()
+    for name, says in {
+        "pipe": "a device or a pipe",
+        "device": "a device or a pipe",
+        "/dev/null": "a device or a pipe",
+        "loop": "symbolic links",
+        "file/x": "Not a directory",
+        "gone/x": "no such folder",
+        "x" * 256: "File name too long",
+        "a\0b": "null",
+        ".": "this is a folder",
+    }.items():
+        with pytest.raises(InputError, match=says):
+            check_new(name, force=force)
+        with pytest.raises(InputError, match=says), new_file(name, force=force):
+            pass
+    # As on a read-only file system; permissions would not stop root.
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(InputError, match="nothing can be written"):
+        check_new("new", force=force)
+    assert sorted(content(folder)) == ["device", "file", "loop", "pipe"]
+
+
+def test_what_killed_runs_left_is_swept_once_it_is_old(folder):
+    def left(name, age):
+        Path(name).write_text("x")
+        os.utime(name, (time.time() - age,) * 2)
+        return name
+
+    stale = left(".mireg-0123456789abcdef.part", 7200)
+    kept = {
+        left(".mireg-0123456789abcde0.part", 60),
+        left(".mireg-0123456789abcdef.kept", 7200),
+        left(".mireg-notes.part", 7200),
+        left("a.part", 7200),
+    }
+    in_use = None
+
+    def meanwhile():
+        nonlocal in_use
+        (in_use, *_) = set(content(folder)) - kept
+        left(in_use, 7200)
+        with new_file("other"):  # another run, at the same time
+            assert Path(in_use).exists()
+
+    with new_file("first") as file:
+        file.write(b"1")
+        meanwhile()
+    assert set(content(folder)) == {"first", "other", *kept}
+    assert stale not in content(folder)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="signals are of Unix")
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("kth", range(3))
+def test_an_interrupt_while_files_get_their_names_takes_them_back(
+    kth, force, folder, monkeypatch
+):
+    if force:
+        put_old(*NAMES)
+    before = content(folder)
+    calls = iter(range(99))
+
+    def interrupting(real):
+        def move(*args, **more):
+            if str(args[1]) in NAMES and next(calls) == kth:
+                signal.raise_signal(signal.SIGINT)
+            return real(*args, **more)
+
+        return move
+
+    if force or not has_hard_links():
+        monkeypatch.setattr(Path, "replace", interrupting(Path.replace))
+    else:
+        monkeypatch.setattr(os, "link", interrupting(os.link))
+    handlers = [signal.getsignal(number) for number in (1, 2, 15)]
+    with pytest.raises(KeyboardInterrupt):
+        write(force=force)
+    assert [signal.getsignal(number) for number in (1, 2, 15)] == handlers
+    assert content(folder) == before
+
+
+def test_an_interrupt_while_it_cleans_up_leaves_nothing(folder, monkeypatch):
+    real = Path.unlink
+
+    def unlink(path, **more):
+        signal.raise_signal(signal.SIGINT)
+        return real(path, **more)
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    with pytest.raises(KeyboardInterrupt):
+        write()
+    assert not list(folder.glob(".mireg-*"))
+
+
+def test_other_threads_write_too(folder):
+    thread = threading.Thread(target=write)
+    thread.start()
+    thread.join()
+    assert content(folder) == NEW

@@ -5,7 +5,10 @@
 from __future__ import annotations
 
 import math
+import struct
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from gzip import GzipFile
@@ -34,9 +37,9 @@ from .headers import SAME_PLACE_MM, shorten_quaternion
 from .writing import PathLike, new_file
 
 try:
-    from isal import igzip_threaded
+    from isal import isal_zlib
 except ImportError:  # not made for this processor
-    igzip_threaded = None
+    isal_zlib = None  # type: ignore[assignment]
 
 Volume = npt.NDArray[np.float32]
 
@@ -48,6 +51,9 @@ _ROUNDING = 2.0**-22
 
 #: Most threads that compress one file.
 _MOST_COMPRESSING = 8
+
+#: Bytes that are compressed as one piece, and how far back a piece may look.
+_PIECE, _WINDOW = 1 << 20, 1 << 15
 
 
 def write_image(
@@ -404,13 +410,68 @@ def _compressed(file: BinaryIO, path: PathLike, threads: int | None) -> Iterator
         yield file
         return
     # No time stamp and no name: the same image gives the same bytes.
-    if igzip_threaded is None:
-        opened = GzipFile("", "wb", 1, file, mtime=0)
-    else:
-        count = min(threads or available(), _MOST_COMPRESSING)
-        opened = igzip_threaded.open(file, "wb", 1, threads=count)
-    with opened as stream:
+    if isal_zlib is None:
+        with GzipFile("", "wb", 1, file, mtime=0) as opened:
+            yield opened
+        return
+    count = min(threads or available(), _MOST_COMPRESSING)
+    pool = ThreadPoolExecutor(count, "mireg-gzip")
+    try:
+        stream = _Gzip(file, pool, 2 * count)
         yield stream
+        stream.finish()
+    finally:  # nothing waits for what an error or an interrupt has made needless
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+class _Gzip:
+    """Compresses pieces of what is written on other threads, and writes them in order.
+
+    Only the thread that writes ever waits, for one piece at a time: so an interrupt
+    finds it, and nobody waits for a thread that has ended.
+    """
+
+    def __init__(self, file: BinaryIO, pool: ThreadPoolExecutor, ahead: int) -> None:
+        self._file, self._pool, self._ahead = file, pool, ahead
+        self._rest, self._window = bytearray(), b""
+        self._pieces: deque[Future[tuple[bytes, int, int]]] = deque()
+        self._crc = self._size = 0
+        file.write(bytes.fromhex("1f8b 08 00 00000000 04 ff"))
+
+    def write(self, content: Any) -> None:
+        """Take bytes, or an array of numbers that lie one after the other."""
+        self._rest.extend(content)
+        while len(self._rest) >= _PIECE:
+            self._start(bytes(self._rest[:_PIECE]))
+            del self._rest[:_PIECE]
+
+    def finish(self) -> None:
+        """Write all that is left, and the end."""
+        self._start(bytes(self._rest))
+        while self._pieces:
+            self._write_first()
+        end = isal_zlib.compressobj(1, isal_zlib.DEFLATED, -15).flush()
+        self._file.write(end + struct.pack("<II", self._crc, self._size & 0xFFFFFFFF))
+
+    def _start(self, piece: bytes) -> None:
+        if len(self._pieces) >= self._ahead:
+            self._write_first()
+        self._pieces.append(self._pool.submit(_deflated, piece, self._window))
+        self._window = piece[-_WINDOW:]
+
+    def _write_first(self) -> None:
+        content, crc, size = self._pieces.popleft().result()
+        self._file.write(content)
+        self._crc = isal_zlib.crc32_combine(self._crc, crc, size)
+        self._size += size
+
+
+def _deflated(piece: bytes, before: bytes) -> tuple[bytes, int, int]:
+    """Compress a piece that goes on from another one; give its checksum and length."""
+    look: dict[str, Any] = {"zdict": before} if before else {}
+    packer = isal_zlib.compressobj(1, isal_zlib.DEFLATED, -15, **look)
+    content = packer.compress(piece) + packer.flush(isal_zlib.Z_SYNC_FLUSH)
+    return content, isal_zlib.crc32(piece), len(piece)
 
 
 def _header_bytes(header: Any) -> bytes:

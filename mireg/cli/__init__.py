@@ -14,6 +14,7 @@ import atexit
 import os
 import platform
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,8 +22,10 @@ import click
 
 from .. import __version__
 from .._errors import MiregError, OutputExistsError
+from .._files import writing
 from . import apply, contrast, convert, inspect, phantom, prior, register, score
-from .common import colour
+from .common import colour, notes_told
+from .stop import Stop
 
 
 def run() -> None:
@@ -32,14 +35,27 @@ def run() -> None:
     """
     # Where colorama is installed, numba's colours would end the output in an escape.
     os.environ.setdefault("NUMBA_DISABLE_ERROR_MESSAGE_HIGHLIGHTING", "1")
-    code = main()
+    stop = Stop()
+    try:
+        code = main()
+        _flush(code)
+        atexit._run_exitfuncs()
+        _flush(code)  # what these have said
+    except BaseException:  # of an interrupt may have become any error
+        if stop.code is None:
+            raise
+        os.write(2, b"mireg: stopped\n")
+    writing.discard_all()
+    os._exit(code if stop.code is None else stop.code)
+
+
+def _flush(code: int) -> None:
+    """Hand over what was printed."""
     try:
         sys.stdout.flush()
         sys.stderr.flush()
     except OSError:  # a reader that has gone, of which Python says what it thinks fit
         sys.exit(code)
-    atexit._run_exitfuncs()
-    os._exit(code)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,16 +72,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 done; 2 bad input or usage, told in one line on stderr; 130 stopped.
         Any other error is a bug and keeps its traceback.
     """
+    began = time.perf_counter()
+    if argv is None:  # Python has started for this alone: the clock shows that, too
+        began -= time.process_time()
     try:
-        return int(
-            cli.main(
-                args=None if argv is None else list(argv),
-                prog_name="mireg",
-                standalone_mode=False,
+        with notes_told():
+            return int(
+                cli.main(
+                    args=None if argv is None else list(argv),
+                    prog_name="mireg",
+                    standalone_mode=False,
+                    obj=began,
+                )
+                or 0
             )
-            or 0
-        )
-    except click.Abort:
+    except click.Abort as abort:
+        if isinstance(abort.__cause__, EOFError):  # which click takes for Ctrl-D
+            raise abort.__cause__ from None
         click.echo("mireg: stopped", err=True)
         return 130
     except click.UsageError as error:
@@ -130,7 +153,7 @@ def cli(context: click.Context) -> None:
       mireg register t1.nii.gz bold.nii.gz
 
     Exit codes: 0 done; 2 bad input or usage, told in one line; 130 stopped by
-    Ctrl-C. Files are written whole or not at all.
+    Ctrl-C (143 by SIGTERM, 129 by SIGHUP). Files are written whole or not at all.
 
     Colours and progress are for terminals; NO_COLOR=1 turns colours off. For
     completion by the Tab key put this into ~/.bashrc (or zsh_source, fish_source

@@ -18,10 +18,12 @@ from .._errors import InputError
 from .common import (
     OutputCommand,
     check_outputs,
+    folder_of,
     notes_told,
     output_options,
     progress_bar,
     read_output,
+    stem,
 )
 
 if TYPE_CHECKING:
@@ -62,7 +64,13 @@ class _Chain(OutputCommand):
     metavar="T [T ...]",
     help="Transform files, in the order in which the image travels.",
 )
-@click.option("-o", "--output", required=True, metavar="OUT", help=".nii or .nii.gz")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    metavar="OUT",
+    help=".nii or .nii.gz; in a folder, <moving>_to_<fixed>.nii.gz.",
+)
 @click.option(
     "--inverse",
     is_flag=True,
@@ -96,7 +104,10 @@ def apply(
         --interpolation label
     """
     how = read_output(options, all_volumes=True)
-    out = Path(output)
+    folder, out = folder_of(output), Path(output)
+    if folder is not None:
+        end = "moved" if like is None else f"to_{stem(Path(like))}"
+        out = folder / f"{stem(Path(moving))}_{end}.nii.gz"
     check_outputs([out], [Path(path) for path in (moving, like) if path], force=force)
     from .._files import formats, nifti
     from .._files.writing import new_file
@@ -109,7 +120,7 @@ def apply(
     moving_from_fixed = _composed(transforms, first, last)
     if inverse:
         moving_from_fixed = ~moving_from_fixed
-    with notes_told(quiet=quiet), progress_bar(quiet=quiet) as progress:
+    with notes_told(), progress_bar(quiet=quiet) as progress:
         moving_file = formats.open_nibabel(moving)
         fixed_file = moving_file if like is None else formats.open_nibabel(like)
         grids = [formats.grid_of(opened) for opened in (moving_file, fixed_file)]
@@ -127,7 +138,7 @@ def apply(
         with new_file(out, force=force) as file:
             write(file, out)
     if not quiet:
-        click.echo(f"wrote {out}", err=True)
+        click.echo(f"wrote {out}")
 
 
 def _composed(

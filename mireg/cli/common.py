@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from .._errors import InputError, MiregWarning, MissingFileError
+from .._errors import InputError, MiregWarning
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -135,7 +135,9 @@ _OUTPUT_OPTIONS = (
 def output_options(command: Command) -> Command:
     """Add the options of the commands that write a moved image."""
     for add in (
-        click.option("--quiet", "-q", is_flag=True, help="Say nothing but errors."),
+        click.option(
+            "--quiet", "-q", is_flag=True, help="Say nothing but notes and errors."
+        ),
         click.option("--force", is_flag=True, help="Replace files that exist."),
         click.option(
             "--threads",
@@ -230,6 +232,13 @@ def stem(path: Path) -> str:
     return path.stem
 
 
+def folder_of(output: str) -> Path | None:
+    """Give the folder that an output names, where it names no file."""
+    if os.path.basename(output) in ("", ".", "..") or os.path.isdir(output):
+        return Path(output)
+    return None
+
+
 def check_outputs(
     outputs: Sequence[Path], inputs: Sequence[Path], *, force: bool
 ) -> None:
@@ -237,7 +246,7 @@ def check_outputs(
     from .._files.writing import check_new
 
     for output in outputs:
-        if any(output.resolve() == path.resolve() for path in inputs):
+        if os.path.realpath(output) in map(os.path.realpath, inputs):
             raise InputError(f"{output}: this is an input; choose another output")
         check_new(output, force=force)
 
@@ -248,10 +257,8 @@ def check_folder(folder: Path, files: Sequence[Path], *, force: bool) -> None:
         if not folder.is_dir():
             raise InputError(f"{folder}: not a folder; choose another with -o")
         check_outputs(files, [], force=force)
-    elif not folder.absolute().parent.is_dir():
-        raise MissingFileError(
-            f"{folder.parent}: there is no such folder; make it first"
-        )
+    else:
+        check_outputs([folder], [], force=force)
 
 
 # --- what is told -----------------------------------------------------------
@@ -294,8 +301,8 @@ def say_note(note: str, *, err: bool = True) -> None:
 
 
 @contextmanager
-def notes_told(*, quiet: bool) -> Iterator[list[str]]:
-    """Collect what is odd about the inputs, and tell it."""
+def notes_told() -> Iterator[list[str]]:
+    """Collect what is odd about the inputs, and tell it, quiet or not."""
     _hush_nibabel()
     notes: list[str] = []
     show_others = warnings.showwarning
@@ -307,8 +314,7 @@ def notes_told(*, quiet: bool) -> Iterator[list[str]]:
         if str(message) in notes:  # of a file that is looked at twice
             return
         notes.append(str(message))
-        if not quiet:
-            say_note(str(message))
+        say_note(str(message))
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", MiregWarning)
@@ -346,7 +352,7 @@ def progress_bar(*, quiet: bool) -> Iterator[Callable[[str, float], None]]:
 def _columns() -> int:
     """Width of the terminal that stderr is."""
     with suppress(OSError, ValueError):
-        return os.get_terminal_size(sys.stderr.fileno()).columns
+        return os.get_terminal_size(sys.stderr.fileno()).columns or 80  # 0: not known
     return 80
 
 

@@ -14,7 +14,7 @@ import click
 
 from .._errors import InputError
 from .._files.records import to_json
-from .common import check_outputs, notes_told, read_volume_choice, tell
+from .common import check_outputs, notes_told, read_volume_choice, say_note
 
 if TYPE_CHECKING:
     from .._contrast import Cohort, Contrast
@@ -62,7 +62,9 @@ _PICTURES = (".png", ".pdf", ".svg")
 @click.option("--csv", "table", metavar="FILE|-", help="Write the table; - is stdout.")
 @click.option("--json", "as_json", is_flag=True, help="Print all figures as JSON.")
 @click.option("--force", is_flag=True, help="Replace files that exist.")
-@click.option("--quiet", "-q", is_flag=True, help="Say nothing but what is asked for.")
+@click.option(
+    "--quiet", "-q", is_flag=True, help="Say nothing but notes where a file is written."
+)
 def contrast(
     *,
     images: Sequence[str],
@@ -111,7 +113,7 @@ def contrast(
     from .._contrast import cohort, cohort_text
     from .._files.writing import new_files
 
-    with notes_told(quiet=quiet):
+    with notes_told():
         beside = _reference(reference, limits, volume)
         found = {
             name: _measured(name, limits, volume) for name in dict.fromkeys(images)
@@ -133,12 +135,12 @@ def contrast(
         click.echo(to_json({"reference": reference, "images": rows}), nl=False)
     elif table == "-":
         click.echo(_as_csv(rows), nl=False)
-    else:
+    elif not (quiet and made):
         click.echo(_as_table(rows), nl=False)
     for row in rows:
         doubt = found[row["image"]].doubt
         if doubt:
-            tell(f"mireg: note: {row['image']} {doubt}", quiet=quiet)
+            say_note(f"{row['image']} {doubt}")
 
 
 def _measured(

@@ -65,7 +65,7 @@ _TURNS = (
 )
 @click.option("--invert", is_flag=True, help="Go from M to F instead.")
 @click.option("--force", is_flag=True, help="Replace OUT if it exists.")
-@click.option("--quiet", "-q", is_flag=True, help="Say nothing but errors.")
+@click.option("--quiet", "-q", is_flag=True, help="Say nothing but notes and errors.")
 @click.option("--json", "as_json", is_flag=True, help="Say it as JSON.")
 def convert(
     *,
@@ -112,7 +112,7 @@ def convert(
     found = read_transform(transform, fixed=fixed, moving=moving, format=from_format)
     if invert:
         found, fixed, moving = ~found, moving, fixed
-    with notes_told(quiet=quiet):
+    with notes_told():
         points, over = _head(fixed)
         if moving is not None:  # it is spoken of, so it must be there
             warn_of(read_grid(moving))

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,8 +42,10 @@ KINDS = (
     help="Contrast of the moving scan; the fixed one is T1.",
 )
 @click.option("--seed", default=0, show_default=True, help="Which head and pose.")
-@click.option("--force", is_flag=True, help="Replace the files of an earlier demo.")
-@click.option("--quiet", "-q", is_flag=True, help="Say nothing but the error in mm.")
+@click.option("--force", is_flag=True, help="Replace files that are no demo's.")
+@click.option(
+    "--quiet", "-q", is_flag=True, help="Say nothing but notes, and the error."
+)
 def demo(*, output: str, contrast: str, seed: int, force: bool, quiet: bool) -> None:
     """Make two scans of a synthetic head, register them, and check the answer.
 
@@ -56,13 +59,16 @@ def demo(*, output: str, contrast: str, seed: int, force: bool, quiet: bool) -> 
     name = contrast.lower()
     prefix = folder / f"{name}_to_t1"
     files = [folder / f for f in ("t1.nii.gz", f"{name}.nii.gz", "truth.json")]
+    force = force or _is_demo(files[-1])
     check_folder(
         folder,
         [*files, *(Path(f"{prefix}{s}") for s in (".nii.gz", ".tfm", ".json"))],
         force=force,
     )
     tell(f"making a head in T1 and {contrast} contrast ...", quiet=quiet)
-    truth = write_phantoms(folder, [contrast], seed=seed, size=1.5, force=force)
+    truth = write_phantoms(
+        folder, [contrast], seed=seed, size=1.5, force=force, kind="demo"
+    )
     tell("registering ...", quiet=quiet)
     found = register_files(files[0], files[1], str(prefix), force=force, quiet=quiet)
     from ..phantom import brain_points
@@ -77,6 +83,14 @@ def demo(*, output: str, contrast: str, seed: int, force: bool, quiet: bool) -> 
         f"error against the truth: mean {errors.mean():.3f} mm, "
         f"largest {errors.max():.3f} mm over the brain"
     )
+
+
+def _is_demo(record: Path) -> bool:
+    """Tell whether a demo has written a record; then its files may be replaced."""
+    try:
+        return bool(json.loads(record.read_bytes())["kind"] == "demo")
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 @click.command(short_help="Write scans of a synthetic head.")
@@ -134,14 +148,20 @@ def phantom(
         files = [folder / f for f in ("fixed.nii.gz", "moving.nii.gz", "truth.json")]
         check_folder(folder, files, force=force)
         write_hard_pair(folder, kind, seed=seed, force=force)
-        tell("wrote " + ", ".join(str(file) for file in files), quiet=quiet)
+        _say_written(files, quiet=quiet)
         return
     names = ["T1", *dict.fromkeys(contrasts or ("T2", "EPI", "CT", "PET"))]
     files = [folder / f"{name.lower()}.nii.gz" for name in names]
     files.append(folder / "truth.json")
     check_folder(folder, files, force=force)
     write_phantoms(folder, names[1:], seed=seed, size=voxel_size, force=force)
-    tell("wrote " + ", ".join(str(file) for file in files), quiet=quiet)
+    _say_written(files, quiet=quiet)
+
+
+def _say_written(files: Sequence[Path], *, quiet: bool) -> None:
+    """Name the files that were written."""
+    if not quiet:
+        click.echo("wrote " + ", ".join(str(file) for file in files))
 
 
 def write_phantoms(
@@ -151,6 +171,7 @@ def write_phantoms(
     seed: int,
     size: float | None,
     force: bool,
+    kind: str = "phantom",
 ) -> RigidTransform:
     """Write a T1, the other contrasts and truth.json; return the truth of all."""
     from ..phantom import phantom_pair
@@ -176,7 +197,7 @@ def write_phantoms(
                 put("t1.nii.gz", pair.fixed)
             put(name, pair.moving)
         assert truth is not None
-        about = {"seed": seed, "fixed": "t1.nii.gz", "moving": names[1:]}
+        about = {"seed": seed, "kind": kind, "fixed": "t1.nii.gz", "moving": names[1:]}
         put("truth.json", _record(about, truth))
     return truth
 

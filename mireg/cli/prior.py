@@ -36,7 +36,7 @@ def prior() -> None:
     type=click.IntRange(min=1),
     help="Threads to use [all processors]; the result is the same.",
 )
-@click.option("--quiet", "-q", is_flag=True, help="Say nothing but errors.")
+@click.option("--quiet", "-q", is_flag=True, help="Say nothing but notes and errors.")
 @click.option("--force", is_flag=True, help="Replace files that exist.")
 def learn(
     *, pairs: str, output: str, threads: int | None, quiet: bool, force: bool
@@ -57,7 +57,7 @@ def learn(
     out, table = check_suffix(output), Path(pairs)
     check_outputs([out], [table], force=force)
     rows = _rows(table)
-    with notes_told(quiet=quiet), progress_bar(quiet=quiet) as progress:
+    with notes_told(), progress_bar(quiet=quiet) as progress:
 
         def aligned() -> Iterator[tuple[Image, Image, Transform]]:
             for done, row in enumerate(rows):
@@ -67,7 +67,7 @@ def learn(
         learned = learn_prior(aligned(), threads=threads)
         learned.write(out, force=force)
     if not quiet:
-        click.echo(f"learned from {learned.pairs} pairs: {out}", err=True)
+        click.echo(f"learned from {learned.pairs} pairs: {out}")
 
 
 def _rows(table: Path) -> list[tuple[Path, Path, Path | None]]:

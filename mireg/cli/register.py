@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from .common import (
     TRANSFORM_FORMATS,
     OutputCommand,
     check_outputs,
+    folder_of,
     in_directions,
     log_told,
     mask_options,
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from .._settings import MetricName
 
 #: What is timed.
-_STAGES = ("load", "register", "resample", "write")
+_STAGES = ("start", "load", "register", "resample", "write")
 
 
 def _read_formats(
@@ -74,7 +75,7 @@ def _read_formats(
     "-o",
     "--output",
     metavar="PREFIX",
-    help="Start of the names of the files written "
+    help="Start of the names of the files written, or a folder for them "
     "[<moving>_to_<fixed> in the current folder].",
 )
 @click.option(
@@ -119,6 +120,13 @@ def _read_formats(
     help="Write every volume of a 4-D MOVING, not the one that was registered.",
 )
 @click.option(
+    "--no-image",
+    "image",
+    flag_value=False,
+    default=True,
+    help="Write the transform and the record only.",
+)
+@click.option(
     "--inverse",
     is_flag=True,
     help="Write PREFIX_inverse.nii.gz, too: FIXED brought onto MOVING the same way.",
@@ -151,11 +159,14 @@ def register(
     volumes = options.pop("fixed_volume"), options.pop("moving_volume")
     reading = read_ahead((Path(fixed), volumes[0]), (Path(moving), volumes[1]))
     how = read_output(options, all_volumes=all_volumes)
-    names = None
-    if output is None:
+    names, folder = None, Path() if output is None else folder_of(output)
+    if folder is not None:
         series = how.all_volumes or how.header_only
         names = bids.output_names(fixed, moving, whole_series=series)
-        output = f"{stem(Path(moving))}_to_{stem(Path(fixed))}"
+        if names is not None:
+            names = bids.Outputs(*(str(folder / name) for name in astuple(names)))
+        output = str(folder / f"{stem(Path(moving))}_to_{stem(Path(fixed))}")
+    assert output is not None
     register_files(
         Path(fixed),
         Path(moving),
@@ -163,6 +174,7 @@ def register(
         reading=reading,
         bids_names=names,
         how=how,
+        began=click.get_current_context().obj,
         **options,
     )
 
@@ -182,14 +194,17 @@ def register_files(
     moving_mask: str | None = None,
     transform_formats: Sequence[str] = ("itk",),
     how: Output | None = None,
+    image: bool = True,
     inverse: bool = False,
     threads: int | None = None,
     force: bool = False,
     quiet: bool = False,
     verbose: bool = False,
     as_json: bool = False,
+    began: float | None = None,
 ) -> Registration:
     """Register two files, write the three others, and tell what was found."""
+    began = time.perf_counter() if began is None else began
     inputs = [Path(p) for p in (fixed, moving, fixed_mask, moving_mask, prior) if p]
     reading = reading or read_ahead((fixed, None), (moving, None))
     import numpy as np
@@ -201,7 +216,9 @@ def register_files(
     from .._settings import Settings
 
     how = how or Output()
-    files = results.Files.named(prefix, transform_formats, bids_names, inverse=inverse)
+    files = results.Files.named(
+        prefix, transform_formats, bids_names, image=image, inverse=inverse
+    )
     check_outputs(files.paths, inputs, force=force)
     start = _start(init, fixed, moving)
     settings = Settings(threads=threads)
@@ -210,10 +227,11 @@ def register_files(
         settings = replace(settings, metric=metric or "prior")
     if prior_strength is not None:
         settings = replace(settings, prior_strength=prior_strength)
-    began = time.perf_counter()
-    with notes_told(quiet=quiet) as notes:
+    started = time.perf_counter()
+    with notes_told() as notes:
         fixed_image, moving_image = (scan.result() for scan in reading)
-        how.check(results.opened(moving_image))
+        if image:
+            how.check(results.opened(moving_image))
         formats.warn_of(fixed_image)
         formats.warn_of(moving_image)
         masks = [formats.as_mask(mask) for mask in (fixed_mask, moving_mask)]
@@ -242,7 +260,7 @@ def register_files(
                 output=how,
                 threads=threads,
                 force=force,
-                seconds={"load": loaded - began},
+                seconds={"start": started - began, "load": loaded - started},
                 options={
                     "init": init,
                     "prior": prior,
@@ -252,10 +270,12 @@ def register_files(
                 notes=notes,
             )
     if not quiet:
-        _summary(found, record["seconds"], fixed, moving, files.paths)
-        for note in found.warnings:
-            if note not in notes:  # told when it was read
-                say_note(note)
+        took = {**record["seconds"], "all": time.perf_counter() - began}
+        rows = _summary(found, took, files.paths)
+        show_rows(f"from {fixed.name} to {moving.name}:", rows, err=as_json)
+    for note in found.warnings:
+        if note not in notes:  # told when it was read
+            say_note(note)
     if as_json:
         click.echo(to_json(record), nl=False)
     return found
@@ -279,14 +299,12 @@ def _start(init: str, fixed: Path, moving: Path) -> Any:
 def _summary(
     found: Registration,
     seconds: dict[str, Any],
-    fixed: Path,
-    moving: Path,
     outputs: Sequence[Path],
-) -> None:
-    """Tell what was found, for people."""
+) -> dict[str, str]:
+    """Say what was found, for people."""
     shift = found.transform.translation
     times = [f"{name} {seconds[name]:.1f}" for name in _STAGES]
-    rows = {
+    return {
         "rotation": f"{found.transform.angle_deg:.2f} degrees",
         "translation": f"{math.hypot(*shift):.2f} mm ({in_directions(shift)})",
         "head moved": f"{found.mean_displacement_mm:.2f} mm on average, "
@@ -294,7 +312,6 @@ def _summary(
         f"score ({found.metric})": found.score_summary,
         "overlap": f"{100 * found.overlap_fraction:.0f} %",
         "noise": found.noise_summary,
-        "seconds": ", ".join(times),
+        "seconds": f"{', '.join(times)}; {seconds['all']:.1f} in all",
         "written": "\n".join(str(path) for path in outputs),
     }
-    show_rows(f"from {fixed.name} to {moving.name}:", rows, err=True)

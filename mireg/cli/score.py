@@ -73,7 +73,7 @@ def score(
     learned = read_prior(prior, prior_strength)
     if prior_strength is not None:
         settings = replace(settings, prior_strength=prior_strength)
-    with notes_told(quiet=False):
+    with notes_told():
         images = formats.read_image(fixed), formats.read_image(moving)
         masks = [
             formats.read_mask(mask) if mask else None

@@ -1,0 +1,131 @@
+"""Kill commands at random moments, and look at what they leave.
+
+Each try starts ``mireg register`` or ``mireg apply`` in a folder of its own, some with
+``--force`` over files of an earlier run, and sends a signal at a random moment. Then
+the set of outputs must be whole, new or old, or none of it there; nothing else may be
+left, but by KILL, and that is swept by what writes there next, once it is old.
+
+    python scripts/kill_test.py --kills 300
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+from mireg import Registration
+from mireg._files.writing import new_file
+
+WAYS = ("KILL", "TERM", "INT", "HUP")
+REGISTER = ("register", "../t1.nii.gz", "../t2.nii.gz", "-o", "out")
+APPLY = ("apply", "../t2.nii.gz", "--like", "../t1.nii.gz", "-o", "out.nii.gz")
+COMMANDS = {
+    "register": (*REGISTER, "--init", "header", "-q", "--force"),
+    "apply": (*APPLY, "-t", "../truth.json", "-q", "--force"),
+}
+OLD = b"of an earlier run"
+
+
+def mireg(command: str, folder: Path) -> subprocess.Popen[bytes]:
+    """Start a command in a folder."""
+    words = [sys.executable, "-m", "mireg", *COMMANDS[command]]
+    return subprocess.Popen(
+        words, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Read every file of a folder."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def faults(
+    before: dict[str, bytes], folder: Path, whole: dict[str, bytes], way: str
+) -> list[str]:
+    """Say what is wrong with what a killed command has left."""
+    after = contents(folder)
+    left = {name for name in after if name.startswith(".mireg-")}
+    found = {name: after[name] for name in after.keys() - left}
+    wrong = []
+    if found != before:
+        if found.keys() != whole.keys():
+            wrong.append(f"a broken set: {', '.join(sorted(found)) or 'nothing'}")
+        for name in found.keys() & whole.keys():
+            if name.endswith(".json"):  # it tells the time
+                Registration.load(folder / name)
+            elif found[name] != whole[name]:
+                wrong.append(f"{name} is neither old nor new")
+    if left and way != "KILL":
+        wrong.append(f"left: {', '.join(sorted(left))}")
+    for name in left:
+        os.utime(folder / name, (time.time() - 7200,) * 2)
+    with new_file(folder / "next"):
+        pass
+    (folder / "next").unlink()
+    if any(folder.glob(".mireg-*")):
+        wrong.append("what was left is not swept")
+    return wrong
+
+
+def main() -> int:
+    """Kill, look, and say how many tries went wrong."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--kills", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--voxel-size", default="1.5", help="of the scans, mm")
+    args = parser.parse_args()
+    rng = random.Random(args.seed)
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        words = ["phantom", "-o", name, "--contrast", "T2", "--force", "-q"]
+        words += ["--voxel-size", args.voxel_size]
+        subprocess.run([sys.executable, "-m", "mireg", *words], check=True)
+        whole, seconds = {}, {}
+        for command in COMMANDS:
+            for _ in range(2):  # the first compiles
+                folder = Path(tempfile.mkdtemp(dir=root))
+                began = time.monotonic()
+                with mireg(command, folder) as process:
+                    process.communicate()
+                seconds[command] = time.monotonic() - began
+                whole[command] = contents(folder)
+        codes: Counter[str] = Counter()
+        bad, slowest = 0, 0.0
+        for n in range(args.kills):
+            command, way = rng.choice([*COMMANDS]), rng.choice(WAYS)
+            folder = Path(tempfile.mkdtemp(dir=root))
+            before = dict.fromkeys(whole[command], OLD) if rng.random() < 0.5 else {}
+            for file, content in before.items():
+                (folder / file).write_bytes(content)
+            number = getattr(signal, f"SIG{way}")
+            with mireg(command, folder) as process:
+                time.sleep(rng.uniform(0.1, 1.1) * seconds[command])
+                sent = time.monotonic()
+                process.send_signal(number)
+                said, _ = process.communicate()
+            took = time.monotonic() - sent
+            code = process.returncode
+            wrong = faults(before, folder, whole[command], way)
+            if code not in (0, 128 + number, -number):
+                wrong.append(f"exit code {code}: {said.decode()}")
+            if code != 0:
+                slowest = max(slowest, took)
+            codes[f"{way} {code}"] += 1
+            if wrong:
+                bad += 1
+                print(f"{n} {command} {way}: {'; '.join(wrong)}", flush=True)
+    print(", ".join(f"{what}: {count}" for what, count in sorted(codes.items())))
+    print(f"{bad} of {args.kills} went wrong; the slowest ended after {slowest:.2f} s")
+    return int(bad > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
