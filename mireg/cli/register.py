@@ -270,7 +270,9 @@ def register_files(
                 notes=notes,
             )
     if not quiet:
-        took = {**record["seconds"], "all": time.perf_counter() - began}
+        took = {name: record["seconds"][name] for name in _STAGES[:-1]}
+        # With all that is short.
+        took["write"] = time.perf_counter() - began - sum(took.values())
         rows = _summary(found, took, files.paths)
         show_rows(f"from {fixed.name} to {moving.name}:", rows, err=as_json)
     for note in found.warnings:
@@ -312,6 +314,6 @@ def _summary(
         f"score ({found.metric})": found.score_summary,
         "overlap": f"{100 * found.overlap_fraction:.0f} %",
         "noise": found.noise_summary,
-        "seconds": f"{', '.join(times)}; {seconds['all']:.1f} in all",
+        "seconds": f"{', '.join(times)}; {sum(seconds.values()):.1f} in all",
         "written": "\n".join(str(path) for path in outputs),
     }
