@@ -413,6 +413,29 @@ def test_too_little_memory_is_said_as_such(tmp_path, monkeypatch):
         formats.read_image(path)
 
 
+@pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+@pytest.mark.parametrize("forms", [(1, 1), (0, 1)])
+@pytest.mark.filterwarnings("ignore::mireg._errors.MiregWarning", "ignore:Extension")
+def test_any_header_is_read_or_refused_in_one_line(kind, forms, tmp_path, rng):
+    odd = np.array([0, 1, -1, 7, 1e5, 9e9, 1e30, -1e30, np.nan, np.inf, 1e-30])
+    size = kind.header_class.sizeof_hdr
+    said = []
+    for _ in range(40):
+        at = int(rng.integers(0, size // 2)) * 2
+        with np.errstate(invalid="ignore"):
+            number = rng.choice(odd).astype(rng.choice(["<f4", "<f8", "<i2", "<i4"]))
+        path = patched(
+            tmp_path / "a.nii", (at, number.dtype, number), kind=kind, forms=forms
+        )
+        try:
+            image = formats.read_image(path)
+            nifti.write_image(tmp_path / "b.nii", image, template=image, force=True)
+        except InputError as error:
+            said.append(str(error))
+    assert 0 < len(said) < 30
+    assert all(line.startswith(f"{path}: ") and "\n" not in line for line in said)
+
+
 def half_turns_that_nibabel_refuses():
     """Yield half turns whose quaternions are rounded to more than 1."""
     rng = np.random.default_rng(0)
