@@ -69,14 +69,19 @@ class Prior:
                 f"a prior holds joint distributions by the names {', '.join(CHANNELS)}"
                 f"; these are {', '.join(map(str, self.joints))}"
             )
-        joints = {name: np.array(self.joints[name], np.float64) for name in CHANNELS}
+        joints = {
+            name: np.array(self.joints[name], np.float64, order="C")
+            for name in CHANNELS
+        }
         for name, joint in joints.items():
             if joint.ndim != 2 or joint.shape[0] != joint.shape[1]:
                 raise InputError(
                     f"a prior holds square joint distributions; {name} is an array of "
                     f"shape {joint.shape}"
                 )
-            joints[name] = from_counts(joint)
+            checked = from_counts(joint)
+            # What adds up to 1 keeps its bits, so that a copy is the same prior.
+            joints[name] = joint if abs(joint.sum() - 1) < 1e-12 else checked
             joints[name].setflags(write=False)
         object.__setattr__(self, "joints", MappingProxyType(joints))
 

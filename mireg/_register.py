@@ -497,7 +497,8 @@ def _start(init: Init | TransformLike, pair: Pair) -> FloatArray | None:
         if init == "centre":
             return pair.centroid_pose
     given = as_rigid(init, fixed=pair.fixed.image, moving=pair.moving.image)
-    return pair.engine_pose(given.matrix)
+    # Inverted as numbers, not as a matrix: so swapped images start at the same bits.
+    return (given if pair.sampled_is_fixed else ~given).matrix
 
 
 def _log_candidates(pair: Pair, found: _Found, settings: Settings) -> None:

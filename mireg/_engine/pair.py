@@ -131,7 +131,7 @@ class Pair:
             if name == "interpolated_corrected":
                 of_interpolated = interpolated.corrected
             if joint is not None and not sampled_is_fixed:
-                joint = joint.T
+                joint = np.ascontiguousarray(joint.T)
             return Channel(of_sampled, of_interpolated, joint)
 
         made = {name: channel(name) for name in channels}
@@ -143,7 +143,9 @@ class Pair:
         for name, before in _EXCHANGED.items():  # in one order, whatever the roles
             channel = self.channels.get(before)
             if channel is not None:
-                prior = None if channel.prior is None else channel.prior.T
+                prior = channel.prior
+                if prior is not None:
+                    prior = np.ascontiguousarray(prior.T)
                 channels[name] = Channel(channel.interpolated, channel.sampled, prior)
         return Pair(
             self.interpolated, self.sampled, channels, not self.sampled_is_fixed
