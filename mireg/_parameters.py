@@ -1,8 +1,8 @@
 """Every number of the method that a user does not set.
 
-What a user may set is in `mireg.Settings`. Each number here has a unit, a reason, and
-what chose it. "Ablation" is the table of ``scripts/ablation.py``; where nothing is
-said, half and twice the value change no answer that was measured.
+What a user may set is in `mireg.Settings`. Each number here has a unit and a reason, and
+what chose it where that was measured. "Ablation" is the table of
+``scripts/ablation.py``. Where no measurement is named, none is known.
 
 The engine reads them as ``parameters.NAME`` when it runs, so that a study can change
 one and measure.
@@ -66,8 +66,8 @@ RIM_RADII = 0.1
 SAMPLING_SHARE = 0.02
 
 #: Width (sigma) of the smoothing that estimates the bias field, in RMS radii: 7 mm for
-#: a head. Four times as wide left a surface coil's field in an EPI, and the right pose
-#: was not the best one.
+#: a head. In a trial on a shaded EPI 15 mm made the right pose the best one, and 40 mm
+#: was too coarse.
 BIAS_RADII = 0.1
 
 #: Contrast, as a share of its mean, that stands in where there is no foreground to

@@ -497,7 +497,7 @@ def _start(init: Init | TransformLike, pair: Pair) -> FloatArray | None:
         if init == "centre":
             return pair.centroid_pose
     given = as_rigid(init, fixed=pair.fixed.image, moving=pair.moving.image)
-    # Inverted as numbers, not as a matrix: so swapped images start at the same bits.
+    # Inverted as numbers, not as a matrix: so exchanged images start at the same bits.
     return (given if pair.sampled_is_fixed else ~given).matrix
 
 
