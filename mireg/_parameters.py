@@ -1,7 +1,7 @@
 """Every number of the method that a user does not set.
 
-What a user may set is in `mireg.Settings`. Each number here has a unit and a reason, and
-what chose it where that was measured. "Ablation" is the table of
+What a user may set is in `mireg.Settings`. Each number here has a unit and a reason,
+and what chose it where that was measured. "Ablation" is the table of
 ``scripts/ablation.py``. Where no measurement is named, none is known.
 
 The engine reads them as ``parameters.NAME`` when it runs, so that a study can change
