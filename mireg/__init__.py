@@ -3,6 +3,7 @@
 Functions
 ---------
 register: Find the rigid transform that brings a moving image into line with a fixed one
+register_session: Bring all scans of a patient into line at once
 score: Score two images at a pose by every similarity metric
 contrast: Score the contrast of a scan
 prepare: Learn what depends on one image alone, to register it with any number of others
@@ -20,6 +21,7 @@ PreparedImage: One image with what was learned of it, for any number of partners
 RigidTransform: A rotation about a centre, then a translation, in RAS+ mm
 AffineTransform: An invertible affine map, RAS+ mm to RAS+ mm, that need not be rigid
 Registration: A rigid transform between two images, and how it was found
+Session: Images of one patient in one frame
 Settings: How to register. The defaults suit every pair that was measured
 Output: How an image that is brought into line with a fixed one is written
 Prior: The joint intensity distribution of aligned pairs of two contrasts
@@ -72,6 +74,7 @@ if TYPE_CHECKING:
     from ._registration import Registration
     from ._resample import Interpolation, resample
     from ._score import score
+    from ._session import Session, register_session
     from ._settings import MetricName, Settings
     from ._transform import (
         AffineTransform,
@@ -99,6 +102,7 @@ _HOME = {
     "Prior": "_prior",
     "Registration": "_registration",
     "RigidTransform": "_transform",
+    "Session": "_session",
     "Settings": "_settings",
     "VolumeChoice": "_image",
     "contrast": "_contrast",
@@ -108,6 +112,7 @@ _HOME = {
     "read_image": "_files.formats",
     "read_transform": "_transform",
     "register": "_register",
+    "register_session": "_session",
     "resample": "_resample",
     "score": "_score",
     "write_image": "_files.nifti",
@@ -134,6 +139,7 @@ __all__ = [
     "Prior",
     "Registration",
     "RigidTransform",
+    "Session",
     "Settings",
     "VolumeChoice",
     "contrast",
@@ -142,6 +148,7 @@ __all__ = [
     "read_image",
     "read_transform",
     "register",
+    "register_session",
     "resample",
     "score",
     "write_image",

@@ -323,3 +323,20 @@ UNCERTAIN_VOXELS = 0.5
 #: Voxels from the headers' pose within which an answer must beat it by BIC.
 #: Ablation: model choice.
 MODEL_CHOICE_VOXELS = 0.1
+
+# --- sessions (`_pose_graph`, `_session`) -------------------------------------------
+
+#: Rounds in which transforms that do not fit are left out and the rest solved again.
+GRAPH_ROUNDS = 10
+
+#: Standard deviation that every transform has at least, mm: of rounding.
+GRAPH_LEAST_MM = 0.01
+
+#: A transform is left out if its residual is this many times what noise and the other
+#: residuals explain, and more than GRAPH_LEAST_VOXELS voxels of the coarser image.
+GRAPH_OUTLIER, GRAPH_LEAST_VOXELS = 4.0, 0.5
+
+#: An image does not belong where more than this share of its transforms were left out,
+#: or likely wrong; it may bend or move where its residuals are so many times those of
+#: the others.
+STRANGER_SHARE, BENDING_RATIO = 0.5, 3.0

@@ -23,7 +23,17 @@ import click
 from .. import __version__
 from .._errors import MiregError, OutputExistsError
 from .._files import writing
-from . import apply, contrast, convert, inspect, phantom, prior, register, score
+from . import (
+    apply,
+    contrast,
+    convert,
+    inspect,
+    phantom,
+    prior,
+    register,
+    score,
+    session,
+)
 from .common import colour, notes_told
 from .stop import Stop
 
@@ -169,6 +179,7 @@ def cli(context: click.Context) -> None:
 
 for command in (
     register.register,
+    session.session,
     apply.apply,
     convert.convert,
     score.score,

@@ -53,9 +53,7 @@ if TYPE_CHECKING:
 _STAGES = ("start", "load", "register", "resample", "write")
 
 
-def _read_formats(
-    _context: Any, _option: Any, values: Sequence[str]
-) -> tuple[str, ...]:
+def read_formats(_context: Any, _option: Any, values: Sequence[str]) -> tuple[str, ...]:
     """Read the formats to write, once each, given one by one or with commas."""
     names = [name.strip() for value in values for name in value.split(",")]
     for name in names:
@@ -96,7 +94,7 @@ def _read_formats(
     "--transform-format",
     "transform_formats",
     multiple=True,
-    callback=_read_formats,
+    callback=read_formats,
     metavar="FORMAT",
     help=f"Write the transform for other programs: {', '.join(TRANSFORM_FORMATS)}; "
     "several with commas [itk].",
