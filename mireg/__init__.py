@@ -6,6 +6,7 @@ register: Find the rigid transform that brings a moving image into line with a f
 register_session: Bring all scans of a patient into line at once
 score: Score two images at a pose by every similarity metric
 contrast: Score the contrast of a scan
+compare: Tell how far apart two transforms between the same two images are
 prepare: Learn what depends on one image alone, to register it with any number of others
 learn_prior: Learn a prior from pairs that are in line
 resample: Resample an image onto the grid of another one
@@ -26,6 +27,7 @@ Settings: How to register. The defaults suit every pair that was measured
 Output: How an image that is brought into line with a fixed one is written
 Prior: The joint intensity distribution of aligned pairs of two contrasts
 Contrast: How much contrast one scan has
+Comparison: How far apart two transforms, a and b, of the same two images are
 
 Errors and warnings
 -------------------
@@ -56,6 +58,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from . import information as information
     from . import phantom as phantom
+    from ._compare import Comparison, compare
     from ._contrast import Contrast, contrast
     from ._errors import (
         InputError,
@@ -88,6 +91,7 @@ __version__ = "0.1.0"
 #: Where each public name is made.
 _HOME = {
     "AffineTransform": "_transform",
+    "Comparison": "_compare",
     "Contrast": "_contrast",
     "Image": "_image",
     "ImageLike": "_files.formats",
@@ -105,6 +109,7 @@ _HOME = {
     "Session": "_session",
     "Settings": "_settings",
     "VolumeChoice": "_image",
+    "compare": "_compare",
     "contrast": "_contrast",
     "learn_prior": "_prior",
     "prepare": "_prepare",
@@ -124,6 +129,7 @@ _MODULES = ("information", "phantom")
 
 __all__ = [
     "AffineTransform",
+    "Comparison",
     "Contrast",
     "Image",
     "ImageLike",
@@ -142,6 +148,7 @@ __all__ = [
     "Session",
     "Settings",
     "VolumeChoice",
+    "compare",
     "contrast",
     "learn_prior",
     "prepare",

@@ -25,6 +25,7 @@ from .._errors import MiregError, OutputExistsError
 from .._files import writing
 from . import (
     apply,
+    compare,
     contrast,
     convert,
     inspect,
@@ -182,6 +183,7 @@ for command in (
     session.session,
     apply.apply,
     convert.convert,
+    compare.compare,
     score.score,
     prior.prior,
     inspect.inspect,
