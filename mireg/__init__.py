@@ -6,6 +6,7 @@ register: Find the rigid transform that brings a moving image into line with a f
 register_session: Bring all scans of a patient into line at once
 score: Score two images at a pose by every similarity metric
 contrast: Score the contrast of a scan
+show: Draw two images as a mosaic of slices, each with the contours of the other
 compare: Tell how far apart two transforms between the same two images are
 prepare: Learn what depends on one image alone, to register it with any number of others
 learn_prior: Learn a prior from pairs that are in line
@@ -75,6 +76,7 @@ if TYPE_CHECKING:
     from ._prior import Prior, learn_prior
     from ._register import register
     from ._registration import Registration
+    from ._report.mosaic import show
     from ._resample import Interpolation, resample
     from ._score import score
     from ._session import Session, register_session
@@ -120,6 +122,7 @@ _HOME = {
     "register_session": "_session",
     "resample": "_resample",
     "score": "_score",
+    "show": "_report.mosaic",
     "write_image": "_files.nifti",
     "write_transform": "_transform",
 }
@@ -158,6 +161,7 @@ __all__ = [
     "register_session",
     "resample",
     "score",
+    "show",
     "write_image",
     "write_transform",
 ]

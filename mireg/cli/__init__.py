@@ -34,6 +34,7 @@ from . import (
     register,
     score,
     session,
+    show,
 )
 from .common import colour, notes_told
 from .stop import Stop
@@ -183,6 +184,7 @@ for command in (
     session.session,
     apply.apply,
     convert.convert,
+    show.show,
     compare.compare,
     score.score,
     prior.prior,
