@@ -50,8 +50,10 @@ _RIM = 0.06
 #: What is behind letters, so that they can be read on anything.
 _BEHIND = {"facecolor": "black", "alpha": 0.5, "pad": 0.5, "linewidth": 0}
 
-#: Width of the picture, and gaps in it, in inches.
-_WIDTH, _GAP, _MARGIN, _HEADING = 11.0, 0.03, 0.3, 0.45
+#: Of the picture, in inches: its width, unless few slices need less but for the
+#: heading; the width of a slice at most; gaps, the margin and the heading.
+_WIDTH, _LEAST_WIDTH, _SLICE = 11.0, 6.0, 2.5
+_GAP, _MARGIN, _HEADING = 0.03, 0.3, 0.45
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,9 +215,12 @@ def _levels(prepared: PreparedImage) -> list[float]:
     scale, data = prepared.scale, prepared.low_resolution.data
     values = np.clip(data[np.isfinite(data)], scale.low, scale.high)
     try:
-        return [float(level) for level in threshold_multiotsu(values, classes=3)]
+        classes = np.digitize(values, threshold_multiotsu(values, classes=3))
     except ValueError:  # fewer than three intensities
         return [float(values.min() + values.max()) / 2]
+    means = np.array([values[classes == i].mean() for i in range(3)])
+    # Half way, where an edge is; the threshold may lie anywhere between two classes.
+    return [float(level) for level in (means[:-1] + means[1:]) / 2]
 
 
 def contours(plane: Plane, image: int, levels: Sequence[float]) -> list[FloatArray]:
@@ -264,11 +269,12 @@ def _layout(
         left, right, bottom, top = plane_slices[0].extent_mm
         sizes.append((right - left, top - bottom))
     columns = len(grid[0])
-    cell = (_WIDTH - _MARGIN) / columns
+    cell = min((_WIDTH - _MARGIN) / columns, _SLICE)
+    wide = max(_MARGIN + cell * columns, _LEAST_WIDTH)
     scale = (cell - _GAP) / max(width for width, _ in sizes)
     heights = [height * scale + _GAP for _, height in sizes for _ in range(rows)]
     tall = _HEADING + sum(heights) + _MARGIN * len(grid) / 2
-    figure = make(figsize=(_WIDTH, tall), facecolor="black")
+    figure = make(figsize=(wide, tall), facecolor="black")
     axes, above = [], tall - _HEADING
     for i, height in enumerate(heights):
         above -= height
@@ -276,8 +282,8 @@ def _layout(
         line = []
         for column in range(columns):
             left = _MARGIN + column * cell + (cell - width) / 2
-            place = (left / _WIDTH, above / tall)
-            box = (*place, width / _WIDTH, (height - _GAP) / tall)
+            place = (left / wide, above / tall)
+            box = (*place, width / wide, (height - _GAP) / tall)
             line.append(figure.add_axes(box, facecolor="black"))
             line[-1].set_axis_off()
         axes.append(line)
@@ -383,7 +389,7 @@ def round_length(at_most: float) -> float:
 
 def _heading(figure: Figure, names: tuple[str, str], *, with_before: bool) -> None:
     """Say what is shown; names are text and nothing else."""
-    tall = figure.get_figheight()
+    wide, tall = figure.get_size_inches()
     words = [
         (f"contours of {names[1]} on {names[0]}", _MOVING),
         (f"contours of {names[0]} on {names[1]}", _FIXED),
@@ -392,7 +398,7 @@ def _heading(figure: Figure, names: tuple[str, str], *, with_before: bool) -> No
         words[0] = f"{words[0][0]}, before and after", _MOVING
     for i, (line, colour) in enumerate(words):
         figure.text(
-            _MARGIN / _WIDTH,
+            _MARGIN / wide,
             1 - (0.12 + 0.17 * i) / tall,
             line,
             color=colour,
@@ -401,9 +407,9 @@ def _heading(figure: Figure, names: tuple[str, str], *, with_before: bool) -> No
             parse_math=False,
         )
     figure.text(
-        1 - 0.05 / _WIDTH,
+        1 - 0.05 / wide,
         1 - 0.12 / tall,
-        "right is right, in mm (R, A, S)",
+        "right is right",
         color="#bbbbbb",
         fontsize=7,
         ha="right",
