@@ -211,16 +211,17 @@ def _limits(cut: Sequence[Plane], image: int) -> tuple[float, float]:
 
 
 def _levels(prepared: PreparedImage) -> list[float]:
-    """Choose the intensities of the contours: between air and two kinds of tissue."""
+    """Choose the intensities of the contours: round the head, and of what is bright."""
     scale, data = prepared.scale, prepared.low_resolution.data
     values = np.clip(data[np.isfinite(data)], scale.low, scale.high)
-    try:
-        classes = np.digitize(values, threshold_multiotsu(values, classes=3))
-    except ValueError:  # fewer than three intensities
-        return [float(values.min() + values.max()) / 2]
-    means = np.array([values[classes == i].mean() for i in range(3)])
+    count = min(4, len(np.unique(values)))
+    if count < 2:
+        return []
+    classes = np.digitize(values, threshold_multiotsu(values, classes=count))
+    means = [values[classes == i].mean() for i in range(count)]
     # Half way, where an edge is; the threshold may lie anywhere between two classes.
-    return [float(level) for level in (means[:-1] + means[1:]) / 2]
+    pairs = {(0, 1), (count - 2, count - 1)}
+    return [float(means[i] + means[j]) / 2 for i, j in sorted(pairs)]
 
 
 def contours(plane: Plane, image: int, levels: Sequence[float]) -> list[FloatArray]:
