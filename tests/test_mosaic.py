@@ -61,9 +61,7 @@ def brightest(panel):
 def outline(panel):
     """Give the points of the widest contour in a panel, mm."""
     (lines,) = panel.collections
-    return max(
-        (path.vertices for path in lines.get_paths()), key=lambda line: np.ptp(line)
-    )
+    return max((path.vertices for path in lines.get_paths()), key=np.ptp)
 
 
 @pytest.mark.parametrize("grid", GRIDS)

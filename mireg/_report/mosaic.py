@@ -60,7 +60,8 @@ _GAP, _MARGIN, _HEADING = 0.03, 0.3, 0.45
 class _Row:
     """Slices of one image with the contours of another one.
 
-    `under` and `over` are the numbers of the two among the pixels of each plane.
+    `under` and `over` say which, by their place in `Plane.pixels`: 0 the fixed image, 1
+    the moving one, 2 that one where its header puts it.
     """
 
     label: str
@@ -174,7 +175,7 @@ def _cut(
 ) -> list[Plane]:
     """Cut slices through the head of the fixed image where the moving one is, too.
 
-    Of each are shown: the fixed image, the moving one, and that one by its header.
+    Each shows the fixed image, the moving one, and that one where its header puts it.
     """
     fixed, moving = (one.image for one in both)
     points = both[0].foreground.points
