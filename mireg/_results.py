@@ -117,6 +117,7 @@ def write(
     seconds: Mapping[str, float] | None = None,
     options: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
+    beside: Mapping[Path, bytes] | None = None,
 ) -> dict[str, Any]:
     """Write the files of a registration: all of them, or none.
 
@@ -137,14 +138,17 @@ def write(
     seconds, options, notes : optional
         What else to say in the record: times of other stages, options that were
         given, what was told.
+    beside : mapping, optional
+        Content of other files to write with them, as pictures.
 
     Returns
     -------
     dict
         The record as written.
     """
-    output = output or Output()
-    for path in files.paths:
+    output, beside = output or Output(), beside or {}
+    paths = [*files.paths, *beside]
+    for path in paths:
         check_new(path, force=force)
     start = time.perf_counter()
     ways = []
@@ -166,20 +170,20 @@ def write(
     ]
     resampled = time.perf_counter()
     made = files.transform_bytes(transform, fixed, moving)
-    with new_files(files.paths, force=force) as taken:
+    with new_files(paths, force=force) as taken:
         for path, write_image in zip(files.images, writers, strict=True):
             write_image(taken[path], path)
-        for path, content in made.items():
+        for path, content in {**made, **beside}.items():
             taken[path].write(content)
         fill = None if output.fill is None else str(output.fill)
         method = f"mireg {__version__}, rigid registration by {record['metric']}"
-        paths = record["fixed"]["path"], record["moving"]["path"]
-        ends = (paths, paths[::-1])
-        besides = [bids.sidecar(*pair, method) for pair in ends[: len(files.sidecars)]]
-        for path, beside in zip(files.sidecars, besides, strict=True):
-            taken[path].write(to_json(beside).encode())
+        images = record["fixed"]["path"], record["moving"]["path"]
+        ends = (images, images[::-1])
+        sidecars = [bids.sidecar(*pair, method) for pair in ends[: len(files.sidecars)]]
+        for path, sidecar in zip(files.sidecars, sidecars, strict=True):
+            taken[path].write(to_json(sidecar).encode())
         written = {
-            **(besides[0] if besides else {}),
+            **(sidecars[0] if sidecars else {}),
             **record,
             "seconds": {
                 **(seconds or {}),

@@ -25,6 +25,7 @@ from .._errors import MiregError, OutputExistsError
 from .._files import writing
 from . import (
     apply,
+    compare,
     contrast,
     convert,
     inspect,
@@ -33,6 +34,7 @@ from . import (
     register,
     score,
     session,
+    show,
 )
 from .common import colour, notes_told
 from .stop import Stop
@@ -182,6 +184,8 @@ for command in (
     session.session,
     apply.apply,
     convert.convert,
+    show.show,
+    compare.compare,
     score.score,
     prior.prior,
     inspect.inspect,

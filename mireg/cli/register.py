@@ -24,6 +24,7 @@ from .common import (
     TRANSFORM_FORMATS,
     OutputCommand,
     check_outputs,
+    check_picture,
     folder_of,
     in_directions,
     log_told,
@@ -129,6 +130,12 @@ def read_formats(_context: Any, _option: Any, values: Sequence[str]) -> tuple[st
     is_flag=True,
     help="Write PREFIX_inverse.nii.gz, too: FIXED brought onto MOVING the same way.",
 )
+@click.option(
+    "--picture",
+    metavar="FILE.png",
+    help="Draw both images, each with the contours of the other, before and after; "
+    ".svg, .pdf too.",
+)
 @output_options
 @click.option(
     "--verbose",
@@ -194,6 +201,7 @@ def register_files(
     how: Output | None = None,
     image: bool = True,
     inverse: bool = False,
+    picture: str | None = None,
     threads: int | None = None,
     force: bool = False,
     quiet: bool = False,
@@ -217,7 +225,10 @@ def register_files(
     files = results.Files.named(
         prefix, transform_formats, bids_names, image=image, inverse=inverse
     )
-    check_outputs(files.paths, inputs, force=force)
+    drawn = [] if picture is None else [Path(picture)]
+    if picture is not None:
+        check_picture("--picture", picture)
+    check_outputs([*files.paths, *drawn], inputs, force=force)
     start = _start(init, fixed, moving)
     settings = Settings(threads=threads)
     learned = read_prior(prior, prior_strength)
@@ -266,12 +277,13 @@ def register_files(
                     "moving_mask": moving_mask,
                 },
                 notes=notes,
+                beside={path: _drawn(found, path) for path in drawn},
             )
     if not quiet:
         took = {name: record["seconds"][name] for name in _STAGES[:-1]}
         # With all that is short.
         took["write"] = time.perf_counter() - began - sum(took.values())
-        rows = _summary(found, took, files.paths)
+        rows = _summary(found, took, [*files.paths, *drawn])
         show_rows(f"from {fixed.name} to {moving.name}:", rows, err=as_json)
     for note in found.warnings:
         if note not in notes:  # told when it was read
@@ -279,6 +291,13 @@ def register_files(
     if as_json:
         click.echo(to_json(record), nl=False)
     return found
+
+
+def _drawn(found: Registration, path: Path) -> bytes:
+    """Draw what was found."""
+    from .._report.mosaic import picture
+
+    return picture(found.show(), path)
 
 
 def _start(init: str, fixed: Path, moving: Path) -> Any:
