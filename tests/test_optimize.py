@@ -76,7 +76,7 @@ def test_gradient_by_the_six_parameters_equals_differences(level, metric, monkey
                 ahead, behind = objective(there + step)[0], objective(there - step)[0]
                 differences.append((ahead - behind) / 2e-5)
             compared.append((gradient, differences))
-        return SimpleNamespace(hess_inv=np.eye(6))
+        return SimpleNamespace(hess_inv=np.eye(6), status=0)
 
     module = sys.modules["mireg._engine.optimize"]
     monkeypatch.setattr(module, "minimize", compare)
@@ -129,6 +129,25 @@ def test_it_ends_on_a_maximum(level, metric):
             nudge = RigidTransform(numbers[:3], numbers[3:], level.origin).matrix
             nudged = evaluate(level, fit.pose @ nudge, metric)
             assert nudged.score < fit.score
+
+
+def test_it_has_not_converged_where_a_line_search_finds_nothing(level):
+    def downhill(histogram):
+        """Give a derivative that leads away from the maximum."""
+        score, derivative = mutual_information(histogram)
+        return score, -derivative
+
+    fit = maximise(level, np.eye(4), downhill, max_evaluations=1000)
+    assert fit.evaluations < 1000
+    assert not fit.converged
+
+
+def test_it_has_converged_where_a_line_search_has_no_further_to_go(level):
+    fit = maximise(level, np.eye(4), METRICS[1])
+    again = maximise(
+        level, fit.pose, METRICS[1], inverse_hessian=fit.inverse_hessian, tolerance=0.01
+    )
+    assert again.converged
 
 
 @pytest.mark.parametrize("most", [1, 2, 3, 5])

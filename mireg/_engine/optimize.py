@@ -45,8 +45,8 @@ class Fit:
     evaluations : int
         Times that the similarity was computed.
     converged : bool
-        False where evaluations ran out, or next to nothing overlapped. A line search
-        that finds nothing better has converged.
+        False where evaluations ran out, next to nothing overlapped, or a line search
+        found nothing better though the gradient says that there is further to go.
     inverse_hessian : (6, 6) ndarray or None
         About the inverse of minus the score's second derivatives by the numbers of
         `PoseParameters`, in mm^2 instead of voxels.
@@ -131,6 +131,10 @@ class Objective:
         return Evaluation(pose, histogram, score, gradient)
 
 
+#: What scipy calls "precision loss".
+_LINE_SEARCH_FAILED = 2
+
+
 class _OutOfEvaluations(Exception):  # noqa: N818 - not an error: the run ends here
     """A line search used up the evaluations."""
 
@@ -191,6 +195,14 @@ class _Ascent:
         if (step < self.tolerance and not steep) or self.is_out_of_evaluations:
             raise StopIteration  # scipy's way to end well
 
+    def expects(self, inverse_hessian: FloatArray) -> bool:
+        """Tell whether the next step from the best would be a long one."""
+        gradient = self.best.gradient
+        if gradient is None:
+            return False
+        step = inverse_hessian @ gradient / self.scale
+        return float(np.linalg.norm(step)) > self.tolerance
+
 
 def maximise(
     level: Level,
@@ -232,7 +244,7 @@ def maximise(
         parameters.ANSWER_TOLERANCE if tolerance is None else tolerance,
         parameters.MAX_EVALUATIONS if max_evaluations is None else max_evaluations,
     )
-    hessian = None
+    hessian, stuck = None, False
     if run.scale > 0:
         inverse_scale = run.scale / level.size_mm**2
         guess = np.eye(6)
@@ -249,11 +261,12 @@ def maximise(
                 options=options,
             )
             hessian = end.hess_inv / inverse_scale
+            stuck = end.status == _LINE_SEARCH_FAILED and run.expects(end.hess_inv)
     best = run.best
     return replace(
         _fit(level, best.pose, best.histogram, best.score),
         evaluations=run.objective.evaluations,
-        converged=best.gradient is not None and not run.is_out_of_evaluations,
+        converged=not (best.gradient is None or run.is_out_of_evaluations or stuck),
         inverse_hessian=hessian,
     )
 
