@@ -11,7 +11,6 @@ one and measure.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import numpy as np
 
@@ -259,25 +258,16 @@ MAX_STAGES = 3
 # --- the refinement of candidates (`_engine.optimize`) ------------------------------
 
 
-@dataclass(frozen=True)
-class BeamWidth:
-    """How many candidates of a channel go on to the finest level, and to others."""
-
-    finest: int
-    coarser: int
-
-
-#: After a search that left no doubt, and after one that did: coarse levels can prefer
-#: wrong poses. Ablation: beam width.
-BEAM_WIDTH = MappingProxyType({True: BeamWidth(2, 5), False: BeamWidth(8, 12)})
+#: How many candidates of a channel are optimised, and go on to the next level. Twelve
+#: after a search in doubt, chosen after eight evaluations of each, changed no answer.
+BEAM_WIDTH = 5
 
 #: After a search that left no doubt, what explains less than this share of what the
 #: best candidate does is pruned: wrong poses explain a third. Ablation: pruning.
 PRUNE_SHARE = 0.5
 
-#: Evaluations that each candidate is given in the first round of successive halving,
-#: and the most of a local optimisation.
-FIRST_EVALUATIONS, MAX_EVALUATIONS = 8, 40
+#: Most evaluations of a local optimisation.
+MAX_EVALUATIONS = 40
 
 #: Length of a step, in voxels, below which a candidate, and the answer, has converged.
 CANDIDATE_TOLERANCE, ANSWER_TOLERANCE = 0.1, 0.0005

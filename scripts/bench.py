@@ -81,7 +81,7 @@ STAGES = ("prepare", "pyramid", "search", "refine")
 #: What `register` calls, and what takes time in it.
 STEPS = {
     *("prepare", "contrast", "pyramid", "levels", "global_search", "evaluate"),
-    *("successive_halving", "optimise_all", "restart_from_channels", "pruned"),
+    *("optimise_best", "optimise_all", "pruned"),
     *("maximise", "inverse_hessian_at", "uncertainty"),
 }
 

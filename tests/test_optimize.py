@@ -24,9 +24,8 @@ from mireg._engine.optimize import (
     leading,
     maximise,
     optimise_all,
+    optimise_best,
     pruned,
-    restart_from_channels,
-    successive_halving,
 )
 from mireg._engine.pair import Pair
 from mireg._engine.similarity import joint_histogram, metric_at
@@ -325,54 +324,22 @@ def pose_error(pose):
     return pose_error_mm(pose, np.eye(4), corners)
 
 
-def test_channels_exchange_where_they_led(channels, foreground, false):
-    poses = dict.fromkeys(channels, np.array([false]))
-
-    def striped(*, cross_seeding):
-        fits = successive_halving(
-            channels, poses, foreground, 2, cross_seeding=cross_seeding
-        )
-        assert pose_error(fits["smooth"][0].pose) < 0.2
-        return fits["striped"]
-
-    alone = striped(cross_seeding=False)
-    assert [pose_error(fit.pose) > PERIOD - 1 for fit in alone] == [True]
-    together = striped(cross_seeding=True)
-    assert pose_error(together[0].pose) < 0.2
-    assert pose_error(together[1].pose) > PERIOD - 1
-
-
-def test_a_channel_that_was_not_searched_starts_where_others_led(
+def test_candidates_of_one_channel_are_tried_in_every_other(
     channels, foreground, false
 ):
-    poses = {"striped": np.array([np.eye(4), false])}
-    fits = successive_halving(channels, poses, foreground, 2)
+    fits = optimise_best(channels, [false, shifted(0.5)], foreground, 2)
     assert list(fits) == list(channels)
     assert pose_error(fits["smooth"][0].pose) < 0.2
+    assert [pose_error(fit.pose) > 1 for fit in fits["striped"]] == [False, True]
 
 
-def test_what_is_left_of_successive_halving_is_the_best(channels, foreground, false):
-    starts = np.array([shifted(3 * PERIOD / 2), false, np.eye(4), shifted(40)])
-    fits = successive_halving(
-        channels, {"striped": starts, "smooth": starts}, foreground, 1
-    )
+def test_only_the_best_candidates_are_optimised(channels, foreground, false):
+    starts = [shifted(3 * PERIOD / 2), false, shifted(0.5), shifted(40)]
+    fits = optimise_best(channels, starts, foreground, 1)
     assert [len(those) for those in fits.values()] == [1, 1]
     for those in fits.values():
         assert pose_error(those[0].pose) < 0.2
         assert those[0].converged
-
-
-def test_a_false_maximum_of_one_channel_is_left_through_another(
-    channels, foreground, false
-):
-    fits = [evaluate(*at(channels, "striped", false))]
-    found = restart_from_channels(channels, fits, "striped", foreground)
-    assert pose_error(found[0].pose) < 0.2
-    assert pose_error(found[1].pose) > PERIOD - 1
-    # A channel that is alone has no other to go through.
-    alone = {"striped": channels["striped"]}
-    (found,) = restart_from_channels(alone, fits, "striped", foreground)
-    assert pose_error(found.pose) > PERIOD - 1
 
 
 @pytest.mark.parametrize("threads", [1, 2, 8])
