@@ -26,7 +26,7 @@ from ._engine.levels import (
     Level,
     Pyramid,
     Resolution,
-    levels,
+    levels_at,
     pyramid,
     subsampled,
 )
@@ -264,12 +264,12 @@ def _first_search(
     threads: int,
 ) -> _Found:
     """Search quickly on two coarse levels, or take the start that was given."""
-    coarse = levels(pair, resolutions.coarse, settings, threads)
+    coarse = levels_at(pair, resolutions.coarse, settings, threads)
     if start is not None:
         candidates = {next(iter(pair.channels)): start[None]}
         return _Found(candidates, [], True, 0, coarse, resolutions.finer)
     searched = pair.only(*searched_channels(pair))
-    rough = levels(searched, resolutions.rough, settings, threads)
+    rough = levels_at(searched, resolutions.rough, settings, threads)
     found = global_search(
         pair, parameters.QUICK_SEARCH, [rough, coarse], settings, threads
     )
@@ -291,7 +291,7 @@ def _search_on(
     """
     begin = found.levels
     if not found.searches:
-        begin = levels(pair, resolutions.detailed, settings, threads)
+        begin = levels_at(pair, resolutions.detailed, settings, threads)
     candidates, unimodal = found.candidates, False
     for restart in range(found.searches, found.searches + parameters.MAX_RESTARTS):
         told.reach(
@@ -331,7 +331,7 @@ def _refined(
     keep = parameters.BEAM_WIDTH
     fits = optimise_best(few, candidates, foreground, keep, threads)
     for resolution in found.finer:
-        full = levels(pair, resolution, settings, threads)
+        full = levels_at(pair, resolution, settings, threads)
         few = _compared(full, settings)
         also = [(pose, None) for pose in found.also]
         starts = {
@@ -422,7 +422,7 @@ def _polished(
     here = _optimised(pair, level, level, here.fit.pose, settings, threads)
     other, finest = pair.only(channel).exchanged(), resolutions.finest.exchanged()
     try:
-        (other_level,) = levels(other, finest, settings, threads).values()
+        (other_level,) = levels_at(other, finest, settings, threads).values()
     except InputError:  # a mask, or missing data, leaves too little there
         return here
     pose = inverse(here.fit.pose)

@@ -14,7 +14,7 @@ from scenes import TRUTH, scene_and_negative
 from scipy import ndimage
 
 from mireg import _parameters as parameters
-from mireg._engine.levels import Level, levels, make_level, pyramid
+from mireg._engine.levels import Level, levels_at, make_level, pyramid
 from mireg._engine.metrics import mutual_information, normalised_mutual_information
 from mireg._engine.optimize import (
     Channels,
@@ -93,7 +93,7 @@ def test_a_step_that_is_small_by_chance_is_not_the_end(rng):
     )
     pair = Pair.of(prepare(heads.fixed), prepare(heads.moving), channels=["original"])
     resolution = pyramid(pair).finest
-    (level,) = levels(pair, resolution, Settings(samples=20_000)).values()
+    (level,) = levels_at(pair, resolution, Settings(samples=20_000)).values()
     ends = []
     for _ in range(100):
         near = RigidTransform(rng.uniform(-0.15, 0.15, 3), rng.uniform(-8, 8, 3))

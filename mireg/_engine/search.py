@@ -76,8 +76,8 @@ def global_search(
     schedule : SearchSchedule
         How much to try.
     levels : sequence of mappings of str to Level
-        As many levels of the pair as the schedule has, the roughest first, at least in
-        the channels that are searched.
+        What `levels_at` gives at as many resolutions as the schedule has, the roughest
+        first, at least in the channels that are searched.
     settings : Settings
         Orientations to try, and candidates to keep.
     threads : int, optional
