@@ -79,7 +79,7 @@ def read_formats(_context: Any, _option: Any, values: Sequence[str]) -> tuple[st
 )
 @click.option(
     "--metric",
-    type=click.Choice(METRICS),
+    type=click.Choice(list(METRICS)),
     help="Similarity to maximise [nmi]; mireg score prints them all.",
 )
 @prior_options
