@@ -101,4 +101,6 @@ def _json(data: Mapping[str, Any]) -> str:
 
 def _hash(inline: str) -> str:
     """Name an inline script or style as a Content-Security-Policy does."""
-    return f"sha256-{base64.b64encode(hashlib.sha256(inline.encode()).digest()).decode()}"
+    return (
+        f"sha256-{base64.b64encode(hashlib.sha256(inline.encode()).digest()).decode()}"
+    )

@@ -45,7 +45,11 @@ class Similarity:
 
     @classmethod
     def of(
-        cls, fixed: PreparedImage, moving: PreparedImage, settings: Settings, threads: int
+        cls,
+        fixed: PreparedImage,
+        moving: PreparedImage,
+        settings: Settings,
+        threads: int,
     ) -> Similarity:
         """Draw samples from a pair as it is, without correcting bias fields."""
         pair = Pair.of(fixed, moving, None, threads, channels=["original"])
@@ -170,6 +174,6 @@ def matrices(transform: Transform, fixed: Image, moving: Image) -> list[dict[str
     ]
 
 
-def _rows(matrix: FloatArray) -> str:
+def _rows(matrix: npt.NDArray[np.floating]) -> str:
     """Write a matrix in rows, columns in line."""
     return "\n".join(" ".join(f"{x + 0.0:15.9f}" for x in row) for row in matrix)

@@ -516,9 +516,6 @@ function buildViewer() {
   $("residuals-label").hidden = !data.residuals?.length;
   $("tool").addEventListener("change", () => { state.tool = $("tool").value; });
   $("reset").addEventListener("click", reset);
-  for (const [keys, words] of KEYS) {
-    $("keys").append(element("tr", {}, element("th", {}, keys), element("td", {}, words)));
-  }
 }
 
 function reset() {
@@ -590,20 +587,6 @@ function listen(canvas, plane) {
     move(axis, state.at[axis] + by);
   });
 }
-
-const KEYS = [
-  ["click, drag", "the cross-hair goes there"],
-  ["arrows", "move the cross-hair in the plane that was clicked; with Shift by ten"],
-  ["Page Up, Page Down, wheel", "go through the slices of that plane"],
-  ["f k c s o v d p", "fade, flicker, checkerboard, split, contours, reversed, ranks, before / after"],
-  ["b", "after, before, side by side"],
-  ["Space", "the other image of a flicker"],
-  ["− +", "less and more: of the moving image, the squares, the rate, the detail"],
-  ["w", "what dragging does: cross-hair, window of the fixed, of the moving image"],
-  ["r", "radiological or neurological"],
-  ["x", "cross-hair on or off"],
-  ["0", "all as at the start"],
-];
 
 const cycle = (list, now) => list[(list.indexOf(now) + 1) % list.length];
 

@@ -56,17 +56,63 @@ def write_page(
     force: bool = False,
 ) -> None:
     """Write the page on a pair, whole or not at all; see `page_data`."""
+    made = page_bytes(
+        fixed, moving, moving_from_fixed, record, residuals=residuals, threads=threads
+    )
+    with new_file(path, force=force) as file:
+        file.write(made)
+
+
+def page_bytes(
+    fixed: Image,
+    moving: Image,
+    moving_from_fixed: TransformLike,
+    record: Mapping[str, Any] | None = None,
+    *,
+    residuals: Mapping[str, npt.ArrayLike] | None = None,
+    threads: int | None = None,
+) -> bytes:
+    """Make the page on a pair, as the content of a file; see `page_data`."""
+    data = page_data(
+        fixed, moving, moving_from_fixed, record, residuals=residuals, threads=threads
+    )
+    return page(data, three_planes(fixed, moving, moving_from_fixed)).encode()
+
+
+def notebook_view(
+    fixed: Image,
+    moving: Image,
+    moving_from_fixed: TransformLike,
+    record: Mapping[str, Any],
+    *,
+    threads: int | None = None,
+) -> str:
+    """Make what a notebook shows of a pair: a picture, what was found, the viewer.
+
+    The viewer is in a frame that can reach nothing outside. Where a notebook drops
+    frames or scripts, as a page on GitHub does, the picture and the table stay.
+    """
     data = page_data(
         fixed,
         moving,
         moving_from_fixed,
         record,
-        residuals=residuals,
+        most_bytes=NOTEBOOK_BYTES,
         threads=threads,
     )
-    made = page(data, still_picture(fixed, moving, moving_from_fixed)).encode()
-    with new_file(path, force=force) as file:
-        file.write(made)
+    centre = data["viewer"]["place_mm"]
+    picture = three_planes(fixed, moving, moving_from_fixed, centre)
+    notes = [(f"note {i}", note) for i, note in enumerate(record["warnings"], 1)]
+    whole = html.escape(page(data, None), quote=True)
+    return (
+        f"<figure>{still(picture)}<figcaption>Edges of the moving image (orange) on "
+        "the fixed one; right is right.</figcaption></figure>"
+        f"{panels.table([*data['facts'], *notes])}"
+        '<details open><summary>Viewer</summary><iframe sandbox="allow-scripts" '
+        'title="Viewer of the pair" width="100%" '
+        f'height="{_NOTEBOOK_HEIGHT}" style="border:0" srcdoc="{whole}"></iframe>'
+        "</details>"
+    )
 
 
 def page_data(
@@ -143,20 +189,16 @@ def page_data(
     }
 
 
-def page(data: Mapping[str, Any], picture: bytes) -> str:
-    """Lay data, and a PNG picture for where no script runs, into the page."""
-    still = (
-        f'<img src="{data_url("image/png", picture)}" alt="Edges of the moving image '
-        'on the fixed one in three planes: sagittal, coronal, axial">'
-    )
+def page(data: Mapping[str, Any], picture: bytes | None) -> str:
+    """Lay data into the page, and a PNG picture for where no script runs."""
     body = asset("page.html")
     for mark, made in (
         ("TITLE", text(data["title"])),
         ("VERDICT", panels.verdict_panel(data["verdict"])),
-        ("STILL", still),
+        ("STILL", "" if picture is None else still(picture)),
         ("PANELS", panels.panels(data)),
     ):
-        # A mark in what was put in before is text there, and escaped.
+        # Such a mark in a text from outside is escaped, so it is none.
         body = body.replace(f"<!-- {mark} -->", made, 1)
     return document(
         data["title"],
@@ -167,20 +209,12 @@ def page(data: Mapping[str, Any], picture: bytes) -> str:
     )
 
 
-def notebook_frame(data: Mapping[str, Any], picture: bytes) -> str:
-    """Put the page into a frame of a notebook, from which it can reach nothing."""
-    whole = html.escape(page(data, picture), quote=True)
+def still(picture: bytes) -> str:
+    """Show the picture that `three_planes` draws."""
     return (
-        f'<iframe sandbox="allow-scripts" srcdoc="{whole}" title="Viewer of the pair" '
-        f'width="100%" height="{_NOTEBOOK_HEIGHT}" style="border:0"></iframe>'
+        f'<img src="{data_url("image/png", picture)}" alt="Edges of the moving image '
+        'on the fixed one: sagittal, coronal, axial">'
     )
-
-
-def still_picture(
-    fixed: Image, moving: Image, moving_from_fixed: TransformLike
-) -> bytes:
-    """Draw what is shown where no script runs, as a PNG file."""
-    return three_planes(fixed, moving, moving_from_fixed)
 
 
 def command(record: Mapping[str, Any] | None) -> str | None:
@@ -216,16 +250,19 @@ def _viewer(
     """Pack both images, the moving one after and before, on one grid."""
     fixed, moving = prepared
     most = volumes.most_voxels(most_bytes)
-    grid = volumes.DisplayGrid.over(fixed.image, most)
-    grey = [
-        volumes.shown(image, grid, pose, threads)
-        for image, pose in (
-            (fixed, np.eye(4)),
-            (moving, matrix),
-            (moving, np.eye(4)),
-        )
-    ]
-    addresses, how = volumes.packed(grey, most_bytes)
+    how = None
+    while how is None:  # of pure noise too much is left
+        grid = volumes.DisplayGrid.over(fixed.image, most)
+        grey = [
+            volumes.shown(image, grid, pose, threads)
+            for image, pose in (
+                (fixed, np.eye(4)),
+                (moving, matrix),
+                (moving, np.eye(4)),
+            )
+        ]
+        addresses, how = volumes.packed(grey, most_bytes)
+        most /= 2
     return {
         "shape": list(grid.shape),
         "origin_mm": grid.origin_mm.tolist(),
@@ -347,9 +384,7 @@ def _name(image: Image, role: str) -> str:
     return f"the {role} image" if path is None else Path(path).name
 
 
-def _input(
-    role: str, image: Image, record: Mapping[str, Any] | None
-) -> dict[str, str]:
+def _input(role: str, image: Image, record: Mapping[str, Any] | None) -> dict[str, str]:
     """Identify an image."""
     path = None if image.source is None else image.source.path
     digest = record[role]["sha256"] if record is not None else None

@@ -150,7 +150,7 @@ def profile_chart(profile: Mapping[str, Any]) -> str:
         f'<line x1="{middle}" x2="{middle}" y1="{_TOP}" y2="{_BOTTOM}" '
         'class="guide"/>'
         f'<polyline points="{points}" class="curve"/>'
-        + _label(_LEFT, f"−{reach:.0f} {unit}")
+        + _label(_LEFT, f"-{reach:.0f} {unit}")
         + _label(middle, f"{high:.3f}", "middle")
         + _label(_RIGHT, f"{reach:.0f} {unit}", "end")
     )

@@ -26,8 +26,8 @@ _FIRST, _LAST = 1, 255
 #: a share of their range: room to move the window.
 _ROOM = (0.1, 0.5)
 
-#: Qualities of JPEG, best first; the last is taken whatever it takes.
-_QUALITIES = (92, 85, 75, 65, 50, 35)
+#: Qualities of JPEG, best first.
+_QUALITIES = (92, 85, 75, 60)
 
 #: Voxels of one volume for each byte that all pictures may take. Heads at a quality of
 #: 75 take about 0.1 bytes a voxel, and there are three.
@@ -124,17 +124,16 @@ def levels_of(prepared: PreparedImage) -> dict[str, Any]:
         "low": low,
         "high": high,
         "window": [round(first, 1), round(max(last, first + 1), 1)],
-        "background": round(
-            (prepared.scale.background - low) * to_level + _FIRST, 1
-        ),
+        "background": round((prepared.scale.background - low) * to_level + _FIRST, 1),
         "threshold": round(prepared.scale.threshold * to_level, 1),
     }
 
 
-def packed(volumes: list[Bytes], most_bytes: int) -> tuple[list[str], str]:
+def packed(volumes: list[Bytes], most_bytes: int) -> tuple[list[str], str | None]:
     """Pack volumes of one shape into pictures: addresses, and how they are packed.
 
-    Without loss where that is sure to fit, else as JPEG of the best quality that does.
+    Without loss where that is sure to fit, else as JPEG of the best quality that does;
+    how is None if none does.
     """
     sheets = [sheet(volume) for volume in volumes]
     if sum(one.size for one in sheets) * 4 / 3 <= most_bytes:
@@ -142,8 +141,8 @@ def packed(volumes: list[Bytes], most_bytes: int) -> tuple[list[str], str]:
     for quality in _QUALITIES:
         made = [_address("JPEG", one, quality=quality) for one in sheets]
         if sum(map(len, made)) <= most_bytes:
-            break
-    return made, f"JPEG, quality {quality}"
+            return made, f"JPEG, quality {quality}"
+    return made, None
 
 
 def sheet(volume: Bytes) -> Bytes:
