@@ -152,7 +152,7 @@ def test_data_cannot_end_its_element():
 
 def test_a_mark_of_the_template_in_a_name_is_text(pair):
     data = page.page_data(pair.fixed, pair.moving, POSE.matrix)
-    made = page.page({**data, "title": "<!-- PANELS --><!-- STILL -->"}, b"")
+    made = page.page({**data, "title": "<!-- PANELS --><!-- STILL -->"})
     assert made.count('<section class="card wide">') == 3
 
 
@@ -209,12 +209,12 @@ def test_no_overlap_is_said(pair):
     far = RigidTransform([0, 0, 0], [900, 0, 0])
     data = page.page_data(pair.fixed, pair.moving, far)
     assert data["joint"]["after"] is None
-    assert "The images do not overlap." in page.page(data, b"")
+    assert "The images do not overlap." in page.page(data)
 
 
 def test_a_doubtful_answer_is_called_so(pair, found):
     record = {**found.to_dict(), "doubtful": True, "warnings": ["a <b>reason</b>"]}
-    made = page.page(page.page_data(pair.fixed, pair.moving, POSE, record), b"")
+    made = page.page(page.page_data(pair.fixed, pair.moving, POSE, record))
     assert '<div class="verdict bad">Doubtful' in made
     assert "a &lt;b&gt;reason&lt;/b&gt;" in made
 
@@ -273,7 +273,7 @@ def test_the_size_is_bounded(rng):
     fixed, moving = (Image(one, np.eye(4)) for one in noise)
     data = page.page_data(fixed, moving, np.eye(4), most_bytes=page.MOST_BYTES)
     assert data["viewer"]["packing"].startswith("JPEG")
-    assert len(page.page(data, None)) < 3_000_000
+    assert len(page.page(data)) < 3_000_000
 
 
 def test_slices_do_not_bleed_into_each_other():

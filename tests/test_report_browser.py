@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.browser]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 POSE = RigidTransform([0.1, -0.05, 0.15], [3, -2, 4])
 #: Patient's left, front and top, seen from the middle: shows which way pictures lie.
-MARK_MM = np.array([-9.0, 7.0, 5.0])
+MARK_MM = np.array([-13.0, 11.0, 7.0])
 RAS, LAS, LPS = (
     np.diag([*signs, 1.0]) for signs in ([2, 2, 2], [-2, 2, 2], [-2, -2, 2])
 )
@@ -49,10 +49,10 @@ def centred(mm_from_ijk, shape):
 def anatomy(points):
     """Intensities of something without any symmetry, at points (n, 3), RAS+ mm."""
     x, y, z = points.T
-    head = 1 / (1 + np.exp((x**2 / 380 + y**2 / 500 + z**2 / 330 - 1) * 12))
-    inner = np.sin(x / 4.1) * np.cos(y / 5.3 + 0.4) * np.sin(z / 4.7 + 0.9)
-    mark = 2.5 * np.exp(-((points - MARK_MM) ** 2).sum(axis=1) / 12)
-    return 100 * head * (2 + inner) + 100 * mark
+    head = 1 / (1 + np.exp((x**2 / 700 + y**2 / 850 + z**2 / 650 - 1) * 12))
+    inner = np.sin(x / 7.1) * np.cos(y / 8.3 + 0.4) * np.sin(z / 7.7 + 0.9)
+    mark = 2.5 * np.exp(-((points - MARK_MM) ** 2).sum(axis=1) / 25)
+    return 100 * head * (1.2 + 0.6 * inner) + 100 * mark
 
 
 def negative(points):
@@ -108,7 +108,7 @@ def file(pair, tmp_path_factory):
     )
     data["title"] = EVIL
     path = tmp_path_factory.mktemp("page") / "page.html"
-    path.write_text(pages.page(data, b""))
+    path.write_text(pages.page(data))
     return path
 
 
@@ -182,7 +182,7 @@ class Shown:
     def click(self, name, column, row):
         """Click on a pixel of a canvas."""
         box = self.page.locator(f"#{name}").bounding_box()
-        self.page.mouse.click(box["x"] + column, box["y"] + row)
+        self.page.mouse.click(box["x"] + float(column), box["y"] + float(row))
         self.settle()
 
 
@@ -222,8 +222,9 @@ def expected(shown, image, pose=None, name="axial"):
 
 def quiet(grey):
     """Where a picture is so smooth, inside, that scaling it changes little."""
-    steep = ndimage.maximum_filter(grey, 3) - ndimage.minimum_filter(grey, 3)
-    keep = np.isfinite(steep) & (steep < 40)
+    filled = np.nan_to_num(grey)
+    steep = ndimage.maximum_filter(filled, 3) - ndimage.minimum_filter(filled, 3)
+    keep = ndimage.binary_erosion(np.isfinite(grey)) & (steep < 60)
     keep[:5], keep[-5:], keep[:, :5], keep[:, -5:] = False, False, False, False
     return keep
 
@@ -282,11 +283,11 @@ def test_fading_goes_from_the_fixed_to_the_moving_image(shown, pair, name):
         expected(shown, pair[1], POSE, name),
     )
     keep = quiet(fixed) & quiet(moving)
-    shown.set("set-fade", 0)
+    shown.set("fade", 0)
     assert_shows(shown.at_voxels(name), fixed, keep)
-    shown.set("set-fade", 1)
+    shown.set("fade", 1)
     assert_shows(shown.at_voxels(name), moving, keep)
-    shown.set("set-fade", 0.5)
+    shown.set("fade", 0.5)
     assert_shows(shown.at_voxels(name), (fixed + moving) / 2, keep)
 
 
@@ -294,7 +295,7 @@ def test_squares_of_the_moving_image_show_it(shown, pair):
     fixed, moving = expected(shown, pair[0]), expected(shown, pair[1], POSE)
     for side_mm in (30, 10):
         shown.press("c")
-        shown.set("set-square", side_mm)
+        shown.set("square", side_mm)
         side = round(side_mm / shown.viewer["step_mm"])
         x, y = np.indices(fixed.shape) // side
         is_moving = (x + y) % 2 == 1
@@ -342,8 +343,8 @@ def test_flicker_waits_for_those_who_ask_for_less_motion(shown, pair):
 def test_flicker_runs_for_others_at_the_rate_that_is_set(chromium, file):
     shown = Shown(chromium, file, reduced_motion="no-preference")
     shown.press("k")
-    shown.set("set-rate", 3)
-    assert shown.page.get_attribute("#set-rate", "max") == "3"  # flashes a second
+    shown.set("rate", 3)
+    assert shown.page.get_attribute("#rate", "max") == "3"  # flashes a second
     legends = set()
     for _ in range(12):
         shown.page.wait_for_timeout(100)
@@ -385,14 +386,14 @@ def test_contours_lie_on_the_edges_of_the_other_image(
     assert np.median(under) > 2 * np.median(steep[grey > 20])
     bare = quiet(greys[below]) & ~(shown.at_voxels().std(axis=-1) > 2)
     assert_shows(shown.at_voxels(), greys[below], bare)
-    before = drawn.sum()
-    shown.press("+")
-    assert coloured(shown.pixels()[60:-60, 60:-60], colour).sum() > before * 0.8
+    few = coloured(pixels[60:-60, 60:-60], colour).sum()
+    shown.set("detail", 1)
+    assert coloured(shown.pixels()[60:-60, 60:-60], colour).sum() > 1.3 * few
 
 
 def test_ranks_differ_little_where_images_agree(chromium, pair, tmp_path):
     path = tmp_path / "same.html"
-    path.write_text(pages.page(pages.page_data(pair[0], pair[0], np.eye(4)), b""))
+    path.write_text(pages.page(pages.page_data(pair[0], pair[0], np.eye(4))))
     shown = Shown(chromium, path)
     shown.press("d", "x")
     inner = shown.at_voxels()[8:-8, 8:-8]
@@ -405,21 +406,22 @@ def test_ranks_differ_little_where_images_agree(chromium, pair, tmp_path):
 def test_ranks_of_opposite_contrasts_are_turned_round(shown):
     shown.press("d")
     assert "turned round" in shown.page.inner_text("#legend")
-    after = np.abs(shown.at_voxels() - 50).mean()
+    inner = (slice(10, -10), slice(10, -10))
+    after = np.abs(shown.at_voxels()[inner] - 50).mean()
     shown.press("b")
-    assert np.abs(shown.at_voxels() - 50).mean() > 1.2 * after
+    assert np.abs(shown.at_voxels()[inner] - 50).mean() > 1.1 * after
 
 
 def test_before_and_after_are_shown_apart_side_by_side_and_in_turn(shown, pair):
     after, before = expected(shown, pair[1], POSE), expected(shown, pair[1])
     keep = quiet(after) & quiet(before)
-    shown.set("set-fade", 1)
+    shown.set("fade", 1)
     assert_shows(shown.at_voxels(), after, keep)
     shown.press("b")
     assert_shows(shown.at_voxels(), before, keep)
     shown.press("b")
     assert_shows(shown.at_voxels("axial"), after, keep)
-    assert_shows(shown.at_voxels("axial-before".partition("-")[0]), after, keep)
+    assert_shows(shown.at_voxels("axial"), after, keep)
     assert shown.page.locator("#axial-before").is_visible()
     captions = shown.page.locator("figcaption:visible").all_inner_texts()
     assert "axial, before (by the headers)" in captions
@@ -440,10 +442,10 @@ def test_places_are_right_to_a_voxel_and_left_is_left(chromium, name, tmp_path):
     fixed = scan(LIE[name], shape, anatomy)
     moving = scan(LAS, (30, 34, 33), negative, POSE)
     path = tmp_path / "page.html"
-    path.write_text(pages.page(pages.page_data(fixed, moving, POSE), b""))
+    path.write_text(pages.page(pages.page_data(fixed, moving, POSE)))
     shown = Shown(chromium, path)
     shown.press("x")
-    shown.set("set-fade", 0)
+    shown.set("fade", 0)
     step, origin = shown.viewer["step_mm"], np.array(shown.viewer["origin_mm"])
     index = np.rint((MARK_MM - origin) / step)
     shown.set("slice-axial", int(index[2]))
@@ -486,7 +488,7 @@ def test_places_are_right_to_a_voxel_and_left_is_left(chromium, name, tmp_path):
 def test_aspect_is_right_for_thick_slices(chromium, tmp_path):
     fixed = scan(THICK, (52, 48, 12), anatomy)
     path = tmp_path / "page.html"
-    path.write_text(pages.page(pages.page_data(fixed, fixed, np.eye(4)), b""))
+    path.write_text(pages.page(pages.page_data(fixed, fixed, np.eye(4))))
     shown = Shown(chromium, path)
     for name, mm in (
         ("axial", (78, 72)),
@@ -534,7 +536,7 @@ def test_the_cross_hair_can_be_hidden(shown):
 
 
 def test_dragging_sets_the_window(shown):
-    shown.set("set-fade", 1)
+    shown.set("fade", 1)
     before = shown.at_voxels().mean(axis=-1)
     shown.press("w", "w")
     assert shown.page.input_value("#tool") == "moving"
@@ -543,7 +545,7 @@ def test_dragging_sets_the_window(shown):
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     for to in ((x + 120, y), (x, y - 60)):  # wider; higher
         shown.press("0", "x", "w", "w")
-        shown.set("set-fade", 1)
+        shown.set("fade", 1)
         shown.page.mouse.move(x, y)
         shown.page.mouse.down()
         shown.page.mouse.move(*to, steps=3)
@@ -563,6 +565,7 @@ def test_residuals_are_drawn_where_they_are(shown):
     index = np.rint((np.zeros(3) - shown.viewer["origin_mm"]) / step).astype(int)
     shown.set("slice-axial", int(index[2]))
     red = coloured(shown.pixels(), (255, 94, 94))
+    red[:, :30] = red[:, -30:] = red[:30] = red[-60:] = False  # letters
     rows, columns = np.nonzero(red)
     scale = shown.pixels().shape[1] / shown.viewer["shape"][0]
     # From the origin ten mm to the right: five times two.
@@ -586,8 +589,8 @@ def test_a_screen_reader_is_told_what_a_plane_shows(shown):
     assert "is P." in shown.page.get_attribute("#sagittal", "aria-label")
     unnamed = shown.page.evaluate(
         "[...document.querySelectorAll('button, input, select, canvas, svg, img')]"
-        ".filter(e => !(e.textContent.trim() || e.getAttribute('aria-label') || e.alt"
-        " || e.labels?.length)).length"
+        ".filter(e => e.offsetParent && !(e.textContent.trim() || e.alt"
+        " || e.getAttribute('aria-label') || e.labels?.length)).length"
     )
     assert unnamed == 0
 
@@ -644,9 +647,7 @@ def test_it_runs_in_the_frame_of_a_notebook(chromium, pair, tmp_path):
     frame = tab.frames[1]
     frame.wait_for_selector("html[data-ready=yes]")
     assert frame.locator("canvas.plane").count() == 6
-    reach = (
-        "() => { try { return String(parent.document.title); } catch { return 'no'; } }"
-    )
+    reach = "try { parent.document.title } catch { 'no' }"
     assert frame.evaluate(reach) == "no"
     assert complaints == []
     context.close()

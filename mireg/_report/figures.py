@@ -28,11 +28,7 @@ _STEPS = 15
 _REACH_RADII, _REACH_DEG = 0.25, 15.0
 
 _AXES = ("left to right", "back to front", "bottom to top")
-_TURNS = (
-    "nodding (about the axis to the right)",
-    "tilting (about the axis to the front)",
-    "turning (about the axis up)",
-)
+_TURNS = ("nodding", "tilting to a side", "turning to a side")
 
 
 @dataclass(frozen=True, eq=False)

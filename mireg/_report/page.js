@@ -44,41 +44,34 @@ let state = start();
 const seen = (grey) => Math.max(grey, 0);
 const MODES = {
   fade: {
-    label: "Fade", key: "f", words: "fixed and moving image, one faded into the other",
+    key: "f", words: "fixed and moving image, one faded into the other",
     pixel: (f, m) => (m < 0 ? seen(f) : f < 0 ? m : f + (m - f) * state.fade),
-    option: slider("fade", "moving image", 0, 1, 0.01, (x) => `${Math.round(100 * x)} %`),
   },
   flicker: {
-    label: "Flicker", key: "k", words: "fixed and moving image in turn", timed: true,
-    pixel: (f, m) => seen(state.flipped ? m : f), option: pace,
+    key: "k", words: "fixed and moving image in turn", timed: true,
+    pixel: (f, m) => seen(state.flipped ? m : f),
   },
   checker: {
-    label: "Checkerboard", key: "c", words: "checkerboard of fixed and moving image",
+    key: "c", words: "checkerboard of fixed and moving image",
     pixel: (f, m, x, y) => seen(isMovingSquare(x, y) ? m : f),
-    option: slider("square", "squares", 5, 80, 1, (x) => `${x} mm`),
   },
   split: {
-    label: "Split", key: "s",
-    words: "fixed image to the left of the cross-hair, moving image to the right",
+    key: "s", words: "fixed image to the left of the cross-hair, moving image to the right",
     pixel: (f, m, x, y, plane) => seen(onScreen(x - state.at[plane.u], plane) > 0 ? m : f),
   },
-  contours: {
-    label: "Contours", key: "o", words: "fixed image with the edges of the moving one",
-    pixel: seen, lines: "moving",
-    option: slider("detail", "detail", 0.05, 1, 0.05, (x) => `${Math.round(100 * x)} %`),
-  },
+  contours: { key: "o", words: "fixed image with the edges of the moving one", pixel: seen, lines: "moving" },
   reverse: {
-    label: "Contours, reversed", key: "v", words: "moving image with the edges of the fixed one",
+    key: "v", words: "moving image with the edges of the fixed one",
     pixel: (f, m) => seen(m), lines: "fixed",
-    option: slider("detail", "detail", 0.05, 1, 0.05, (x) => `${Math.round(100 * x)} %`),
   },
-  ranks: { label: "Difference of ranks", key: "d", words: "difference of the grey-level ranks" },
+  ranks: { key: "d", words: "difference of the grey-level ranks" },
   poses: {
-    label: "Before / after", key: "p", timed: true,
-    words: "moving image before and after in turn, with the edges of the fixed one",
-    pixel: (f, m) => seen(m), lines: "fixed", option: pace,
+    key: "p", words: "moving image before and after in turn, with the edges of the fixed one",
+    pixel: (f, m) => seen(m), lines: "fixed", timed: true,
   },
 };
+const POSES = ["after", "before", "both"];
+const TOOLS = ["place", "fixed", "moving"];
 
 function isMovingSquare(x, y) {
   const side = Math.max(1, Math.round(state.square / step));
@@ -291,28 +284,16 @@ function drawPlane(canvas, plane, pose) {
   if (lines) {
     const name = lines === "moving" ? pose : "fixed";
     const [least, colour] = [threshold(name), lines === "moving" ? ORANGE : CYAN];
-    context.beginPath();
-    for (const [x1, y1, x2, y2, steep] of edges(name, plane)) {
-      if (steep < least) continue;
-      context.moveTo(toX(x1), toY(y1));
-      context.lineTo(toX(x2), toY(y2));
-    }
-    [context.strokeStyle, context.lineWidth] = [`rgb(${colour})`, 1.1 * ratio];
-    context.stroke();
+    const drawn = edges(name, plane).filter((piece) => piece[4] >= least);
+    stroke(context, `rgb(${colour})`, 1.1 * ratio, drawn.map(([x1, y1, x2, y2]) => [toX(x1), toY(y1), toX(x2), toY(y2)]));
   }
   if (state.residuals && pose === "after") drawResiduals(context, plane, toX, toY, ratio);
   if (state.crosshair) {
-    context.beginPath();
     const [x, y, gap] = [toX(state.at[plane.u]), toY(state.at[plane.v]), 6 * ratio];
-    for (const [x1, y1, x2, y2] of [
+    stroke(context, "rgba(90, 255, 130, 0.7)", ratio, [
       [0, y, x - gap, y], [x + gap, y, canvas.width, y],
       [x, 0, x, y - gap], [x, y + gap, x, canvas.height],
-    ]) {
-      context.moveTo(x1, y1);
-      context.lineTo(x2, y2);
-    }
-    [context.strokeStyle, context.lineWidth] = ["rgba(90, 255, 130, 0.7)", ratio];
-    context.stroke();
+    ]);
   }
   drawLetters(context, plane, ratio, scale);
   const way = (axis) => LETTERS[axis][isMirrored(plane) && axis === plane.u ? 1 : 0];
@@ -321,10 +302,19 @@ function drawPlane(canvas, plane, pose) {
     `${MODES[state.mode].words}. On the left of the picture is ${way(plane.u)}.`);
 }
 
+function stroke(context, colour, width, pieces) {
+  [context.strokeStyle, context.lineWidth] = [colour, width];
+  context.beginPath();
+  for (const [x1, y1, x2, y2] of pieces) {
+    context.moveTo(x1, y1);
+    context.lineTo(x2, y2);
+  }
+  context.stroke();
+}
+
 function drawLetters(context, plane, ratio, scale) {
   const { width, height } = context.canvas;
-  const [low, high] = LETTERS[plane.u];
-  const [left, right] = isMirrored(plane) ? [high, low] : [low, high];
+  const [left, right] = isMirrored(plane) ? ["R", "L"] : LETTERS[plane.u];
   const [bottom, top] = LETTERS[plane.v];
   context.font = `600 ${13 * ratio}px system-ui, sans-serif`;
   const write = (words, x, y, align) => {
@@ -342,11 +332,7 @@ function drawLetters(context, plane, ratio, scale) {
   const mm = [100, 50, 20, 10, 5, 2, 1].find((one) => (one / step) * scale < width / 4);
   if (mm === undefined) return;
   const long = (mm / step) * scale;
-  [context.strokeStyle, context.lineWidth] = ["#ffe14d", 2 * ratio];
-  context.beginPath();
-  context.moveTo(edge, height - edge);
-  context.lineTo(edge + long, height - edge);
-  context.stroke();
+  stroke(context, "#ffe14d", 2 * ratio, [[edge, height - edge, edge + long, height - edge]]);
   write(`${mm} mm`, edge, height - 2 * edge, "left");
 }
 
@@ -358,12 +344,9 @@ function drawResiduals(context, plane, toX, toY, ratio) {
     const [x, y] = [toX(index(at[plane.u], plane.u)), toY(index(at[plane.v], plane.v))];
     const far = at.map((mm, axis) => mm + 5 * shift[axis]);
     const sure = Math.hypot(...shift) > 2 * error;
-    context.strokeStyle = context.fillStyle = sure ? "#ff5e5e" : "#9be27c";
-    context.lineWidth = 2 * ratio;
-    context.beginPath();
-    context.moveTo(x, y);
-    context.lineTo(toX(index(far[plane.u], plane.u)), toY(index(far[plane.v], plane.v)));
-    context.stroke();
+    const colour = sure ? "#ff5e5e" : "#9be27c";
+    stroke(context, colour, 2 * ratio, [[x, y, toX(index(far[plane.u], plane.u)), toY(index(far[plane.v], plane.v))]]);
+    context.fillStyle = colour;
     context.beginPath();
     context.arc(x, y, 2.5 * ratio, 0, 7);
     context.fill();
@@ -404,8 +387,8 @@ function draw() {
     $("place").textContent =
       `${[0, 1, 2].map(inWords).join(", ")} (RAS ${place.map((mm) => mm.toFixed(1)).join(" ")}); ${at.join("; ")}`;
     $("legend").textContent = legend();
-    for (const [name, button] of Object.entries(buttons)) {
-      button.setAttribute("aria-pressed", String(name === mode || name === state.pose));
+    for (const button of document.querySelectorAll("[data-mode], [data-pose]")) {
+      button.setAttribute("aria-pressed", String([mode, state.pose].includes(button.dataset.mode ?? button.dataset.pose)));
     }
   });
 }
@@ -442,32 +425,6 @@ function element(name, attributes = {}, ...children) {
   return made;
 }
 
-function slider(name, label, low, high, by, words) {
-  return () => {
-    const shown = element("output", {}, words(state[name]));
-    const input = element("input", {
-      type: "range", min: low, max: high, step: by, value: state[name], id: `set-${name}`,
-      oninput: () => {
-        state[name] = Number(input.value);
-        shown.textContent = words(state[name]);
-        if (name === "rate") run();
-        draw();
-      },
-    });
-    return [element("label", {}, `${label} `, input, " ", shown)];
-  };
-}
-
-function pace() {
-  const box = element("input", {
-    type: "checkbox", id: "running",
-    onchange: () => { state.running = box.checked; run(); },
-  });
-  box.checked = state.running;
-  // No more than three flashes in a second: they can cause seizures.
-  return [element("label", {}, box, " run "), ...slider("rate", "rate", 0.5, 3, 0.5, (x) => `${x} / s`)()];
-}
-
 let timer;
 function run() {
   clearInterval(timer);
@@ -478,10 +435,8 @@ function run() {
 function setMode(name) {
   state.mode = name;
   state.flipped = false;
-  $("option").replaceChildren(...(MODES[name].option?.() ?? []));
   $("spoken").textContent = MODES[name].words;
-  run();
-  draw();
+  refresh();
 }
 
 function move(axis, index) {
@@ -489,39 +444,41 @@ function move(axis, index) {
   draw();
 }
 
-function setBoxes() {
-  for (const name of ["radiological", "crosshair", "residuals"]) $(name).checked = state[name];
+// Brings all controls in line with the state, and draws.
+function refresh() {
+  for (const label of document.querySelectorAll("[data-for]")) {
+    label.hidden = !label.dataset.for.split(" ").includes(state.mode);
+  }
+  for (const name of BOXES) $(name).checked = state[name];
+  for (const name of SLIDERS) {
+    $(name).value = state[name];
+    $(name).nextElementSibling.textContent = `${Math.round(state[name] * $(name).dataset.times * 10) / 10} ${$(name).dataset.unit}`;
+  }
   $("tool").value = state.tool;
+  run();
+  draw();
 }
 
-const buttons = {};
+const BOXES = ["radiological", "crosshair", "residuals", "running"];
+const SLIDERS = ["fade", "square", "rate", "detail"];
 const views = [];
 
 function buildViewer() {
-  for (const [name, mode] of Object.entries(MODES)) {
-    buttons[name] = element("button", { type: "button", title: mode.words, onclick: () => setMode(name) },
-      mode.label, element("kbd", {}, mode.key));
-    $("modes").append(buttons[name]);
+  const set = (values) => { Object.assign(state, values); refresh(); };
+  for (const button of document.querySelectorAll("[data-mode]")) {
+    button.addEventListener("click", () => setMode(button.dataset.mode));
   }
-  for (const [name, label] of [["after", "After"], ["before", "Before"], ["both", "Side by side"]]) {
-    buttons[name] = element("button", { type: "button", onclick: () => { state.pose = name; draw(); } }, label);
-    $("poses").append(buttons[name]);
+  for (const button of document.querySelectorAll("[data-pose]")) {
+    button.addEventListener("click", () => set({ pose: button.dataset.pose }));
   }
-  $("poses").append(element("kbd", {}, "b"));
-  for (const plane of PLANES) views.push(buildView(plane));
+  for (const name of BOXES) $(name).addEventListener("change", () => set({ [name]: $(name).checked }));
+  for (const name of SLIDERS) $(name).addEventListener("input", () => set({ [name]: Number($(name).value) }));
+  $("tool").addEventListener("change", () => set({ tool: $("tool").value }));
+  $("reset").addEventListener("click", () => set(start()));
+  $("residuals").parentElement.hidden = !data.residuals?.length;
+  views.push(...PLANES.map(buildView));
+  $("planes").append(...[0, 1].flatMap((k) => views.map((view) => view.figures[k])));
   $("planes").style.gridTemplateColumns = PLANES.map((plane) => `${shape[plane.u]}fr`).join(" ");
-  for (const name of ["radiological", "crosshair", "residuals"]) {
-    $(name).addEventListener("change", () => { state[name] = $(name).checked; draw(); });
-  }
-  $("residuals-label").hidden = !data.residuals?.length;
-  $("tool").addEventListener("change", () => { state.tool = $("tool").value; });
-  $("reset").addEventListener("click", reset);
-}
-
-function reset() {
-  state = start();
-  setBoxes();
-  setMode("fade");
 }
 
 function buildView(plane) {
@@ -568,7 +525,7 @@ function listen(canvas, plane) {
     state.window[state.tool] = [middle - wide / 2, middle + wide / 2];
     draw();
   });
-  for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, () => { from = null; });
+  canvas.addEventListener("lostpointercapture", () => { from = null; });
   canvas.addEventListener("wheel", (event) => {
     if (document.activeElement !== canvas || event.ctrlKey) return;
     event.preventDefault();
@@ -594,22 +551,21 @@ document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.tagName === "SELECT") return;
   const mode = Object.keys(MODES).find((name) => MODES[name].key === event.key);
   if (mode) setMode(mode);
-  else if (event.key === "b") state.pose = cycle(["after", "before", "both"], state.pose);
+  else if (event.key === "b") state.pose = cycle(POSES, state.pose);
   else if (event.key === "r") state.radiological = !state.radiological;
   else if (event.key === "x") state.crosshair = !state.crosshair;
-  else if (event.key === "w") state.tool = cycle(["place", "fixed", "moving"], state.tool);
-  else if (event.key === "0") reset();
-  else if (event.key === " " && MODES[state.mode].timed && !event.target.closest("button, input, summary")) {
+  else if (event.key === "w") state.tool = cycle(TOOLS, state.tool);
+  else if (event.key === "0") state = start();
+  else if (event.key === " " && MODES[state.mode].timed && !event.target.closest("input, summary, button:not([data-mode])")) {
     event.preventDefault();
     state.flipped = !state.flipped;
-  } else if ("+=-".includes(event.key)) {
-    const input = $("option").querySelector("input[type=range]");
+  } else if (["+", "=", "-"].includes(event.key)) {
+    const input = document.querySelector("[data-for]:not([hidden]) input[type=range]");
     if (!input) return;
-    input[event.key === "-" ? "stepDown" : "stepUp"](input.max > 1 && input.step <= 1 && input.max > 5 ? 5 : 1);
-    input.dispatchEvent(new Event("input"));
+    input[event.key === "-" ? "stepDown" : "stepUp"](Number(input.dataset.steps));
+    state[input.id] = Number(input.value);
   } else return;
-  setBoxes();
-  draw();
+  refresh();
 });
 
 for (const button of document.querySelectorAll("button.copy")) {
@@ -633,7 +589,6 @@ async function main() {
   Object.keys(volumes).forEach(rank);
   data.opposite = areOpposite();
   buildViewer();
-  $("planes").append(...[0, 1].flatMap((k) => views.map((view) => view.figures[k])));
   $("viewer").hidden = false;
   new ResizeObserver(draw).observe($("planes"));
   matchMedia("print").addEventListener("change", draw);

@@ -40,6 +40,9 @@ MOST_BYTES = 2_200_000
 #: The same in a notebook, which keeps what each cell shows.
 NOTEBOOK_BYTES = 500_000
 
+#: Height of the picture for where no script runs, pixels.
+_STILL_HEIGHT = 220
+
 #: Height of the viewer in a notebook, pixels.
 _NOTEBOOK_HEIGHT = 640
 
@@ -76,7 +79,7 @@ def page_bytes(
     data = page_data(
         fixed, moving, moving_from_fixed, record, residuals=residuals, threads=threads
     )
-    return page(data, three_planes(fixed, moving, moving_from_fixed)).encode()
+    return page(data).encode()
 
 
 def notebook_view(
@@ -100,12 +103,10 @@ def notebook_view(
         most_bytes=NOTEBOOK_BYTES,
         threads=threads,
     )
-    centre = data["viewer"]["place_mm"]
-    picture = three_planes(fixed, moving, moving_from_fixed, centre)
     notes = [(f"note {i}", note) for i, note in enumerate(record["warnings"], 1)]
-    whole = html.escape(page(data, None), quote=True)
+    whole = html.escape(page(data), quote=True)
     return (
-        f"<figure>{still(picture)}<figcaption>Edges of the moving image (orange) on "
+        f"<figure>{_still(data)}<figcaption>Edges of the moving image (orange) on "
         "the fixed one; right is right.</figcaption></figure>"
         f"{panels.table([*data['facts'], *notes])}"
         '<details open><summary>Viewer</summary><iframe sandbox="allow-scripts" '
@@ -166,6 +167,7 @@ def page_data(
         "title": f"{names['moving']} on {names['fixed']}",
         "names": names,
         "viewer": _viewer(prepared, matrix, most_bytes, threads),
+        "still": _still_picture(prepared, matrix, threads),
         "verdict": _verdict(record),
         "facts": _facts(record),
         "residuals": None if residuals is None else _residuals(residuals),
@@ -189,13 +191,13 @@ def page_data(
     }
 
 
-def page(data: Mapping[str, Any], picture: bytes | None) -> str:
-    """Lay data into the page, and a PNG picture for where no script runs."""
+def page(data: Mapping[str, Any]) -> str:
+    """Lay data into the page."""
     body = asset("page.html")
     for mark, made in (
         ("TITLE", text(data["title"])),
         ("VERDICT", panels.verdict_panel(data["verdict"])),
-        ("STILL", "" if picture is None else still(picture)),
+        ("STILL", _still(data)),
         ("PANELS", panels.panels(data)),
     ):
         # Such a mark in a text from outside is escaped, so it is none.
@@ -206,14 +208,6 @@ def page(data: Mapping[str, Any], picture: bytes | None) -> str:
         style=asset("page.css"),
         script=asset("page.js"),
         data={name: data[name] for name in ("viewer", "residuals")},
-    )
-
-
-def still(picture: bytes) -> str:
-    """Show the picture that `three_planes` draws."""
-    return (
-        f'<img src="{data_url("image/png", picture)}" alt="Edges of the moving image '
-        'on the fixed one: sagittal, coronal, axial">'
     )
 
 
@@ -287,6 +281,24 @@ def _viewer(
         },
         "place_mm": fixed.foreground.centroid.tolist(),
     }
+
+
+def _still_picture(prepared: tuple[Any, Any], matrix: FloatArray, threads: int) -> str:
+    """Draw the edges of the moving image on the fixed one, as an address."""
+    corners = prepared[0].image.corners_mm
+    pixel_mm = float(np.ptp(corners, axis=0).max()) / _STILL_HEIGHT
+    small = [one.shrunk(pixel_mm, threads) for one in prepared]
+    centre = prepared[0].foreground.centroid
+    picture = three_planes(small[0], small[1], matrix, centre, height=_STILL_HEIGHT)
+    return data_url("image/png", picture)
+
+
+def _still(data: Mapping[str, Any]) -> str:
+    """Show a picture where no script runs."""
+    return (
+        f'<img src="{data["still"]}" alt="Edges of the moving image on the fixed one: '
+        'sagittal, coronal, axial">'
+    )
 
 
 def _verdict(record: Mapping[str, Any] | None) -> dict[str, Any]:
