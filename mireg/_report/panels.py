@@ -177,8 +177,8 @@ def contrast_chart(name: str, contrast: Mapping[str, Any]) -> str:
     chart += (
         f'<line x1="{_LEFT}" x2="{_RIGHT}" y1="{even:.2f}" y2="{even:.2f}" '
         'class="guide"/>'
-        + _label(_LEFT, f"{contrast['low']:.4g}")
-        + _label(_RIGHT, f"{contrast['high']:.4g}", "end")
+        + _label(_LEFT, _short(contrast["low"]))
+        + _label(_RIGHT, _short(contrast["high"]), "end")
     )
     spoken = f"Histogram of the {name} image: {words}"
     return _figure(f"{name} image", _svg(spoken, chart), words)
@@ -196,6 +196,11 @@ def _svg(spoken: str, content: str) -> str:
         f'<svg viewBox="0 0 {_WIDE} {_HIGH}" role="img" aria-label="{text(spoken)}">'
         f"{content}</svg>"
     )
+
+
+def _short(number: float) -> str:
+    """Write about four digits, without an exponent where that is short."""
+    return f"{float(f'{number:.4g}'):,g}"
 
 
 def _label(x: float, words: str, anchor: str = "start") -> str:
