@@ -62,7 +62,7 @@ class DisplayGrid:
         >>> DisplayGrid.over(thick, 1e6).shape
         (10, 10, 10)
         >>> DisplayGrid.over(thick, 200).shape
-        (6, 6, 6)
+        (5, 5, 5)
         """
         unit = np.indices((2, 2, 2)).reshape(3, 8).T
         corners = fixed.to_mm(unit * np.array(fixed.shape) - 0.5)
