@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .._engine.levels import Level, levels, pyramid, subsampled
+from .._engine.levels import Level, levels_at, pyramid, subsampled
 from .._engine.pair import Pair
 from .._engine.similarity import joint_histogram, metric_at
 from .._files.transforms.common import LPS_FROM_RAS, Images
@@ -50,7 +50,7 @@ class Similarity:
         """Draw samples from a pair as it is, without correcting bias fields."""
         pair = Pair.of(fixed, moving, None, threads, channels=["original"])
         finest = pyramid(pair, threads).finest
-        full = levels(pair, finest, settings, threads)["original"]
+        full = levels_at(pair, finest, settings, threads)["original"]
         return cls(pair, subsampled(full, settings), threads)
 
     def histogram(self, moving_from_fixed: FloatArray) -> FloatArray:
