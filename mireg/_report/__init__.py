@@ -1,1 +1,1 @@
-"""Pictures and pages by which people judge a registration."""
+"""What people look at: pages and pictures of a pair."""

@@ -11,7 +11,7 @@ import math
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -280,15 +280,6 @@ def check_folder(folder: Path, files: Sequence[Path], *, force: bool) -> None:
 
 
 # --- what is told -----------------------------------------------------------
-
-
-def in_directions(shift_mm: Iterable[float]) -> str:
-    """Say a shift in RAS+ mm in words."""
-    sides = (("right", "left"), ("forward", "back"), ("up", "down"))
-    return ", ".join(
-        f"{abs(step):.2f} {plus if step >= 0 else minus}"
-        for step, (plus, minus) in zip(shift_mm, sides, strict=True)
-    )
 
 
 def show_rows(heading: str, rows: dict[str, str], *, err: bool) -> None:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from .._files.records import to_json
-from .common import in_directions, notes_told, show_rows
+from .._report.words import in_directions
+from .common import notes_told, show_rows
 
 if TYPE_CHECKING:
     from .._compare import Comparison, Distances

@@ -18,6 +18,7 @@ import click
 from .._errors import InputError
 from .._files import bids
 from .._files.records import to_json
+from .._report.words import in_directions
 from .._settings import METRICS
 from .common import (
     FORMAT_NAMES,
@@ -26,7 +27,6 @@ from .common import (
     check_outputs,
     check_picture,
     folder_of,
-    in_directions,
     log_told,
     mask_options,
     notes_told,
@@ -136,6 +136,12 @@ def read_formats(_context: Any, _option: Any, values: Sequence[str]) -> tuple[st
     help="Draw both images, each with the contours of the other, before and after; "
     ".svg, .pdf too.",
 )
+@click.option(
+    "--report",
+    is_flag=True,
+    help="Write PREFIX.html, too: both images and what was found, to be looked at in "
+    "a browser.",
+)
 @output_options
 @click.option(
     "--verbose",
@@ -202,6 +208,7 @@ def register_files(
     image: bool = True,
     inverse: bool = False,
     picture: str | None = None,
+    report: bool = False,
     threads: int | None = None,
     force: bool = False,
     quiet: bool = False,
@@ -223,7 +230,12 @@ def register_files(
 
     how = how or Output()
     files = results.Files.named(
-        prefix, transform_formats, bids_names, image=image, inverse=inverse
+        prefix,
+        transform_formats,
+        bids_names,
+        image=image,
+        inverse=inverse,
+        report=report,
     )
     drawn = [] if picture is None else [Path(picture)]
     if picture is not None:
