@@ -344,6 +344,10 @@ SERIES_REFINEMENT = 2
 #: BOLD: the error is that of a tenth of it, in half as many evaluations.
 SERIES_TOLERANCE = 0.02
 
+#: Samples of a volume in the first pass, at most, and of those that tell the curvature
+#: of the maximum.
+SERIES_FIRST_SAMPLES, SERIES_CURVATURE_SAMPLES = 40_000, 15_000
+
 #: Volumes that are followed side by side, from the pose of the last one before them. A
 #: fixed number, so that the answer does not depend on the number of threads.
 SERIES_BLOCK = 16

@@ -534,9 +534,11 @@ class _Follower:
         settings: Settings,
         threads: int,
         search: bool = True,
+        samples: int | None = None,
     ) -> None:
         self.reference = Reference.of(prepared, settings, threads)
         self._settings, self._search = settings, search
+        self._samples = samples or settings.samples
         self._sampling: Sampling | None = None
         self.forget()
 
@@ -597,7 +599,7 @@ class _Follower:
     def _sampled(self, volume: Image) -> Sampling:
         """Choose where to sample a volume: as the last one, if it is on that grid."""
         if self._sampling is None or not self._sampling.fits(volume):
-            self._sampling = self.reference.sampling(volume)
+            self._sampling = self.reference.sampling(volume, self._samples)
         return self._sampling
 
     def _searched(
@@ -635,7 +637,8 @@ def _follow(
     keep: bool = False,
 ) -> tuple[list[_Found], dict[int, Image]]:
     """Follow a head through a whole series; keep some volumes, spread evenly."""
-    follower = _Follower(prepared, settings, threads)
+    samples = min(settings.samples, parameters.SERIES_FIRST_SAMPLES) if keep else None
+    follower = _Follower(prepared, settings, threads, samples=samples)
     found: list[_Found] = []
     count = len(series)
     wanted = np.linspace(0, count - 1, min(count, parameters.SERIES_MEAN_VOLUMES))
@@ -678,7 +681,8 @@ def _second_reference(
         reference = Reference.of(prepared, settings, threads)
         total = 0.0
         for t in few:
-            level = reference.level(seen[t], reference.sampling(seen[t]), threads)
+            sampling = reference.sampling(seen[t], parameters.SERIES_FIRST_SAMPLES)
+            level = reference.level(seen[t], sampling, threads)
             start = found[t].tracked.fit.pose
             total += track(reference, level, [start], threads, judge=False).information
         explained.append(total)

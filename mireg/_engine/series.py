@@ -25,7 +25,7 @@ from .._prepare import PreparedImage, in_mask, voxel_centres
 from .._resample import regrid, resample
 from .._settings import Settings
 from .levels import Level, QuantisedVolume, make_level, quantised, smooth
-from .levels import subsampled as with_fewer_samples
+from .levels import with_fewer_samples
 from .optimize import Fit, evaluate, maximise
 from .similarity import metric_at
 from .uncertainty import Uncertainty, inverse_hessian_at, uncertainty
@@ -109,8 +109,8 @@ class Reference:
             settings,
         )
 
-    def sampling(self, grid: Image) -> Sampling:
-        """Choose the voxels of a grid that are compared: in and near the foreground.
+    def sampling(self, grid: Image, most: int) -> Sampling:
+        """Choose voxels of a grid, `most` at most, in and near the foreground.
 
         Raises
         ------
@@ -128,7 +128,7 @@ class Reference:
                 "reference: check that both are of one scanner session, or give "
                 "another reference"
             )
-        where = where[:: -(-len(where) // self.settings.samples)]
+        where = where[:: -(-len(where) // most)]
         points = (centres[where] - self.prepared.foreground.centroid).T
         return Sampling(
             grid,
@@ -242,7 +242,7 @@ def track(
     Tracked
         The pose.
     """
-    few = with_fewer_samples(level, reference.settings)
+    few = with_fewer_samples(level, parameters.SERIES_CURVATURE_SAMPLES)
     few_metric = metric_at(few, reference.settings.metric)
     metric = metric_at(level, reference.settings.metric)
     start = starts[0]
