@@ -149,7 +149,7 @@ class SeriesMotion:
         picture: bool = False,
         folder: PathLike = "",
     ) -> SeriesFiles:
-        """Name what `save` writes."""
+        """Name what `save` writes, for the same arguments."""
         if prefix is not None:
             return named(prefix, formats, image=image, picture=picture)
         to = None if self.to is None else self.to.fixed.source
@@ -226,13 +226,36 @@ class SeriesMotion:
         files = self.files(
             prefix, formats=formats, image=image, picture=picture, folder=folder
         )
+        self.write(
+            files,
+            output=output,
+            radius_mm=radius_mm,
+            thresholds=thresholds,
+            threads=threads,
+            force=force,
+            progress=progress,
+        )
+        return files
+
+    def write(
+        self,
+        files: SeriesFiles,
+        *,
+        output: Output | None = None,
+        radius_mm: float = 50.0,
+        thresholds: Thresholds | None = None,
+        threads: int | None = None,
+        force: bool = False,
+        progress: Progress | None = None,
+    ) -> dict[str, FloatArray]:
+        """Write files of these names, as `save` does; give the table of motion."""
         to = None
         if self.to is not None:
             to = self.to.fixed, self.to.moving_from_fixed
         each = results.record_of(
             self.moving_from_fixed, self.standard_error_mm, self.doubted
         )
-        results.write(
+        return results.write(
             files,
             series=self.series,
             reference=self.reference,
@@ -248,7 +271,6 @@ class SeriesMotion:
             force=force,
             progress=progress,
         )
-        return files
 
     def confounds(
         self, *, radius_mm: float = 50.0, thresholds: Thresholds | None = None
@@ -296,7 +318,7 @@ class SeriesMotion:
 
 
 def register_series(
-    series: SeriesLike,
+    series: SeriesLike | Series,
     *,
     reference: ReferenceChoice = "two-pass",
     to: ImageLike | None = None,

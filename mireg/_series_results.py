@@ -142,7 +142,7 @@ def write(
     single = {n: c for n, c in given.items() if isinstance(c, bytes)}
     folders = {files.transforms[n]: c for n, c in given.items() if isinstance(c, dict)}
     with (
-        new_folders(folders),
+        new_folders() as publish,
         new_files(files.single, force=force) as taken,
     ):
         if files.image is not None and stored is not None:
@@ -184,6 +184,7 @@ def write(
             taken[files.picture].write(
                 series_picture(columns, signals, series.repetition_time, thresholds)
             )
+        publish(folders)
     return columns
 
 
@@ -256,32 +257,38 @@ def _check_folder(path: Path, *, force: bool) -> None:
 
 
 @contextmanager
-def new_folders(contents: Mapping[Path, Mapping[str, bytes]]) -> Iterator[None]:
-    """Write folders that appear under their names whole, when the ``with`` block ends.
+def new_folders() -> Iterator[Callable[[Mapping[Path, Mapping[str, bytes]]], None]]:
+    """Let folders appear under their names whole, and go again if something fails.
 
-    If it fails, none appears, and those that would have been replaced are there again.
+    Yields what writes them; those that are replaced are kept until the ``with`` block
+    ends, and are there again if it fails.
     """
-    drafts: dict[Path, Path] = {}
+    drafts: list[Path] = []
     kept: dict[Path, Path] = {}
     done: list[Path] = []
-    try:
+
+    def beside(path: Path) -> Path:
+        return path.with_name(f".mireg-{secrets.token_hex(8)}.folder")
+
+    def publish(contents: Mapping[Path, Mapping[str, bytes]]) -> None:
         for path, files in contents.items():
-            drafts[path] = path.with_name(f".mireg-{secrets.token_hex(8)}.folder")
+            drafts.append(beside(path))
             try:
-                drafts[path].mkdir()
+                drafts[-1].mkdir()
                 for name, content in files.items():
-                    (drafts[path] / name).write_bytes(content)
+                    (drafts[-1] / name).write_bytes(content)
+                if path.is_dir():
+                    kept[path] = beside(path)
+                    path.rename(kept[path])
+                drafts[-1].rename(path)
             except OSError as error:
                 raise InputError(
                     f"{path}: cannot be written ({error.strerror})"
                 ) from error
-        yield
-        for path, draft in drafts.items():
-            if path.is_dir():
-                kept[path] = path.with_name(f".mireg-{secrets.token_hex(8)}.folder")
-                path.rename(kept[path])
-            draft.rename(path)
             done.append(path)
+
+    try:
+        yield publish
     except BaseException:
         for path in done:
             shutil.rmtree(path, ignore_errors=True)
@@ -290,5 +297,5 @@ def new_folders(contents: Mapping[Path, Mapping[str, bytes]]) -> Iterator[None]:
         kept.clear()
         raise
     finally:
-        for folder in (*drafts.values(), *kept.values()):
+        for folder in (*drafts, *kept.values()):
             shutil.rmtree(folder, ignore_errors=True)

@@ -24,8 +24,14 @@ from .._intensity import intensity_scale, subsampled
 from .._prepare import PreparedImage, in_mask, voxel_centres
 from .._resample import regrid, resample
 from .._settings import Settings
-from .levels import Level, QuantisedVolume, make_level, quantised, smooth
-from .levels import with_fewer_samples
+from .levels import (
+    Level,
+    QuantisedVolume,
+    make_level,
+    quantised,
+    smooth,
+    with_fewer_samples,
+)
 from .optimize import Fit, evaluate, maximise
 from .similarity import metric_at
 from .uncertainty import Uncertainty, inverse_hessian_at, uncertainty

@@ -33,6 +33,7 @@ from . import (
     prior,
     register,
     score,
+    series,
     session,
     show,
 )
@@ -182,6 +183,7 @@ def cli(context: click.Context) -> None:
 for command in (
     register.register,
     session.session,
+    series.series,
     apply.apply,
     convert.convert,
     show.show,

@@ -40,6 +40,10 @@ from .itk import AFFINE, itk_numbers, itk_transforms, ras_from_itk
 _MOST_BYTES = 1 << 28
 
 
+#: How far a matrix times its transpose may be from the identity.
+_RIGID = 1e-4
+
+
 @dataclass(frozen=True, eq=False)
 class SeriesFormat:
     """One kind of file, or folder of files, with the transforms of a series.
@@ -195,7 +199,18 @@ def centre_of_gravity(images: Images) -> FloatArray:
 
 
 def _write_par(matrices: FloatArray, images: Images) -> bytes:
+    _check_rigid(fsl_matrices(matrices, images))
     return rows_text(fsl_motion(matrices, images)).encode()
+
+
+def _check_rigid(motions: FloatArray) -> None:
+    """Refuse to state by six numbers what is no rotation in their frame."""
+    turns = motions[:, :3, :3]
+    if np.abs(turns @ turns.transpose(0, 2, 1) - np.eye(3)).max() > _RIGID:
+        raise InputError(
+            "the voxels are sheared, or a transform is not rigid: six numbers cannot "
+            "say it; choose a format with matrices: itk, fsl, afni, lta, x5 or npy"
+        )
 
 
 def _read_par(content: bytes | dict[str, bytes], images: Images) -> FloatArray:
@@ -214,6 +229,7 @@ def _read_par(content: bytes | dict[str, bytes], images: Images) -> FloatArray:
 
 def _write_volreg(matrices: FloatArray, images: Images) -> bytes:
     """Roll, pitch, yaw (degrees), dS, dL, dP (mm), as 3dvolreg -1Dfile."""
+    _check_rigid(_plumb(matrices, images)[0])
     rows = volreg_motion(matrices, images)
     return ("# roll pitch yaw dS dL dP\n" + rows_text(rows)).encode()
 
