@@ -7,11 +7,11 @@ from __future__ import annotations
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -25,13 +25,14 @@ from ._files.series.names import SeriesFiles
 from ._files.series.reader import Series
 from ._files.transforms.common import Images
 from ._files.transforms.series import fsl_matrices, fsl_motion, series_content
-from ._files.writing import check_new, new_files
+from ._files.writing import check_new, new_file, new_files
 from ._image import Image
 from ._moved import Output
 from ._prepare import PreparedImage
 from ._resample import fill_value, resample
 from ._series_picture import series_picture
 from ._threads import available, shared
+from ._transform import as_transform
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -76,6 +77,65 @@ def moved_volumes(
             block = []
             if progress is not None:
                 progress("write", (number + 1) / count)
+
+
+def seen_by(signals: Signals, volumes: Iterable[Image]) -> Iterator[Image]:
+    """Let signals take each volume that goes by."""
+    for volume in volumes:
+        signals.add(volume.data)
+        yield volume
+
+
+def filled(volumes: Iterable[Image], fill: float) -> Iterator[Image]:
+    """Write a value where nothing is seen."""
+    for volume in volumes:
+        missing = np.isnan(volume.data)
+        if np.isnan(fill) or not missing.any():
+            yield volume
+        else:
+            data = np.where(missing, np.float32(fill), volume.data)
+            yield Image(data, volume.mm_from_ijk)
+
+
+def dump_moved(
+    file: BinaryIO,
+    path: Path,
+    series: Series,
+    moving_from_fixed: FloatArray,
+    fixed: Image,
+    output: Output,
+    *,
+    space: int = 2,
+    threads: int | None = None,
+    progress: Callable[[str, float], None] | None = None,
+) -> None:
+    """Write a series, each volume moved by a transform of its own, into an open file.
+
+    Raises
+    ------
+    InputError
+        If there are not as many transforms as volumes.
+    """
+    if len(moving_from_fixed) != len(series):
+        raise InputError(
+            f"{series.name}: has {len(series)} volumes, and there are "
+            f"{len(moving_from_fixed)} transforms: give one a volume, or one for all"
+        )
+    grid = output.on_grid(series.grid(), fixed, as_transform(moving_from_fixed[0]))
+    volumes = moved_volumes(series, moving_from_fixed, grid, output, threads, progress)
+    fill = output.fill
+    if fill is None:
+        fill = fill_value(next(series.read([0])))
+    nifti.dump_image(
+        file,
+        path,
+        filled(volumes, fill),
+        template=series.opened,
+        count=len(series),
+        stored=output.stored(series.opened),
+        space=space,
+        threads=threads,
+    )
 
 
 def write(
@@ -124,20 +184,9 @@ def write(
         for name in files.transforms
     }
     signals = Signals(_foreground_on(reference, image_grid, reference_from_to))
-
-    def look(volumes: Iterator[Image]) -> Iterator[Image]:
-        fill = output.fill
-        for volume in volumes:
-            signals.add(volume.data)
-            fill = fill_value(reference.image) if fill is None else fill
-            missing = np.isnan(volume.data)
-            if missing.any() and not np.isnan(fill):
-                data = np.where(missing, np.float32(fill), volume.data)
-                volume = Image(data, volume.mm_from_ijk)  # noqa: PLW2901
-            yield volume
-
-    volumes = look(
-        moved_volumes(series, moving_from_to, image_grid, output, threads, progress)
+    volumes = seen_by(
+        signals,
+        moved_volumes(series, moving_from_to, image_grid, output, threads, progress),
     )
     single = {n: c for n, c in given.items() if isinstance(c, bytes)}
     folders = {files.transforms[n]: c for n, c in given.items() if isinstance(c, dict)}
@@ -146,10 +195,11 @@ def write(
         new_files(files.single, force=force) as taken,
     ):
         if files.image is not None and stored is not None:
+            fill = fill_value(reference.image) if output.fill is None else output.fill
             nifti.dump_image(
                 taken[files.image],
                 files.image,
-                volumes,
+                filled(volumes, fill),
                 template=series.opened,
                 count=len(series),
                 stored=stored,
@@ -210,8 +260,6 @@ def _grid(
     output: Output, series: Series, onto: Image, moving_from_onto: Any, *, own: bool
 ) -> Image:
     """Choose the grid of the moved series: by default, voxels of the series."""
-    from ._transform import as_transform  # noqa: PLC0415
-
     if own and output.grid in ("fixed", "moving"):
         return onto
     return output.on_grid(series.grid(), onto, as_transform(moving_from_onto))
@@ -240,6 +288,19 @@ def _without_nan(image: Image) -> Image:
         return image
     fill = np.float32(np.nan_to_num(fill_value(image)))
     return replace(image, data=np.where(missing, fill, image.data))
+
+
+def write_content(
+    path: Path, content: bytes | Mapping[str, bytes], *, force: bool
+) -> None:
+    """Write a file, or a folder of files, whole or not at all."""
+    if isinstance(content, bytes):
+        with new_file(path, force=force) as file:
+            file.write(content)
+        return
+    _check_folder(path, force=force)
+    with new_folders() as publish:
+        publish({path: content})
 
 
 def _check_folder(path: Path, *, force: bool) -> None:

@@ -403,6 +403,11 @@ def read_series_matrices(
         return _stack(matrices)
 
 
+def inverses(matrices: FloatArray) -> FloatArray:
+    """Invert the transforms of a series."""
+    return np.asarray(np.linalg.inv(matrices), np.float64)
+
+
 def holds_series(path: PathLike) -> bool:  # noqa: PLR0911  # one a kind of file
     """Tell by a look whether a file or folder holds the transforms of a series."""
     path = Path(path)
