@@ -354,7 +354,7 @@ SERIES_BLOCK = 16
 
 #: Most volumes, spread evenly, whose mean is the reference of the second pass: more
 #: leave next to no less noise. And those by which it is compared with the first one.
-SERIES_MEAN_VOLUMES, SERIES_COMPARED_VOLUMES = 64, 8
+SERIES_MEAN_VOLUMES, SERIES_COMPARED_VOLUMES = 32, 6
 
 #: A volume that explains less than this share of what any volume before it did is lost,
 #: or of another contrast: every orientation is searched.

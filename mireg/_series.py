@@ -378,8 +378,8 @@ def register_series(
     >>> inside = lambda at: np.exp(-((x - at - 4) ** 2 + (y - 9) ** 2 + z ** 2) / 20)
     >>> volumes = [head(at) + inside(at) for at in (11, 12, 11)]
     >>> moved = register_series((np.stack(volumes, -1), np.eye(4)), reference=0)
-    >>> moved.moving_from_fixed[:, 0, 3].round(1) + 0
-    array([0., 1., 0.])
+    >>> (moved.moving_from_fixed @ [11, 11, 9, 1])[:, 0].round(1)  # of the head
+    array([11., 12., 11.])
     """
     settings = settings or Settings()
     if settings.metric == "prior":
@@ -392,34 +392,28 @@ def register_series(
     shares = (0.05, 0.45, 0.85) if to is not None else (0.05, 0.5, 1.0)
     if isinstance(reference, str) and reference == "two-pass":
         middle = len(volumes) // 2
-        first = _prepared(next(volumes.read([middle])), region, threads)
+        image = next(volumes.read([middle]))
+        first = Reference.of(_prepared(image, region, threads), settings, threads)
         told.start("first pass", shares[0])
-        guess, seen = _follow(
-            volumes, first, settings, threads, told, shares[:2], keep=True
-        )
-        prepared, kind = _second_reference(
-            first, middle, guess, seen, region, settings, threads
-        )
+        guess, seen = _follow(volumes, first, threads, told, shares[:2], keep=True)
+        against, kind = _second_reference(first, middle, guess, seen, region, threads)
         told.start("second pass", shares[1])
-        found, _ = _follow(
-            volumes, prepared, settings, threads, told, shares[1:], starts=guess
-        )
+        found, _ = _follow(volumes, against, threads, told, shares[1:], starts=guess)
         lost = np.array([one.searched for one in guess])
     else:
         prepared, kind = _given_reference(volumes, reference, region, threads)
+        against = Reference.of(prepared, settings, threads)
         told.start("register", shares[0])
-        found, _ = _follow(
-            volumes, prepared, settings, threads, told, (shares[0], shares[2])
-        )
+        found, _ = _follow(volumes, against, threads, told, (shares[0], shares[2]))
         lost = np.zeros(len(volumes), bool)
     registration = None
     if to is not None:
         told.start("to", shares[2])
-        registration = register(to, prepared, settings=settings)
+        registration = register(to, against.prepared, settings=settings)
     told.start("", 1.0)
     return SeriesMotion(
         series=volumes,
-        reference=prepared,
+        reference=against.prepared,
         moving_from_fixed=np.array([inverse(one.tracked.fit.pose) for one in found]),
         standard_error_mm=np.array([one.tracked.standard_error_mm for one in found]),
         doubted=np.array([one.tracked.doubted for one in found]),
@@ -501,7 +495,8 @@ class SeriesRegistration:
             )
         elif mask is not None:
             raise InputError("a prepared image has its mask already")
-        self._follower = _Follower(reference, self._settings, self._threads, search)
+        prepared = Reference.of(reference, self._settings, self._threads)
+        self._follower = _Follower(prepared, search)
         self._follower.add(reference.image, self._threads)  # compiles
         self._follower.forget()
 
@@ -552,13 +547,12 @@ class _Follower:
 
     def __init__(
         self,
-        prepared: PreparedImage,
-        settings: Settings,
-        threads: int,
+        reference: Reference,
         search: bool = True,
         samples: int | None = None,
     ) -> None:
-        self.reference = Reference.of(prepared, settings, threads)
+        settings = reference.settings
+        self.reference = reference
         self._settings, self._search = settings, search
         self._samples = samples or settings.samples
         self._sampling: Sampling | None = None
@@ -649,8 +643,7 @@ class _Follower:
 
 def _follow(
     series: Series,
-    prepared: PreparedImage,
-    settings: Settings,
+    reference: Reference,
     threads: int,
     told: Stages,
     shares: Sequence[float],
@@ -659,8 +652,10 @@ def _follow(
     keep: bool = False,
 ) -> tuple[list[_Found], dict[int, Image]]:
     """Follow a head through a whole series; keep some volumes, spread evenly."""
-    samples = min(settings.samples, parameters.SERIES_FIRST_SAMPLES) if keep else None
-    follower = _Follower(prepared, settings, threads, samples=samples)
+    samples = None
+    if keep:
+        samples = min(reference.settings.samples, parameters.SERIES_FIRST_SAMPLES)
+    follower = _Follower(reference, samples=samples)
     found: list[_Found] = []
     count = len(series)
     wanted = np.linspace(0, count - 1, min(count, parameters.SERIES_MEAN_VOLUMES))
@@ -678,29 +673,28 @@ def _follow(
 
 
 def _second_reference(
-    first: PreparedImage,
+    first: Reference,
     middle: int,
     found: Sequence[_Found],
     seen: dict[int, Image],
     mask: Image | None,
-    settings: Settings,
     threads: int,
-) -> tuple[PreparedImage, str]:
+) -> tuple[Reference, str]:
     """Choose the mean of the first pass, if it explains more than the first reference.
 
     In a series whose contrast inverts, the mean may be flat.
     """
     poses = {t: inverse(found[t].tracked.fit.pose) for t in seen}
-    mean = Image(mean_of(seen, poses, first.image, threads), first.image.mm_from_ijk)
+    like = first.prepared.image
+    mean = Image(mean_of(seen, poses, like, threads), like.mm_from_ijk)
     try:
-        second = _prepared(mean, mask, threads)
+        second = Reference.of(_prepared(mean, mask, threads), first.settings, threads)
     except InputError:  # it is flat
         return first, f"volume {middle}"
     few = list(seen)[:: -(-len(seen) // parameters.SERIES_COMPARED_VOLUMES)]
     few = [t for t in few if t != middle]  # which explains itself
     explained = []
-    for prepared in (first, second):
-        reference = Reference.of(prepared, settings, threads)
+    for reference in (first, second):
         total = 0.0
         for t in few:
             sampling = reference.sampling(seen[t], parameters.SERIES_FIRST_SAMPLES)

@@ -5,7 +5,7 @@
     python scripts/series_study.py --memory 100 1200
     python scripts/series_study.py --live
 
-The phantom series are of one synthetic head, 80 x 80 x 35 voxels of 3 x 3 x 3.3 mm, that
+The phantom series show one synthetic head in 80 x 80 x 35 voxels of 3 x 3 x 3.3 mm; it
 drifts, nods, jumps by 3 mm and in one volume turns by 2 degrees and comes back:
 
 bold    one contrast, Rician noise, the shading of a coil that stays where it is;
