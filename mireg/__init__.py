@@ -82,8 +82,8 @@ if TYPE_CHECKING:
     from ._report.mosaic import show
     from ._resample import Interpolation, resample
     from ._score import score
-    from ._session import Session, register_session
     from ._series import SeriesMotion, SeriesRegistration, register_series
+    from ._session import Session, register_session
     from ._settings import MetricName, Settings
     from ._transform import (
         AffineTransform,
@@ -155,9 +155,9 @@ __all__ = [
     "Prior",
     "Registration",
     "RigidTransform",
-    "Session",
     "SeriesMotion",
     "SeriesRegistration",
+    "Session",
     "Settings",
     "VolumeChoice",
     "compare",
@@ -167,8 +167,8 @@ __all__ = [
     "read_image",
     "read_transform",
     "register",
-    "register_session",
     "register_series",
+    "register_session",
     "resample",
     "score",
     "show",
