@@ -4,6 +4,7 @@ Functions
 ---------
 register: Find the rigid transform that brings a moving image into line with a fixed one
 register_session: Bring all scans of a patient into line at once
+register_series: Bring every volume of a series into line with one reference
 score: Score two images at a pose by every similarity metric
 contrast: Score the contrast of a scan
 show: Draw two images as a mosaic of slices, each with the contours of the other
@@ -24,6 +25,8 @@ RigidTransform: A rotation about a centre, then a translation, in RAS+ mm
 AffineTransform: An invertible affine map, RAS+ mm to RAS+ mm, that need not be rigid
 Registration: A rigid transform between two images, and how it was found
 Session: Images of one patient in one frame
+SeriesMotion: How a head moved from volume to volume, and how that was found
+SeriesRegistration: Volumes brought into line with a reference as they come, one by one
 Settings: How to register. The defaults suit every pair that was measured
 Output: How an image that is brought into line with a fixed one is written
 Prior: The joint intensity distribution of aligned pairs of two contrasts
@@ -79,6 +82,7 @@ if TYPE_CHECKING:
     from ._report.mosaic import show
     from ._resample import Interpolation, resample
     from ._score import score
+    from ._series import SeriesMotion, SeriesRegistration, register_series
     from ._session import Session, register_session
     from ._settings import MetricName, Settings
     from ._transform import (
@@ -109,6 +113,8 @@ _HOME = {
     "Registration": "_registration",
     "RigidTransform": "_transform",
     "Session": "_session",
+    "SeriesMotion": "_series",
+    "SeriesRegistration": "_series",
     "Settings": "_settings",
     "VolumeChoice": "_image",
     "compare": "_compare",
@@ -120,6 +126,7 @@ _HOME = {
     "read_transform": "_transform",
     "register": "_register",
     "register_session": "_session",
+    "register_series": "_series",
     "resample": "_resample",
     "score": "_score",
     "show": "_report.mosaic",
@@ -148,6 +155,8 @@ __all__ = [
     "Prior",
     "Registration",
     "RigidTransform",
+    "SeriesMotion",
+    "SeriesRegistration",
     "Session",
     "Settings",
     "VolumeChoice",
@@ -158,6 +167,7 @@ __all__ = [
     "read_image",
     "read_transform",
     "register",
+    "register_series",
     "register_session",
     "resample",
     "score",

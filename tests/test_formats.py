@@ -408,7 +408,7 @@ def test_too_little_memory_is_said_as_such(tmp_path, monkeypatch):
         raise MemoryError
 
     path = save(tmp_path / "a.nii", ramp(3, 4, 5))
-    monkeypatch.setattr(formats, "_scaled", fail)
+    monkeypatch.setattr(formats, "scaled", fail)
     with pytest.raises(InputError, match=r"a\.nii: there is not enough memory"):
         formats.read_image(path)
 

@@ -375,7 +375,12 @@ def make_level(
 
 def subsampled(level: Level, settings: Settings) -> Level:
     """Keep every n-th sample of a full level, a fourth of the most or more."""
-    few = max(parameters.MIN_SAMPLES, settings.samples // parameters.SUBSAMPLING)
+    few = settings.samples // parameters.SUBSAMPLING
+    return with_fewer_samples(level, max(parameters.MIN_SAMPLES, few))
+
+
+def with_fewer_samples(level: Level, few: int) -> Level:
+    """Keep every n-th sample of a level, `few` of them or more."""
     step = max(1, level.n_samples // few)
     if step == 1:
         return level

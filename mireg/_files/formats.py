@@ -495,7 +495,7 @@ def read_volumes(opened: Any, *, exact: bool = False) -> Iterator[Image]:
             )
     for t in range(raw.shape[3]):
         with in_file(name):
-            yield Image(_scaled(raw[..., t], slope, inter), opened.affine)
+            yield Image(scaled(raw[..., t], slope, inter), opened.affine)
 
 
 def n_volumes(opened: Any) -> int:
@@ -510,6 +510,11 @@ def sha256(path: PathLike) -> str:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def is_gzipped(path: object) -> bool:
+    """Tell by its name whether a file is compressed by gzip."""
+    return str(path).lower().endswith(_GZIPPED)
 
 
 def _is_dicom(path: Path) -> bool:
@@ -580,7 +585,7 @@ def take_volume(
     with in_file(name):
         _check_kind(opened)
         opened = mended(opened)
-    with _voxels_of(name):
+    with voxels_of(name):
         return _taken(opened, volume, name)
 
 
@@ -596,17 +601,17 @@ def _taken(opened: Any, volume: VolumeChoice | None, name: str) -> Image:
     # Converted while it is read, the only volume needs less memory and time.
     raw, slope, inter = stored_numbers(opened, name, single=n == 1)
     if n == 1:
-        data = _scaled(raw[..., 0], slope, inter, copy=False)
+        data = scaled(raw[..., 0], slope, inter, copy=False)
     elif isinstance(volume, int):
-        data = _scaled(raw[..., volume], slope, inter)
+        data = scaled(raw[..., volume], slope, inter)
     elif volume == "median":
         data = np.empty(raw.shape[:3], np.float32, order="F")
         for k in range(raw.shape[2]):  # by slices, to keep memory small
-            data[:, :, k] = np.median(_scaled(raw[:, :, k], slope, inter), axis=-1)
+            data[:, :, k] = np.median(scaled(raw[:, :, k], slope, inter), axis=-1)
     elif volume in (None, "mean"):
         total = np.zeros(raw.shape[:3], order="F")
         for t in range(n):
-            total += _scaled(raw[..., t], slope, inter)
+            total += scaled(raw[..., t], slope, inter)
         data = (total / n).astype(np.float32)
     else:
         raise InputError(f'volume is {volume!r}; give a number, "mean" or "median"')
@@ -621,14 +626,14 @@ def stored_numbers(
 ) -> tuple[npt.NDArray[Any], float, float]:
     """Voxels as stored, shape (nx, ny, nz, n), and what turns them into intensities.
 
-    With `single` they are a copy, float32 unless that is too coarse for `_scaled`.
+    With `single` they are a copy, float32 unless that is too coarse for `scaled`.
     """
     proxy = opened.dataobj
     slope, inter = scaling(opened)
     plain = type(proxy) is nib.arrayproxy.ArrayProxy
     single &= not (plain and _needs_double(proxy.dtype, slope, inter))
-    with _voxels_of(name):
-        if plain and str(proxy.file_like).lower().endswith(_GZIPPED):
+    with voxels_of(name):
+        if plain and is_gzipped(proxy.file_like):
             raw = _unzipped(proxy, np.float32 if single else proxy.dtype)
         else:
             raw = np.asanyarray(proxy.get_unscaled() if plain else proxy)
@@ -637,7 +642,7 @@ def stored_numbers(
 
 
 @contextmanager
-def _voxels_of(name: str) -> Iterator[None]:
+def voxels_of(name: str) -> Iterator[None]:
     """Say in one line what goes wrong while voxels are read."""
     try:
         with _hushed():
@@ -689,7 +694,7 @@ def _needs_double(dtype: np.dtype[Any], slope: float, inter: float) -> bool:
     return dtype.kind in "iu" and dtype.itemsize > 2 and (slope, inter) != (1, 0)
 
 
-def _scaled(
+def scaled(
     raw: npt.NDArray[Any], slope: float, inter: float, *, copy: bool = True
 ) -> Volume:
     """Turn stored values into intensities; float32 where that is exact enough.

@@ -275,6 +275,7 @@ def dump_image(
     volumes: Image | Iterable[Image],
     *,
     template: Any = None,
+    count: int | None = None,
     stored: Storage | None = None,
     space: int = 2,
     threads: int | None = None,
@@ -293,6 +294,8 @@ def dump_image(
     template : nibabel image, optional
         Whose repetition time, units, description and NIfTI extensions to keep (not
         AFNI's extension, which says where the voxels were).
+    count : int, optional
+        Volumes of an iterable, if not as many as `template` has.
     stored : Storage, optional
         Type and scaling. Values are rounded to integers and clipped to the range of
         the type, never wrapped around; NaN is 0 there. By default those of
@@ -304,11 +307,10 @@ def dump_image(
     threads : int, optional
         Threads to compress with (default: all processors). The bytes are the same.
     """
-    count = 1
     if isinstance(volumes, Image):
-        volumes = [volumes]
-    elif template is not None:
-        count = n_volumes(template)
+        volumes, count = [volumes], 1
+    elif count is None:
+        count = 1 if template is None else n_volumes(template)
     if stored is None:
         stored = Storage(np.dtype("f4")) if template is None else storage(template)
     rest = iter(volumes)

@@ -34,6 +34,7 @@ from . import (
     register,
     report,
     score,
+    series,
     session,
     show,
 )
@@ -183,6 +184,7 @@ def cli(context: click.Context) -> None:
 for command in (
     register.register,
     session.session,
+    series.series,
     apply.apply,
     convert.convert,
     show.show,

@@ -27,7 +27,13 @@ from .common import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from .._moved import Output
     from .._transform import Transform
+
+    FloatArray = npt.NDArray[np.float64]
 
 
 class _Chain(OutputCommand):
@@ -92,7 +98,8 @@ def apply(
     """Bring MOVING onto the grid of FIXED with transforms found before.
 
     A chain is composed first: the image is interpolated once. Every volume of a
-    4-D image is moved. Type and scaling of the voxels are kept.
+    4-D image is moved. Type and scaling of the voxels are kept. Of the files, some may
+    hold a transform for each volume, as mireg series writes them.
 
     \b
     Example, BOLD to T1 to template:
@@ -117,6 +124,16 @@ def apply(
     if like is None and not how.header_only:
         raise InputError("there is no --like FIXED: say which image's space and grid")
     first, last = (like, moving) if inverse else (moving, like)
+    from .._files.transforms.series import holds_series, inverses
+
+    if any(map(holds_series, transforms)):
+        if how.header_only:
+            raise InputError("--header-only is for one transform: a series has many")
+        matrices = _composed_series(transforms, first, last)
+        if inverse:
+            matrices = inverses(matrices)
+        _apply_series(moving, str(like), matrices, out, how, threads, force, quiet)
+        return
     moving_from_fixed = _composed(transforms, first, last)
     if inverse:
         moving_from_fixed = ~moving_from_fixed
@@ -139,6 +156,68 @@ def apply(
             write(file, out)
     if not quiet:
         click.echo(f"wrote {out}")
+
+
+def _apply_series(
+    moving: str,
+    like: str,
+    matrices: FloatArray,
+    out: Path,
+    how: Output,
+    threads: int | None,
+    force: bool,
+    quiet: bool,
+) -> None:
+    """Move each volume of a series by a transform of its own."""
+    from .._files import formats, nifti
+    from .._files.series.reader import Series
+    from .._files.writing import new_file
+    from .._series_results import dump_moved
+
+    with notes_told(), progress_bar(quiet=quiet) as progress:
+        series, fixed_file = Series(moving), formats.open_nibabel(like)
+        fixed = formats.grid_of(fixed_file)
+        formats.warn_of(fixed)
+        with new_file(out, force=force) as file:
+            dump_moved(
+                file,
+                out,
+                series,
+                matrices,
+                fixed,
+                how,
+                space=nifti.space_code(fixed_file),
+                threads=threads,
+                progress=progress,
+            )
+    if not quiet:
+        click.echo(f"wrote {out}")
+
+
+def _composed_series(
+    transforms: Sequence[str], first: str | None, last: str | None
+) -> FloatArray:
+    """Compose a chain of which some files hold a transform a volume; (n, 4, 4)."""
+    from .._files.transforms.common import Images
+    from .._files.transforms.series import holds_series, read_series_matrices
+    from .._transform import as_transform
+
+    def read(number: int) -> FloatArray:
+        moving = first if number == 0 else None
+        fixed = last if number == len(transforms) - 1 else None
+        path = transforms[number]
+        if holds_series(path):
+            return read_series_matrices(path, Images(fixed, moving))
+        return as_transform(path, moving=moving, fixed=fixed).matrix[None]
+
+    each = [read(number) for number in range(len(transforms))]
+    counts = {len(matrices) for matrices in each} - {1}
+    if len(counts) > 1:
+        raise InputError(
+            f"the files hold transforms for {' and '.join(map(str, sorted(counts)))} "
+            "volumes: give those of one series"
+        )
+    return reduce(matmul, each)
 
 
 def _composed(

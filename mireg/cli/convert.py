@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
     FloatArray = npt.NDArray[np.float64]
 
+#: Kinds of files that hold the transforms of a series only.
+_SERIES_ONLY = ("par", "volreg")
+
 #: Radius, mm, of the head that is thought of when there is no image.
 _HEAD_MM = 80
 
@@ -54,13 +57,13 @@ _TURNS = (
 @click.option(
     "--from",
     "from_format",
-    type=click.Choice(FORMAT_NAMES),
+    type=click.Choice((*FORMAT_NAMES, *_SERIES_ONLY)),
     help="Format of IN [by its content and name].",
 )
 @click.option(
     "--to",
     "to_format",
-    type=click.Choice(FORMAT_NAMES),
+    type=click.Choice((*FORMAT_NAMES, *_SERIES_ONLY)),
     help="Format of OUT [by its name].",
 )
 @click.option("--invert", is_flag=True, help="Go from M to F instead.")
@@ -96,6 +99,10 @@ def convert(
       matrix .matrix.txt .txt       no             4 x 4, F to M, RAS+ mm
       npy    .npy                   no             the same from numpy
 
+    Of a series, as mireg series writes it, all transforms are converted: itk, afni, x5
+    and npy are one file then, fsl and lta a folder (OUT.mat with MAT_0000 and so on);
+    par is the motion of MCFLIRT, volreg (.volreg.1D) that of 3dvolreg, both need F, M.
+
     \b
     Examples:
       mireg convert bold_to_t1.tfm bold_to_t1.lta --fixed t1.nii.gz --moving bold.nii.gz
@@ -106,8 +113,26 @@ def convert(
         check_outputs([Path(out)], inputs, force=force)
     from .._files.formats import read_grid, warn_of
     from .._files.transforms import format_of
+    from .._files.transforms.series import holds_series
     from .._transform import read_transform
 
+    if from_format in _SERIES_ONLY or holds_series(transform):
+        _convert_series(
+            transform,
+            out,
+            (fixed, moving),
+            from_format,
+            to_format,
+            invert=invert,
+            force=force,
+            quiet=quiet,
+            as_json=as_json,
+        )
+        return
+    if to_format in _SERIES_ONLY:
+        raise InputError(
+            f"{transform}: one transform; --to {to_format} is for a series"
+        )
     name = format_of(transform, from_format).name
     found = read_transform(transform, fixed=fixed, moving=moving, format=from_format)
     if invert:
@@ -133,6 +158,68 @@ def convert(
         click.echo(to_json(record), nl=False)
     elif not quiet:
         _say(record)
+
+
+def _convert_series(
+    transform: str,
+    out: str | None,
+    images: tuple[str | None, str | None],
+    from_format: str | None,
+    to_format: str | None,
+    *,
+    invert: bool,
+    force: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Convert the transforms of a series, and say how far they go."""
+    import numpy as np
+
+    from .._files.formats import in_file
+    from .._files.transforms.common import Images
+    from .._files.transforms.series import (
+        inverses,
+        read_series_matrices,
+        series_content,
+        series_format,
+        series_format_to_write,
+    )
+    from .._series_results import write_content
+    from .._transform import AffineTransform
+
+    with notes_told():
+        matrices = read_series_matrices(transform, Images(*images), from_format)
+        points, over = _head(images[0])
+    if invert:
+        matrices, images = inverses(matrices), (images[1], images[0])
+    if out is not None:
+        row = series_format(to_format) if to_format else series_format_to_write(out)
+        with in_file(out):
+            content = series_content(row.name, matrices, Images(*images))
+        write_content(Path(out), content, force=force)
+    away = [AffineTransform(m).displacements(points[1:]) for m in matrices]
+    record = {
+        "file": transform,
+        "volumes": len(matrices),
+        "inverted": invert,
+        "written": out,
+        "mean_displacement_mm": [float(one.mean()) for one in away],
+        "max_displacement_mm": float(np.max(away)),
+        "displacement_over": over,
+        "moving_from_fixed": matrices.tolist(),
+    }
+    if as_json:
+        click.echo(to_json(record), nl=False)
+    elif not quiet:
+        farthest = int(np.argmax(record["mean_displacement_mm"]))
+        rows = {
+            "moves": f"{over} by {record['max_displacement_mm']:.2f} mm at most; "
+            f"on average most in volume {farthest}: "
+            f"{record['mean_displacement_mm'][farthest]:.2f} mm"
+        }
+        if out is not None:
+            rows["written"] = out
+        show_rows(f"{transform}, {len(matrices)} volumes:", rows, err=False)
 
 
 def _head(fixed: str | None) -> tuple[FloatArray, str]:

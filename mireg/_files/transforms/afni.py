@@ -20,6 +20,7 @@ from typing import BinaryIO
 
 import nibabel as nib
 import numpy as np
+import numpy.typing as npt
 
 from ..._errors import InputError
 from .common import (
@@ -45,24 +46,35 @@ def read_afni(file: BinaryIO, images: Images) -> FloatArray:
         )
     if lengths not in ([12], [4, 4, 4], [4, 4, 4, 4]):
         raise InputError("holds other numbers than the twelve of an AFNI matrix")
-    matrix = np.eye(4)
-    matrix[: 3 if lengths != [4] * 4 else 4] = np.reshape(rows, (-1, 4))
-    ras = LPS_FROM_RAS @ checked(matrix) @ LPS_FROM_RAS
-    fixed, moving = images.grids("an AFNI matrix")
-    return np.linalg.inv(_plumb_from_mm(moving)) @ ras @ _plumb_from_mm(fixed)
+    return matrix_from_numbers(np.concatenate(rows), images)
 
 
 def write_afni(moving_from_fixed: FloatArray, images: Images) -> bytes:
     """Write the twelve numbers of AFNI in one line."""
-    fixed, moving = images.grids("an AFNI matrix")
-    ras = _plumb_from_mm(moving) @ moving_from_fixed
-    ras = ras @ np.linalg.inv(_plumb_from_mm(fixed))
-    numbers = (LPS_FROM_RAS @ ras @ LPS_FROM_RAS)[:3].reshape(1, 12)
     heading = "# 3dAllineate matrices (DICOM-to-DICOM, row-by-row):\n"
-    return (heading + rows_text(numbers)).encode()
+    numbers = numbers_of_matrix(moving_from_fixed, images)
+    return (heading + rows_text(numbers[None])).encode()
 
 
-def _plumb_from_mm(grid: Grid) -> FloatArray:
+def matrix_from_numbers(numbers: npt.ArrayLike, images: Images) -> FloatArray:
+    """Turn AFNI's twelve numbers, or sixteen, into moving_from_fixed."""
+    matrix = np.eye(4)
+    rows = np.reshape(numbers, (-1, 4))
+    matrix[: len(rows)] = rows
+    ras = LPS_FROM_RAS @ checked(matrix) @ LPS_FROM_RAS
+    fixed, moving = images.grids("an AFNI matrix")
+    return np.linalg.inv(plumb_from_mm(moving)) @ ras @ plumb_from_mm(fixed)
+
+
+def numbers_of_matrix(moving_from_fixed: FloatArray, images: Images) -> FloatArray:
+    """Turn moving_from_fixed into AFNI's twelve numbers, (12,)."""
+    fixed, moving = images.grids("an AFNI matrix")
+    ras = plumb_from_mm(moving) @ moving_from_fixed
+    ras = ras @ np.linalg.inv(plumb_from_mm(fixed))
+    return (LPS_FROM_RAS @ ras @ LPS_FROM_RAS)[:3].reshape(12)
+
+
+def plumb_from_mm(grid: Grid) -> FloatArray:
     """Map RAS+ mm to where AFNI takes the same voxels to be."""
     real = grid.mm_from_ijk
     sizes = grid.column_mm

@@ -35,8 +35,8 @@ def read_fsl(file: BinaryIO, images: Images) -> FloatArray:
             f"holds {len(rows)} rows of numbers, not the four rows of four of FSL"
         )
     fixed, moving = images.grids("an FSL matrix")
-    moving_from_fixed = np.linalg.inv(checked(rows)) @ _fsl_from_mm(fixed)
-    return np.linalg.inv(_fsl_from_mm(moving)) @ moving_from_fixed
+    moving_from_fixed = np.linalg.inv(checked(rows)) @ fsl_from_mm(fixed)
+    return np.linalg.inv(fsl_from_mm(moving)) @ moving_from_fixed
 
 
 def write_fsl(moving_from_fixed: FloatArray, images: Images) -> bytes:
@@ -44,11 +44,11 @@ def write_fsl(moving_from_fixed: FloatArray, images: Images) -> bytes:
     fixed, moving = images.grids("an FSL matrix")
     fixed_from_moving = np.linalg.inv(moving_from_fixed)
     return rows_text(
-        _fsl_from_mm(fixed) @ fixed_from_moving @ np.linalg.inv(_fsl_from_mm(moving))
+        fsl_from_mm(fixed) @ fixed_from_moving @ np.linalg.inv(fsl_from_mm(moving))
     ).encode()
 
 
-def _fsl_from_mm(grid: Grid) -> FloatArray:
+def fsl_from_mm(grid: Grid) -> FloatArray:
     """Map RAS+ mm to FSL's own millimetres."""
     fsl_from_ijk = np.diag([*grid.pixdim_mm, 1.0])
     if np.linalg.det(grid.mm_from_ijk) > 0:

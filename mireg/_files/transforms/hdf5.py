@@ -47,7 +47,7 @@ def write_itk_hdf5(moving_from_fixed: FloatArray, _images: Images) -> bytes:
 
 
 def write_x5(moving_from_fixed: FloatArray, images: Images) -> bytes:
-    """Write X5; with the grid of fixed as its domain, if it is known."""
+    """Write X5, of one (4, 4) or several; its domain is the grid of fixed, if known."""
     library = h5py()
     stream = io.BytesIO()
     with library.File(stream, "w") as opened:
@@ -57,7 +57,7 @@ def write_x5(moving_from_fixed: FloatArray, images: Images) -> bytes:
         node.attrs["Type"] = "linear"
         node.attrs["SubType"] = "affine"
         node.attrs["Representation"] = "matrix"
-        node.attrs["ArrayLength"] = 1
+        node.attrs["ArrayLength"] = len(moving_from_fixed.reshape(-1, 4, 4))
         node.attrs["Metadata"] = json.dumps({"WrittenBy": "mireg"})
         node.create_dataset("Transform", data=moving_from_fixed)
         kinds = np.array(["space", "space", "space", "vector"], dtype="S")

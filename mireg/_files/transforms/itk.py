@@ -37,18 +37,21 @@ class ItkTransform:
 
 def read_itk_text(file: BinaryIO, _images: Images) -> FloatArray:
     """Read ITK's text."""
+    return ras_from_itk(itk_transforms(text(file)))
+
+
+def itk_transforms(words: str) -> list[ItkTransform]:
+    """Take ITK's text apart."""
     # Each piece begins behind "Transform:" and goes on to the next one.
-    pieces = re.split(r"^Transform:", text(file), flags=re.M)[1:]
-    return ras_from_itk(
-        [
-            ItkTransform(
-                piece.partition("\n")[0].strip(),
-                _numbers(piece, "Parameters"),
-                _numbers(piece, "FixedParameters"),
-            )
-            for piece in pieces
-        ]
-    )
+    pieces = re.split(r"^Transform:", words, flags=re.M)[1:]
+    return [
+        ItkTransform(
+            piece.partition("\n")[0].strip(),
+            _numbers(piece, "Parameters"),
+            _numbers(piece, "FixedParameters"),
+        )
+        for piece in pieces
+    ]
 
 
 def write_itk_text(moving_from_fixed: FloatArray, _images: Images) -> bytes:
