@@ -25,6 +25,7 @@ from .._errors import MiregError, OutputExistsError
 from .._files import writing
 from . import (
     apply,
+    batch,
     contrast,
     convert,
     inspect,
@@ -180,6 +181,7 @@ def cli(context: click.Context) -> None:
 for command in (
     register.register,
     session.session,
+    batch.batch,
     apply.apply,
     convert.convert,
     score.score,
