@@ -160,3 +160,16 @@ def _is_same(path: str, before: dict[str, Any] | None) -> bool:
     if found.st_mtime_ns == before["changed_ns"]:
         return True
     return formats.sha256(Path(path)) == before["sha256"]
+
+
+def all_outcomes(root: Path) -> list[Outcome]:
+    """Give what became of all pairs of a folder, by name; whoever did them."""
+    found = []
+    for path in sorted((root / FOLDER).glob("*.json")):
+        try:
+            found.append(Outcome(**json.loads(path.read_bytes())["outcome"]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{path}: not the state of a pair; remove it, and the pair is done anew"
+            ) from error
+    return found

@@ -26,6 +26,7 @@ from .._files import writing
 from . import (
     apply,
     batch,
+    bids,
     contrast,
     convert,
     inspect,
@@ -182,6 +183,7 @@ for command in (
     register.register,
     session.session,
     batch.batch,
+    bids.bids,
     apply.apply,
     convert.convert,
     score.score,

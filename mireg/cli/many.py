@@ -11,7 +11,13 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from contextlib import (
+    ExitStack,
+    contextmanager,
+    redirect_stderr,
+    redirect_stdout,
+    suppress,
+)
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -236,8 +242,13 @@ def do_all(
     most_seconds: float | None,
     quiet: bool,
     json_lines: bool,
+    locks: Sequence[str] = ("lock",),
+    tables: bool = True,
 ) -> int:
-    """Do what is missing, write the tables, and return the exit code."""
+    """Do what is missing, write the tables, and return the exit code.
+
+    Runs that share none of the `locks` may work in one folder.
+    """
     from .._cohort import needs, results
     from .._cohort.state import FOLDER, known
     from .._cohort.workers import outcomes
@@ -254,7 +265,9 @@ def do_all(
         raise InputError(
             f"--redo {min(strange)}: no such pair; give an id, doubtful, failed or all"
         )
-    with _the_only_run(root / FOLDER):
+    with ExitStack() as held:
+        for name in locks:
+            held.enter_context(_the_only_run(root / FOLDER / f"{name}.lock"))
         found = {task.id: known(task) for task in tasks}
         todo = [
             task
@@ -267,6 +280,8 @@ def do_all(
         progress = _Progress(found, len(todo), quiet=quiet)
 
         def write() -> None:
+            if not tables:
+                return
             there = [found[task.id] for task in tasks]
             rows = results.table([one for one in there if one], root, decisions)
             results.write_tables(root, rows)
@@ -290,9 +305,35 @@ def do_all(
             finally:
                 pool.close()
         write()
-    progress.end(root)
+    progress.end()
+    if tables and not quiet:
+        _tell_tables(root)
     failed = any(one is not None and one.status == "failed" for one in found.values())
     return SOME_FAILED if failed else 0
+
+
+def tell_all(root: Path, *, quiet: bool) -> int:
+    """Write the tables of all that is in a folder, and return the exit code."""
+    from .._cohort import results
+    from .._cohort.state import all_outcomes
+
+    there = all_outcomes(root)
+    if not there:
+        raise InputError(
+            f"{root}: no pairs have been registered here; run participant first"
+        )
+    said = {pair: word for pair, (word, _) in results.read_decisions(root).items()}
+    results.write_tables(root, results.table(there, root, said))
+    if not quiet:
+        click.echo(f"{len(there)} pairs")
+        _tell_tables(root)
+    return SOME_FAILED if any(one.status == "failed" for one in there) else 0
+
+
+def _tell_tables(root: Path) -> None:
+    """Say where the results are."""
+    for name in ("results.tsv", "exclude.tsv"):
+        click.echo(f"  {root / name}")
 
 
 def _is_wanted(pair: str, found: Outcome | None, again: set[str]) -> bool:
@@ -325,19 +366,19 @@ def _pool(
 
 
 @contextmanager
-def _the_only_run(folder: Path) -> Iterator[None]:
-    """Refuse to work in a folder in which another run does."""
+def _the_only_run(path: Path) -> Iterator[None]:
+    """Refuse to work in a folder in which another run does, and holds this file."""
     try:
         import fcntl
     except ImportError:  # Windows
         yield
         return
-    with (folder / "lock").open("a") as file:
+    with path.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(
-                f"{folder.parent}: another run of mireg is at work here; wait for it, "
+                f"{path.parents[1]}: another run of mireg works here; wait for it, "
                 "or choose another folder with -o"
             ) from None
         except OSError:
@@ -377,7 +418,7 @@ class _Progress:
             f"{self.done / max(hours, 1e-9):.0f} an hour, {_duration(left)} left"
         )
 
-    def end(self, root: Path) -> None:
+    def end(self) -> None:
         """Say what came of it."""
         if self.quiet:
             return
@@ -389,8 +430,6 @@ class _Progress:
             ),
             color=colour(),
         )
-        for name in ("results.tsv", "exclude.tsv"):
-            click.echo(f"  {root / name}")
 
     def _odd(self) -> str:
         """Count those to look at."""
