@@ -1,1 +1,0 @@
-"""What people look at: pages and pictures of a pair."""
