@@ -6,6 +6,8 @@ register: Find the rigid transform that brings a moving image into line with a f
 register_session: Bring all scans of a patient into line at once
 score: Score two images at a pose by every similarity metric
 contrast: Score the contrast of a scan
+show: Draw two images as a mosaic of slices, each with the contours of the other
+compare: Tell how far apart two transforms between the same two images are
 prepare: Learn what depends on one image alone, to register it with any number of others
 learn_prior: Learn a prior from pairs that are in line
 resample: Resample an image onto the grid of another one
@@ -26,6 +28,7 @@ Settings: How to register. The defaults suit every pair that was measured
 Output: How an image that is brought into line with a fixed one is written
 Prior: The joint intensity distribution of aligned pairs of two contrasts
 Contrast: How much contrast one scan has
+Comparison: How far apart two transforms, a and b, of the same two images are
 
 Errors and warnings
 -------------------
@@ -56,6 +59,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from . import information as information
     from . import phantom as phantom
+    from ._compare import Comparison, compare
     from ._contrast import Contrast, contrast
     from ._errors import (
         InputError,
@@ -72,6 +76,7 @@ if TYPE_CHECKING:
     from ._prior import Prior, learn_prior
     from ._register import register
     from ._registration import Registration
+    from ._report.mosaic import show
     from ._resample import Interpolation, resample
     from ._score import score
     from ._session import Session, register_session
@@ -88,6 +93,7 @@ __version__ = "0.1.0"
 #: Where each public name is made.
 _HOME = {
     "AffineTransform": "_transform",
+    "Comparison": "_compare",
     "Contrast": "_contrast",
     "Image": "_image",
     "ImageLike": "_files.formats",
@@ -105,6 +111,7 @@ _HOME = {
     "Session": "_session",
     "Settings": "_settings",
     "VolumeChoice": "_image",
+    "compare": "_compare",
     "contrast": "_contrast",
     "learn_prior": "_prior",
     "prepare": "_prepare",
@@ -115,6 +122,7 @@ _HOME = {
     "register_session": "_session",
     "resample": "_resample",
     "score": "_score",
+    "show": "_report.mosaic",
     "write_image": "_files.nifti",
     "write_transform": "_transform",
 }
@@ -124,6 +132,7 @@ _MODULES = ("information", "phantom")
 
 __all__ = [
     "AffineTransform",
+    "Comparison",
     "Contrast",
     "Image",
     "ImageLike",
@@ -142,6 +151,7 @@ __all__ = [
     "Session",
     "Settings",
     "VolumeChoice",
+    "compare",
     "contrast",
     "learn_prior",
     "prepare",
@@ -151,6 +161,7 @@ __all__ = [
     "register_session",
     "resample",
     "score",
+    "show",
     "write_image",
     "write_transform",
 ]

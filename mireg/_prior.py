@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from . import _parameters as parameters
 from . import _threads
-from ._engine.levels import levels, pyramid
+from ._engine.levels import levels_at, pyramid
 from ._engine.pair import Pair
 from ._engine.similarity import joint_histogram, values_of
 from ._errors import InputError
@@ -221,7 +221,7 @@ def _joints(
     shape = (parameters.PRIOR_INTERVALS, parameters.PRIOR_INTERVALS)
     joints = {name: np.zeros(shape) for name in CHANNELS}
     for resolution in (resolutions.rough, resolutions.coarse, *resolutions.finer):
-        for name, level in levels(pair, resolution, settings, threads).items():
+        for name, level in levels_at(pair, resolution, settings, threads).items():
             _, readings = joint_histogram(level, pose, threads)
             inside = readings[4] > 0
             if not inside.any():

@@ -26,7 +26,7 @@ from ._engine.levels import (
     Level,
     Pyramid,
     Resolution,
-    levels,
+    levels_at,
     pyramid,
     subsampled,
 )
@@ -38,12 +38,11 @@ from ._engine.optimize import (
     leading,
     maximise,
     optimise_all,
+    optimise_best,
     pruned,
-    restart_from_channels,
-    successive_halving,
 )
 from ._engine.pair import Pair, inverse
-from ._engine.search import always_followed, global_search, searched_channels
+from ._engine.search import global_search, searched_channels, sure_candidates
 from ._engine.similarity import metric_at
 from ._engine.uncertainty import (
     Uncertainty,
@@ -265,16 +264,16 @@ def _first_search(
     threads: int,
 ) -> _Found:
     """Search quickly on two coarse levels, or take the start that was given."""
-    coarse = levels(pair, resolutions.coarse, settings, threads)
+    coarse = levels_at(pair, resolutions.coarse, settings, threads)
     if start is not None:
-        candidates = {name: start[None] for name in pair.channels}
+        candidates = {next(iter(pair.channels)): start[None]}
         return _Found(candidates, [], True, 0, coarse, resolutions.finer)
     searched = pair.only(*searched_channels(pair))
-    rough = levels(searched, resolutions.rough, settings, threads)
+    rough = levels_at(searched, resolutions.rough, settings, threads)
     found = global_search(
         pair, parameters.QUICK_SEARCH, [rough, coarse], settings, threads
     )
-    also = always_followed(pair)
+    also = sure_candidates(pair)
     return _Found(found.poses, also, found.confident, 0, coarse, resolutions.finer)
 
 
@@ -292,7 +291,7 @@ def _search_on(
     """
     begin = found.levels
     if not found.searches:
-        begin = levels(pair, resolutions.detailed, settings, threads)
+        begin = levels_at(pair, resolutions.detailed, settings, threads)
     candidates, unimodal = found.candidates, False
     for restart in range(found.searches, found.searches + parameters.MAX_RESTARTS):
         told.reach(
@@ -326,21 +325,14 @@ def _refined(
     Returns the channel that explains most, its finest level with all samples, and the
     fits there, the best first.
     """
-    foreground, beam = pair.sampled.foreground, parameters.BEAM_WIDTH[found.confident]
-    full = found.levels
+    foreground, full = pair.sampled.foreground, found.levels
     few = _compared(full, settings)
-    fits = successive_halving(
-        few,
-        found.candidates,
-        foreground,
-        beam.coarser if len(found.finer) > 1 else beam.finest,
-        threads,
-        cross_seeding=not found.confident,
-    )
+    candidates = np.concatenate([*found.candidates.values()])
+    keep = parameters.BEAM_WIDTH
+    fits = optimise_best(few, candidates, foreground, keep, threads)
     for resolution in found.finer:
-        full = levels(pair, resolution, settings, threads)
+        full = levels_at(pair, resolution, settings, threads)
         few = _compared(full, settings)
-        keep = beam.coarser if resolution.finer else beam.finest
         also = [(pose, None) for pose in found.also]
         starts = {
             name: [*(fit.start for fit in those[:keep]), *also]
@@ -350,10 +342,7 @@ def _refined(
             starts = pruned(few, starts[leading(fits)], threads)
         fits = optimise_all(few, starts, foreground, threads)
     channel = leading(fits)
-    best = fits[channel]
-    if not found.confident:
-        best = restart_from_channels(few, best, channel, foreground, threads)
-    return channel, full[channel], best
+    return channel, full[channel], fits[channel]
 
 
 def _compared(full: Mapping[str, Level], settings: Settings) -> Channels:
@@ -433,7 +422,7 @@ def _polished(
     here = _optimised(pair, level, level, here.fit.pose, settings, threads)
     other, finest = pair.only(channel).exchanged(), resolutions.finest.exchanged()
     try:
-        (other_level,) = levels(other, finest, settings, threads).values()
+        (other_level,) = levels_at(other, finest, settings, threads).values()
     except InputError:  # a mask, or missing data, leaves too little there
         return here
     pose = inverse(here.fit.pose)

@@ -4,15 +4,13 @@
 
 from __future__ import annotations
 
-import base64
-import html
 import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +26,9 @@ from ._moved import Grid, Output, resampled
 from ._resample import Interpolation
 from ._settings import Settings
 from ._transform import RigidTransform
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -161,7 +162,7 @@ class Registration:
 
     Examples
     --------
-    In a notebook, the last line of a cell shows both images in three planes::
+    In a notebook, the last line of a cell shows both images, to be looked at::
 
         found = mireg.register("t1.nii.gz", "bold.nii.gz")
         found.save("bold_to_t1")
@@ -319,6 +320,7 @@ class Registration:
         output: Output | None = None,
         image: bool = True,
         inverse: bool = False,
+        report: bool = False,
         force: bool = False,
     ) -> list[Path]:
         """Write the files that ``mireg register -o PREFIX`` writes.
@@ -338,6 +340,8 @@ class Registration:
         inverse : bool, optional
             Write ``PREFIX_inverse.nii.gz`` as well: the fixed image, brought onto the
             moving one in the same way.
+        report : bool, optional
+            Write ``PREFIX.html`` as well: a page to look at, see `report`.
         force : bool, optional
             Replace files that exist.
 
@@ -352,7 +356,11 @@ class Registration:
             If a file exists or cannot be written; then none is.
         """
         files = results.Files.named(
-            str(prefix), transform_formats, image=image, inverse=inverse
+            str(prefix),
+            transform_formats,
+            image=image,
+            inverse=inverse,
+            report=report,
         )
         results.write(
             self.to_dict(),
@@ -365,6 +373,68 @@ class Registration:
             force=force,
         )
         return files.paths
+
+    def show(self, *, slices: int = 7) -> Figure:
+        """Draw both images as a mosaic of slices, before and after; see `mireg.show`.
+
+        Parameters
+        ----------
+        slices : int, optional
+            How many slices in each of the three planes.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            ``figure.savefig("found.png")`` writes it.
+
+        Raises
+        ------
+        InputError
+            If matplotlib is not installed.
+        """
+        # Slow to import, and only needed here.
+        from ._report.mosaic import show  # noqa: PLC0415
+
+        return show(self.fixed, self.moving, self.transform, slices=slices)
+
+    def report(self, path: str | os.PathLike[str], *, force: bool = False) -> Path:
+        """Write a page to look at the answer in a browser, as one file.
+
+        It shows both images in three linked planes, one on the other, before and after,
+        and what was found. It needs no network, and nothing in it is loaded or run but
+        its own script. The images travel in it as grey levels, on a coarser grid where
+        they are fine: it identifies the patient as a picture of the face does.
+
+        Parameters
+        ----------
+        path : str or path
+            The file, ``.html``; 3 MB at most.
+        force : bool, optional
+            Replace a file that exists.
+
+        Returns
+        -------
+        Path
+            The file written.
+
+        Raises
+        ------
+        InputError
+            If the file exists or cannot be written.
+        """
+        # Slow to import, and only needed here.
+        from ._report.page import write_page  # noqa: PLC0415
+
+        write_page(
+            path,
+            self.fixed,
+            self.moving,
+            self.transform,
+            self.to_dict(),
+            threads=self.settings.threads,
+            force=force,
+        )
+        return Path(path)
 
     def to_dict(self) -> dict[str, Any]:
         """Give the record: everything that was found, ready for JSON.
@@ -397,33 +467,16 @@ class Registration:
         }
 
     def _repr_html_(self) -> str:
-        """Show both images in three planes and what was found, in a notebook."""
+        """Show a still picture, what was found, and the viewer, in a notebook."""
         # Slow to import, and only needed here.
-        from ._picture import three_planes  # noqa: PLC0415
+        from ._report.page import notebook_view  # noqa: PLC0415
 
-        picture = base64.b64encode(
-            three_planes(
-                self.fixed, self.moving, self.moving_from_fixed, self.transform.centre
-            )
-        ).decode()
-        rows = {
-            "rotation": f"{self.transform.angle_deg:.2f} degrees",
-            "head moved": f"{self.mean_displacement_mm:.2f} mm on average, "
-            f"{self.max_displacement_mm:.2f} mm at most",
-            self.metric: self.score_summary,
-            "overlap": f"{100 * self.overlap_fraction:.0f} %",
-            "noise": self.noise_summary,
-            **{f"note {i}": note for i, note in enumerate(self.warnings, 1)},
-        }
-        cells = "".join(
-            f"<tr><th>{label}</th><td>{html.escape(text)}</td></tr>"
-            for label, text in rows.items()
-        )
-        return (
-            f'<figure><img src="data:image/png;base64,{picture}" alt="Edges of the '
-            'moving image on the fixed one: sagittal, coronal, axial">'
-            "<figcaption>Edges of the moving image (orange) on the fixed one; right "
-            f"is right.</figcaption></figure><table>{cells}</table>"
+        return notebook_view(
+            self.fixed,
+            self.moving,
+            self.transform,
+            self.to_dict(),
+            threads=self.settings.threads,
         )
 
     def _path(self, role: str) -> str | None:

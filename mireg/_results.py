@@ -29,7 +29,7 @@ class Files:
     """The files to write: an image, if wanted, a transform in each format, a record.
 
     The inverse image is the fixed one, brought onto the moving one. With names of BIDS
-    each image has a record of its own, a sidecar.
+    each image has a record of its own, a sidecar. The report is a page to look at.
     """
 
     image: Path | None
@@ -37,6 +37,7 @@ class Files:
     record: Path
     inverse: Path | None = None
     with_sidecars: bool = False
+    report: Path | None = None
 
     @classmethod
     def named(
@@ -47,6 +48,7 @@ class Files:
         *,
         image: bool = True,
         inverse: bool = False,
+        report: bool = False,
     ) -> Files:
         """Name the files after a prefix, or as BIDS has it.
 
@@ -61,6 +63,7 @@ class Files:
         if names is not None and "itk" in ends:
             ends["itk"] = ".txt"
         given = [".nii.gz", ".nii", ".json", *ends.values()]
+        given += [".html"] if report else []
         end = next((end for end in given if prefix.endswith(end)), "")
         base = prefix.removesuffix(end)
         if os.path.basename(base) in ("", ".", ".."):
@@ -73,6 +76,7 @@ class Files:
             Path(f"{names.transform}.json"),
             Path(names.inverse + kind) if inverse else None,
             with_sidecars,
+            Path(f"{names.transform}.html") if report else None,
         )
 
     @property
@@ -90,7 +94,8 @@ class Files:
     @property
     def paths(self) -> list[Path]:
         """All files."""
-        return [*self.images, *self.transforms, self.record, *self.sidecars]
+        report = [] if self.report is None else [self.report]
+        return [*self.images, *self.transforms, self.record, *self.sidecars, *report]
 
     def transform_bytes(
         self, moving_from_fixed: Any, fixed: Any, moving: Any
@@ -117,6 +122,7 @@ def write(
     seconds: Mapping[str, float] | None = None,
     options: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
+    beside: Mapping[Path, bytes] | None = None,
 ) -> dict[str, Any]:
     """Write the files of a registration: all of them, or none.
 
@@ -137,14 +143,17 @@ def write(
     seconds, options, notes : optional
         What else to say in the record: times of other stages, options that were
         given, what was told.
+    beside : mapping, optional
+        Content of other files to write with them, as pictures.
 
     Returns
     -------
     dict
         The record as written.
     """
-    output = output or Output()
-    for path in files.paths:
+    output, beside = output or Output(), beside or {}
+    paths = [*files.paths, *beside]
+    for path in paths:
         check_new(path, force=force)
     start = time.perf_counter()
     ways = []
@@ -166,20 +175,32 @@ def write(
     ]
     resampled = time.perf_counter()
     made = files.transform_bytes(transform, fixed, moving)
-    with new_files(files.paths, force=force) as taken:
+    fill = None if output.fill is None else str(output.fill)
+    record = {
+        **record,
+        "options": {**(options or {}), **asdict(output), "fill": fill},
+        "warnings": list(dict.fromkeys([*notes, *record["warnings"]])),
+    }
+    if files.report is not None:
+        # Slow to import, and only needed here.
+        from ._report.page import page_bytes  # noqa: PLC0415
+
+        made[files.report] = page_bytes(
+            fixed, moving, transform, record, threads=threads
+        )
+    with new_files(paths, force=force) as taken:
         for path, write_image in zip(files.images, writers, strict=True):
             write_image(taken[path], path)
-        for path, content in made.items():
+        for path, content in {**made, **beside}.items():
             taken[path].write(content)
-        fill = None if output.fill is None else str(output.fill)
         method = f"mireg {__version__}, rigid registration by {record['metric']}"
-        paths = record["fixed"]["path"], record["moving"]["path"]
-        ends = (paths, paths[::-1])
-        besides = [bids.sidecar(*pair, method) for pair in ends[: len(files.sidecars)]]
-        for path, beside in zip(files.sidecars, besides, strict=True):
-            taken[path].write(to_json(beside).encode())
+        images = record["fixed"]["path"], record["moving"]["path"]
+        ends = (images, images[::-1])
+        sidecars = [bids.sidecar(*pair, method) for pair in ends[: len(files.sidecars)]]
+        for path, sidecar in zip(files.sidecars, sidecars, strict=True):
+            taken[path].write(to_json(sidecar).encode())
         written = {
-            **(besides[0] if besides else {}),
+            **(sidecars[0] if sidecars else {}),
             **record,
             "seconds": {
                 **(seconds or {}),
@@ -187,8 +208,6 @@ def write(
                 "resample": resampled - start,
                 "write": time.perf_counter() - resampled,
             },
-            "options": {**(options or {}), **asdict(output), "fill": fill},
-            "warnings": list(dict.fromkeys([*notes, *record["warnings"]])),
         }
         taken[files.record].write(to_json(written).encode())
     return written

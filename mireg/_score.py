@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from . import _threads
-from ._engine.levels import levels, pyramid
+from ._engine.levels import levels_at, pyramid
 from ._engine.pair import Pair
 from ._engine.similarity import joint_histogram, metric_at
 from ._errors import InputError
@@ -88,7 +88,7 @@ def score(
     joints = None if prior is None else prior.weighted(settings.prior_strength)
     pair = Pair.of(*prepared, joints, threads, channels=["original"])
     finest = pyramid(pair, threads).finest
-    level = levels(pair, finest, settings, threads)["original"]
+    level = levels_at(pair, finest, settings, threads)["original"]
     histogram, _ = joint_histogram(level, pair.engine_pose(pose), threads)
     if not histogram.any():
         raise InputError("the images do not overlap at this pose: nothing to score")

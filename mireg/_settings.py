@@ -2,14 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ._errors import InputError
 
-#: Names of the similarity metrics, see `mireg._engine.metrics`.
+if TYPE_CHECKING:
+    from .information import Member
+
+#: Names of the similarity metrics: the keys of `METRICS`, for those who check types.
 MetricName = Literal["mi", "nmi", "ecc", "js", "hellinger", "chi2", "oimi", "prior"]
-METRICS: tuple[MetricName, ...] = get_args(MetricName)
+
+
+class AboutMetric(NamedTuple):
+    """What a metric is.
+
+    Attributes
+    ----------
+    words : str
+        Its name in full, and its unit or range.
+    divergence : str or None
+        Of what f-divergence it is the f-information; None if it is written out in
+        `mireg._engine.metrics`.
+    """
+
+    words: str
+    divergence: Member | None = None
+
+
+#: The similarity metrics. One more f-information is one more line, and its name in
+#: `MetricName`.
+METRICS: Mapping[MetricName, AboutMetric] = MappingProxyType(
+    {
+        "mi": AboutMetric("mutual information, nats"),
+        "nmi": AboutMetric("normalised mutual information, 1 to 2"),
+        "ecc": AboutMetric("entropy correlation coefficient, 0 to 1"),
+        "js": AboutMetric("Jensen-Shannon divergence, nats", "jensen-shannon"),
+        "hellinger": AboutMetric(
+            "squared Hellinger distance, 0 to 1", "squared-hellinger"
+        ),
+        "chi2": AboutMetric("Pearson's chi-squared", "pearson-chi-squared"),
+        "oimi": AboutMetric("mutual information with background outside MOVING, nats"),
+        "prior": AboutMetric("mutual information informed by the prior, nats"),
+    }
+)
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,6 @@ from measuring import (
 )
 
 from mireg import _parameters as parameters
-from mireg._engine import optimize
 
 Overrides = Mapping[str, object]
 
@@ -72,16 +71,6 @@ BASELINE = "baseline"
 
 
 # --- what is put in the place of a step ----------------------------------------------
-
-
-def without_cross_seeding(*args: Any, **options: Any) -> Any:
-    """Optimise candidates; no channel learns from another."""
-    return optimize.successive_halving(*args, **{**options, "cross_seeding": False})
-
-
-def no_restart(_channels: Any, fits: Any, *_: Any) -> Any:
-    """Go on with what was found."""
-    return fits
 
 
 def no_step(up: Any, _here: Any, _down: Any) -> Any:
@@ -99,19 +88,9 @@ def no_search(_pair: Any, _resolutions: Any, found: Any, *_: Any) -> Any:
     return found
 
 
-def centroids_only(pair: Any) -> Any:
-    """Leave out the pose of the headers."""
-    return [pair.centroid_pose]
-
-
 def nothing(_pair: Any) -> Any:
     """Follow nothing but what was found."""
     return []
-
-
-def headers_only(pair: Any) -> Any:
-    """Leave out the pose that brings centroid onto centroid."""
-    return [pair.header_pose]
 
 
 def information_alone(entropies: Any, _samples: Any) -> Any:
@@ -159,27 +138,11 @@ ABLATIONS: dict[str, tuple[str, Overrides]] = {
     "header-candidate": (
         "the headers' pose as a candidate",
         {
-            "mireg._engine.search.sure_candidates": centroids_only,
-            "mireg._register.always_followed": nothing,
+            "mireg._engine.search.sure_candidates": nothing,
+            "mireg._register.sure_candidates": nothing,
         },
     ),
-    "centroid-candidate": (
-        "centroid on centroid as a candidate",
-        {"mireg._engine.search.sure_candidates": headers_only},
-    ),
-    "beam-width": (
-        "a wide beam after a search in doubt",
-        {"BEAM_WIDTH": dict.fromkeys((True, False), parameters.BeamWidth(2, 5))},
-    ),
-    "halving": ("the first round of successive halving", {"FIRST_EVALUATIONS": 1}),
-    "cross-seeding": (
-        "exchange of poses between channels",
-        {"mireg._register.successive_halving": without_cross_seeding},
-    ),
-    "channel-restart": (
-        "restarts from other channels' optima",
-        {"mireg._register.restart_from_channels": no_restart},
-    ),
+    "beam-width": ("all but the best candidate of each channel", {"BEAM_WIDTH": 1}),
     "pruning": ("pruning of candidates", {"PRUNE_SHARE": -math.inf}),
     "other-image": (
         "samples of the other image",

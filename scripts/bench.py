@@ -80,8 +80,8 @@ EDGE = 128
 STAGES = ("prepare", "pyramid", "search", "refine")
 #: What `register` calls, and what takes time in it.
 STEPS = {
-    *("prepare", "contrast", "pyramid", "levels", "global_search", "evaluate"),
-    *("successive_halving", "optimise_all", "restart_from_channels", "pruned"),
+    *("prepare", "contrast", "pyramid", "levels_at", "global_search", "evaluate"),
+    *("optimise_best", "optimise_all", "pruned"),
     *("maximise", "inverse_hessian_at", "uncertainty"),
 }
 

@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 
 from mireg import _kernels as kernels
-from mireg._engine.levels import Level, levels, pyramid
+from mireg._engine.levels import Level, levels_at, pyramid
 from mireg._engine.pair import Pair
 from mireg._engine.search import (
     even_rotations,
@@ -144,7 +144,7 @@ def finest_level(pair: PhantomPair) -> tuple[Level, Array, PreparedImage]:
     fixed, moving = prepare(pair.fixed), prepare(pair.moving)
     both = Pair.of(fixed, moving, channels=["original"])
     truth = both.engine_pose(pair.moving_from_fixed.matrix)
-    return levels(both, pyramid(both).finest, Settings())["original"], truth, moving
+    return levels_at(both, pyramid(both).finest, Settings())["original"], truth, moving
 
 
 def kernel_rows(pair: PhantomPair, seconds: float) -> Rows:

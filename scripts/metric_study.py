@@ -55,7 +55,7 @@ from measuring import (
     store,
 )
 
-from mireg._engine.levels import Level, levels, pyramid
+from mireg._engine.levels import Level, levels_at, pyramid
 from mireg._engine.metrics import Metric
 from mireg._engine.optimize import maximise
 from mireg._engine.pair import Pair as EnginePair
@@ -168,7 +168,7 @@ class Landscape:
         if not both.sampled_is_fixed:
             points = points @ truth[:3, :3].T + truth[:3, 3]
         coarse, fine = (
-            levels(both, at, Settings())["original"]
+            levels_at(both, at, Settings())["original"]
             for at in (resolutions.rough, resolutions.finest)
         )
         foreground = both.sampled.foreground

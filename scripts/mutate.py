@@ -72,6 +72,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/test_similarity.py",
         "tests/test_search.py",
         "tests/test_levels.py",
+        "tests/test_contrast.py",
     ),
     "mireg/_transform.py": ("tests/test_transform.py",),
     "mireg/information.py": ("tests/test_information.py",),

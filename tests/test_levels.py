@@ -13,7 +13,7 @@ from mireg import _parameters as parameters
 from mireg._engine.levels import (
     finest_size_mm,
     gaussian,
-    levels,
+    levels_at,
     make_level,
     pyramid,
     smooth,
@@ -180,7 +180,7 @@ def itself(image, mask=None):
 def original_levels(pair, settings=SETTINGS):
     """Return a pair's levels, intensities as they were scanned, coarse to fine."""
     pair = pair.only("original")
-    return [levels(pair, at, settings)["original"] for at in resolutions(pair)]
+    return [levels_at(pair, at, settings)["original"] for at in resolutions(pair)]
 
 
 def interpolated_image(at):
@@ -218,7 +218,7 @@ def test_the_interpolated_image_shows_at_each_place_what_is_there(grid, order):
     if not pair.sampled_is_fixed:
         pair = pair.exchanged()
     for resolution in resolutions(pair):
-        at = levels(pair.only("original"), resolution, SETTINGS)["original"]
+        at = levels_at(pair.only("original"), resolution, SETTINGS)["original"]
         points = voxel_centres(interpolated_image(at))
         scale = pair.interpolated.scale
         expected = scale.apply(np.float32(cloud(points, middle)))
@@ -267,7 +267,7 @@ def test_the_seed_alone_decides_on_the_samples():
     pair = itself(image)
     rough = pyramid(pair).rough
     first, again, other = (
-        levels(pair, rough, Settings(seed=seed))["original"].points
+        levels_at(pair, rough, Settings(seed=seed))["original"].points
         for seed in (0, 0, 1)
     )
     np.testing.assert_array_equal(first, again)
@@ -294,7 +294,7 @@ def test_the_bias_field_is_taken_out_of_either_image():
     biased = prepare(Image(image.data * np.exp(0.5 * x), image.mm_from_ijk))
     pair = Pair.of(biased, biased)
     assert tuple(pair.channels) == parameters.CHANNELS
-    finest = levels(pair, pyramid(pair).finest, SETTINGS)
+    finest = levels_at(pair, pyramid(pair).finest, SETTINGS)
     side = {}
     for name, at in finest.items():
         interpolated = interpolate(interpolated_image(at), at.points.T + at.origin)
@@ -311,7 +311,7 @@ def test_the_bias_field_is_taken_out_of_either_image():
 
 def test_channels_share_samples_and_what_they_have_in_common():
     pair = Pair.of(prepare(scene("straight")[0]), prepare(scene("oblique")[0]))
-    found = levels(pair, pyramid(pair).coarse, SETTINGS)
+    found = levels_at(pair, pyramid(pair).coarse, SETTINGS)
     original, sampled, interpolated = (found[name] for name in parameters.CHANNELS)
     assert original.points is sampled.points is interpolated.points
     assert original.interpolated is sampled.interpolated
@@ -320,7 +320,7 @@ def test_channels_share_samples_and_what_they_have_in_common():
     assert (original.interpolated[0] != interpolated.interpolated[0]).any()
     background = pair.interpolated.scale.normalised_background
     assert original.interpolated_background == background
-    few = levels(pair.only("sampled_corrected"), pyramid(pair).coarse, SETTINGS)
+    few = levels_at(pair.only("sampled_corrected"), pyramid(pair).coarse, SETTINGS)
     assert list(few) == ["sampled_corrected"]
     for name in ("points", "sampled_values", "sampled_bin"):
         np.testing.assert_array_equal(
@@ -357,7 +357,7 @@ def test_a_slab_is_not_shrunk_across(shape):
         pair = pair.exchanged()
     for resolution in resolutions(pair):
         assert resolution.sampled.shape[2] == shape[2]
-        at = levels(pair, resolution, SETTINGS)["original"]
+        at = levels_at(pair, resolution, SETTINGS)["original"]
         z = (at.points.T + at.origin)[:, 2]
         assert z.min() >= -3 - 1e-3
         assert z.max() <= 6 * shape[2] - 3 + 1e-3

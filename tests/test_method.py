@@ -11,7 +11,7 @@ import pytest
 
 from mireg import _parameters as parameters
 from mireg import _register as method
-from mireg._engine.levels import Level, Resolution, levels, pyramid
+from mireg._engine.levels import Level, Resolution, levels_at, pyramid
 from mireg._engine.pair import Pair
 from mireg._engine.search import Candidates
 from mireg._errors import InputError
@@ -21,7 +21,7 @@ from mireg._progress import Stages
 from mireg._register import register
 from mireg._settings import Settings
 from mireg._transform import RigidTransform
-from mireg.phantom import PhantomPair, brain_points, hard_pair, phantom_pair
+from mireg.phantom import PhantomPair, brain_points, phantom_pair
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -90,14 +90,14 @@ def test_roles_exchanged_are_the_levels_of_exchanged_images(
     names = parameters.CHANNELS
     pair = Pair.in_roles(fixed, moving, prior, names, sampled_is_fixed=True)
     asked = Pair.in_roles(moving, fixed, exchanged_prior, names, sampled_is_fixed=True)
-    expected = levels(asked, pyramid(asked).finest, Settings())
+    expected = levels_at(asked, pyramid(asked).finest, Settings())
     finest = pyramid(pair).finest.exchanged()
-    found = levels(pair.exchanged(), finest, Settings())
+    found = levels_at(pair.exchanged(), finest, Settings())
     assert list(found) == list(expected) == list(names)
     for name in names:
         assert_same_level(found[name], expected[name])
         # As the last step asks for it.
-        (level,) = levels(pair.only(name).exchanged(), finest, Settings()).values()
+        (level,) = levels_at(pair.only(name).exchanged(), finest, Settings()).values()
         mirrored = name
         if name != "original":
             (mirrored,) = {*names} - {"original", name}
@@ -123,8 +123,8 @@ def test_the_roles_do_not_depend_on_which_image_is_fixed(heads: PhantomPair) -> 
         smaller = min((fixed, moving), key=lambda image: image.foreground.volume)
         assert one.sampled is smaller
     resolution = pyramid(pair).coarse
-    found = levels(pair, resolution, Settings())
-    expected = levels(other, pyramid(other).coarse, Settings())
+    found = levels_at(pair, resolution, Settings())
+    expected = levels_at(other, pyramid(other).coarse, Settings())
     for name, level in found.items():
         assert_same_level(level, expected[name])
         assert EXCHANGED[pair.user_channel(name)] == other.user_channel(name)
@@ -197,16 +197,16 @@ def test_an_image_that_cannot_be_sampled_costs_no_answer(
         if pair.sampled is not first[0]:
             refused.append(pair)
             raise InputError("too little is left to compare")
-        return levels(pair, *args)  # type: ignore[arg-type]
+        return levels_at(pair, *args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(method, "levels", refusing)
+    monkeypatch.setattr(method, "levels_at", refusing)
     found = register(heads.fixed, heads.moving)
     assert len(refused) == 1
     assert other_sampled == [False]
     assert found.transform.mean_displacement(BRAIN, heads.moving_from_fixed) < 0.6
 
 
-# --- channels that help each other, and pruning ---------------------------------
+# --- pruning --------------------------------------------------------------------
 
 
 def refined(
@@ -226,23 +226,6 @@ def ended_at(answer: method._Answer) -> RigidTransform:
     return RigidTransform.from_matrix(answer.pair.moving_from_fixed(answer.fit.pose))
 
 
-def test_a_false_maximum_of_one_channel_is_left_through_another() -> None:
-    slices = hard_pair("slices", 0)
-    # Two slices lie in the head: their image is the one to sample.
-    pair = Pair.of(prepare(slices.fixed), prepare(slices.moving))
-    assert not pair.sampled_is_fixed
-    false = RigidTransform([-0.371, -0.423, -0.025], [0.404, -5.333, 3.321])
-    truth = slices.moving_from_fixed
-    assert false.mean_displacement(slices.points, truth) > 3
-    poses = pair.engine_pose(false.matrix)[None]
-    candidates = {name: poses for name in parameters.SEARCHED_CHANNELS}
-    finest = levels(pair, pyramid(pair).finest, Settings())
-    found = method._Found(candidates, [], False, 1, finest, ())
-    _, answer = refined(pair, found)
-    assert answer.pair.sampled is pair.sampled
-    assert ended_at(answer).mean_displacement(slices.points, truth) < 1
-
-
 @pytest.mark.parametrize("confident", [False, True])
 def test_what_explains_little_is_pruned_where_the_search_left_no_doubt(
     confident: bool, heads: PhantomPair
@@ -252,7 +235,7 @@ def test_what_explains_little_is_pruned_where_the_search_left_no_doubt(
     upside_down = right @ RigidTransform([np.pi, 0, 0], [0, 0, 0]).matrix
     resolutions = pyramid(pair)
     finer: tuple[Resolution, ...] = (resolutions.coarse, *resolutions.finer)
-    rough = levels(pair, resolutions.rough, Settings())
+    rough = levels_at(pair, resolutions.rough, Settings())
     poses = pair.engine_pose(right)[None]
     candidates = {name: poses for name in parameters.SEARCHED_CHANNELS}
     also = [pair.engine_pose(upside_down)]
@@ -326,8 +309,8 @@ def test_a_start_that_is_given_is_not_searched_for(
     assert asked == []
     assert found.confident
     assert found.also == []
-    for name in parameters.CHANNELS:
-        np.testing.assert_array_equal(found.candidates[name], [POSE.matrix])
+    (candidates,) = found.candidates.values()
+    np.testing.assert_array_equal(candidates, [POSE.matrix])
 
 
 #: What restarts leave no runner-up, and how many there are; then how many after those.

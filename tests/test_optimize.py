@@ -14,7 +14,7 @@ from scenes import TRUTH, scene_and_negative
 from scipy import ndimage
 
 from mireg import _parameters as parameters
-from mireg._engine.levels import Level, levels, make_level, pyramid
+from mireg._engine.levels import Level, levels_at, make_level, pyramid
 from mireg._engine.metrics import mutual_information, normalised_mutual_information
 from mireg._engine.optimize import (
     Channels,
@@ -24,9 +24,8 @@ from mireg._engine.optimize import (
     leading,
     maximise,
     optimise_all,
+    optimise_best,
     pruned,
-    restart_from_channels,
-    successive_halving,
 )
 from mireg._engine.pair import Pair
 from mireg._engine.similarity import joint_histogram, metric_at
@@ -76,7 +75,7 @@ def test_gradient_by_the_six_parameters_equals_differences(level, metric, monkey
                 ahead, behind = objective(there + step)[0], objective(there - step)[0]
                 differences.append((ahead - behind) / 2e-5)
             compared.append((gradient, differences))
-        return SimpleNamespace(hess_inv=np.eye(6))
+        return SimpleNamespace(hess_inv=np.eye(6), status=0)
 
     module = sys.modules["mireg._engine.optimize"]
     monkeypatch.setattr(module, "minimize", compare)
@@ -94,7 +93,7 @@ def test_a_step_that_is_small_by_chance_is_not_the_end(rng):
     )
     pair = Pair.of(prepare(heads.fixed), prepare(heads.moving), channels=["original"])
     resolution = pyramid(pair).finest
-    (level,) = levels(pair, resolution, Settings(samples=20_000)).values()
+    (level,) = levels_at(pair, resolution, Settings(samples=20_000)).values()
     ends = []
     for _ in range(100):
         near = RigidTransform(rng.uniform(-0.15, 0.15, 3), rng.uniform(-8, 8, 3))
@@ -129,6 +128,25 @@ def test_it_ends_on_a_maximum(level, metric):
             nudge = RigidTransform(numbers[:3], numbers[3:], level.origin).matrix
             nudged = evaluate(level, fit.pose @ nudge, metric)
             assert nudged.score < fit.score
+
+
+def test_it_has_not_converged_where_a_line_search_finds_nothing(level):
+    def downhill(histogram):
+        """Give a derivative that leads away from the maximum."""
+        score, derivative = mutual_information(histogram)
+        return score, -derivative
+
+    fit = maximise(level, np.eye(4), downhill, max_evaluations=1000)
+    assert fit.evaluations < 1000
+    assert not fit.converged
+
+
+def test_it_has_converged_where_a_line_search_has_no_further_to_go(level):
+    fit = maximise(level, np.eye(4), METRICS[1])
+    again = maximise(
+        level, fit.pose, METRICS[1], inverse_hessian=fit.inverse_hessian, tolerance=0.01
+    )
+    assert again.converged
 
 
 @pytest.mark.parametrize("most", [1, 2, 3, 5])
@@ -306,54 +324,22 @@ def pose_error(pose):
     return pose_error_mm(pose, np.eye(4), corners)
 
 
-def test_channels_exchange_where_they_led(channels, foreground, false):
-    poses = dict.fromkeys(channels, np.array([false]))
-
-    def striped(*, cross_seeding):
-        fits = successive_halving(
-            channels, poses, foreground, 2, cross_seeding=cross_seeding
-        )
-        assert pose_error(fits["smooth"][0].pose) < 0.2
-        return fits["striped"]
-
-    alone = striped(cross_seeding=False)
-    assert [pose_error(fit.pose) > PERIOD - 1 for fit in alone] == [True]
-    together = striped(cross_seeding=True)
-    assert pose_error(together[0].pose) < 0.2
-    assert pose_error(together[1].pose) > PERIOD - 1
-
-
-def test_a_channel_that_was_not_searched_starts_where_others_led(
+def test_candidates_of_one_channel_are_tried_in_every_other(
     channels, foreground, false
 ):
-    poses = {"striped": np.array([np.eye(4), false])}
-    fits = successive_halving(channels, poses, foreground, 2)
+    fits = optimise_best(channels, [false, shifted(0.5)], foreground, 2)
     assert list(fits) == list(channels)
     assert pose_error(fits["smooth"][0].pose) < 0.2
+    assert [pose_error(fit.pose) > 1 for fit in fits["striped"]] == [False, True]
 
 
-def test_what_is_left_of_successive_halving_is_the_best(channels, foreground, false):
-    starts = np.array([shifted(3 * PERIOD / 2), false, np.eye(4), shifted(40)])
-    fits = successive_halving(
-        channels, {"striped": starts, "smooth": starts}, foreground, 1
-    )
+def test_only_the_best_candidates_are_optimised(channels, foreground, false):
+    starts = [shifted(3 * PERIOD / 2), false, shifted(0.5), shifted(40)]
+    fits = optimise_best(channels, starts, foreground, 1)
     assert [len(those) for those in fits.values()] == [1, 1]
     for those in fits.values():
         assert pose_error(those[0].pose) < 0.2
         assert those[0].converged
-
-
-def test_a_false_maximum_of_one_channel_is_left_through_another(
-    channels, foreground, false
-):
-    fits = [evaluate(*at(channels, "striped", false))]
-    found = restart_from_channels(channels, fits, "striped", foreground)
-    assert pose_error(found[0].pose) < 0.2
-    assert pose_error(found[1].pose) > PERIOD - 1
-    # A channel that is alone has no other to go through.
-    alone = {"striped": channels["striped"]}
-    (found,) = restart_from_channels(alone, fits, "striped", foreground)
-    assert pose_error(found.pose) > PERIOD - 1
 
 
 @pytest.mark.parametrize("threads", [1, 2, 8])

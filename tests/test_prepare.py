@@ -8,7 +8,7 @@ import pytest
 from checks import GRIDS
 
 import mireg
-from mireg._engine.levels import levels, pyramid
+from mireg._engine.levels import levels_at, pyramid
 from mireg._engine.pair import Pair
 from mireg._errors import InputError
 from mireg._image import Image, memory_order
@@ -360,8 +360,8 @@ def test_a_prepared_image_serves_partners_with_the_bits_of_a_fresh_one(partners,
             for resolution, same in zip(
                 resolutions(pair), resolutions(expected), strict=True
             ):
-                found = figures_of(levels(pair, resolution, Settings(samples=8000)))
-                again = figures_of(levels(expected, same, Settings(samples=8000)))
+                found = figures_of(levels_at(pair, resolution, Settings(samples=8000)))
+                again = figures_of(levels_at(expected, same, Settings(samples=8000)))
                 assert found.keys() == again.keys()
                 for key, array in found.items():
                     np.testing.assert_array_equal(array, again[key], err_msg=str(key))

@@ -563,6 +563,6 @@ def test_a_pair_in_line_stays_in_line_though_the_search_goes_astray(monkeypatch)
         level, metric = channels["original"]
         return {"original": [evaluate(level, astray, metric)]}
 
-    monkeypatch.setattr(method, "successive_halving", lost)
+    monkeypatch.setattr(method, "optimise_best", lost)
     found = register(pair.fixed, pair.moving)
     assert found.max_displacement_mm < 0.3

@@ -569,6 +569,18 @@ def test_nitransforms_agrees_on_x5(code, tmp_path):
     written = nitransforms.linear.Affine(POSE.matrix, reference=fixed)
     written.to_filename(tmp_path / "b.x5", fmt="X5")
     np.testing.assert_array_equal(read_transform(tmp_path / "b.x5"), POSE.matrix)
+    with h5py.File(tmp_path / "a.x5") as ours, h5py.File(tmp_path / "b.x5") as theirs:
+        for place in ("TransformGroup/0", "TransformGroup/0/Domain"):
+            assert set(theirs[place].attrs) <= set(ours[place].attrs)
+        kind = "TransformGroup/0/Domain", "Coordinates"
+        assert ours[kind[0]].attrs[kind[1]] == theirs[kind[0]].attrs[kind[1]]
+
+
+def test_itk_in_hdf5_turns_about_the_origin(tmp_path):
+    write_transform(tmp_path / "a.h5", POSE)
+    with h5py.File(tmp_path / "a.h5") as opened:
+        centre = opened["TransformGroup/0/TransformFixedParameters"]
+        np.testing.assert_array_equal(centre, [0, 0, 0])
 
 
 def test_other_x5_transforms_are_refused(tmp_path):

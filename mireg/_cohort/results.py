@@ -7,9 +7,10 @@ import io
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
@@ -17,8 +18,10 @@ from .._contrast import Cohort, Contrast, Histogram, cohort, compare
 from .._errors import InputError
 from .._files import bids
 from .._files.records import to_json
-from .._files.writing import new_files
-from .state import Outcome
+from .._files.writing import new_file, new_files
+from .._report.document import data_url
+from .._report.index import index
+from .state import Outcome, picture_file
 
 #: Numbers further from the median than this many robust standard deviations stand out;
 #: 3.5 is what Iglewicz and Hoaglin propose (How to detect and handle outliers, 1993).
@@ -214,6 +217,30 @@ def _outliers(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
             if value - middle > OUTLIER * spread > 0:
                 names.append(name)
     return found
+
+
+def write_all(
+    root: Path, outcomes: Sequence[Outcome], decisions: Mapping[str, str]
+) -> None:
+    """Write the tables and the page on all pairs."""
+    rows = table(outcomes, root, decisions)
+    write_tables(root, rows)
+    pictures, links = {}, {}
+    for outcome in outcomes:
+        try:
+            content = picture_file(root, outcome.id).read_bytes()
+            pictures[outcome.id] = data_url("image/jpeg", content)
+        except OSError:
+            pass  # there is none of a pair that failed
+        if outcome.record:
+            page = Path(outcome.record).with_suffix(".html")
+            there = page if (root / page).is_file() else Path(outcome.record)
+            links[outcome.id] = quote(there.as_posix())
+    about = {name: asdict(column) for name, column in COLUMNS.items()}
+    title = f"Registrations in {root.absolute().name}"
+    page_of_all = index(title, rows, about, pictures=pictures, links=links)
+    with new_file(root / "index.html", force=True) as file:
+        file.write(page_of_all.encode("utf-8", "backslashreplace"))
 
 
 def write_tables(root: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -54,6 +54,11 @@ class Task:
         return Path(self.root, FOLDER, f"{self.id}.json")
 
     @property
+    def picture_file(self) -> Path:
+        """Where a small picture of it is."""
+        return picture_file(Path(self.root), self.id)
+
+    @property
     def log_file(self) -> Path:
         """Where is written what ``mireg register`` said."""
         return Path(self.root, "logs", f"{self.id}.txt")
@@ -86,6 +91,11 @@ class Outcome:
     record: str | None
     seconds: float
     peak_mb: float
+
+
+def picture_file(root: Path, pair: str) -> Path:
+    """Where the small picture of a pair is."""
+    return root / FOLDER / f"{pair}.jpg"
 
 
 def known(task: Task) -> Outcome | None:

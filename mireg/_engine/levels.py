@@ -1,4 +1,8 @@
-"""From a pair to its levels, coarse to fine: smooth, shrink, draw samples, quantise."""
+"""From a pair to its resolutions, and from each to a level in every channel.
+
+A `Resolution` holds both images as they were scanned, smoothed and shrunk; a `Level` is
+what is compared there in one channel: samples drawn, intensities normalised, quantised.
+"""
 
 from __future__ import annotations
 
@@ -166,8 +170,8 @@ def finest_size_mm(pair: Pair) -> float:
     return max(image.voxel_volume_mm3 ** (1 / 3) for image in images)
 
 
-def level_sizes_mm(finest: float, coarsest: float) -> list[float]:
-    """Voxel sizes of the levels, coarse to fine, each about half of the one before."""
+def resolution_sizes_mm(finest: float, coarsest: float) -> list[float]:
+    """Voxel sizes of the resolutions, coarse to fine: each about half the last."""
     coarsest = max(coarsest, finest)
     steps = max(1, round(np.log2(coarsest / finest)))
     return [float(size) for size in np.geomspace(coarsest, finest, steps + 1)]
@@ -190,7 +194,7 @@ def pyramid(pair: Pair, threads: int = 1) -> Pyramid:
     )
     prepared = pair.sampled, pair.interpolated
     images = [one.shrunk(parameters.FINEST_SHARE * finest, threads) for one in prepared]
-    *coarser, last = level_sizes_mm(finest, coarsest)
+    *coarser, last = resolution_sizes_mm(finest, coarsest)
     resolutions = [Resolution(last, images[0], images[1], 0)]
     for size_mm in reversed(coarser):
         limits = [(one.scale.low, one.scale.high) for one in prepared]
@@ -205,7 +209,7 @@ def pyramid(pair: Pair, threads: int = 1) -> Pyramid:
     return Pyramid(rough, coarse, tuple(finer))
 
 
-def levels(
+def levels_at(
     pair: Pair, resolution: Resolution, settings: Settings, threads: int = 1
 ) -> dict[str, Level]:
     """Draw samples, and normalise both images, in each channel of a pair.

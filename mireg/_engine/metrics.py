@@ -3,7 +3,8 @@
 Every metric is a function of the joint histogram alone, as counts, and says how the
 score changes with each count; one kernel turns that into the gradient by the pose.
 The scores are the measures of `mireg.information`, here with their derivatives and
-fast enough to be asked thousands of times:
+fast enough to be asked thousands of times. Some are f-informations [4]_ [5]_, which
+`mireg._settings.METRICS` lists; these are written out:
 
 ===========  ========================================================  ===============
 name         score                                                     range
@@ -11,9 +12,6 @@ name         score                                                     range
 "mi"         ``H(X) + H(Y) - H(X,Y)`` [1]_ [2]_                        0 to log n
 "nmi"        ``(H(X) + H(Y)) / H(X,Y)`` [3]_                           1 to 2
 "ecc"        ``2 I(X;Y) / (H(X) + H(Y))`` [2]_                         0 to 1
-"js"         f-information "jensen-shannon" [4]_                       0 to log 2
-"hellinger"  f-information "squared-hellinger" [5]_                    0 to 1
-"chi2"       f-information "pearson-chi-squared" [5]_                  0 to n - 1
 "oimi"       `overlap_invariant`                                       0 to log n
 "prior"      `prior_informed`                                          any
 ===========  ========================================================  ===============
@@ -44,6 +42,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _kernels as kernels
+from .._settings import METRICS
 from ..information import F_DIVERGENCE, Member
 
 FloatArray = npt.NDArray[np.float64]
@@ -172,16 +171,17 @@ def entropy_correlation(histogram: FloatArray) -> tuple[float, FloatArray]:
     return score, (2 * h_joint / apart * (d_rows + d_columns) - 2 * d_joint) / apart
 
 
-#: The metrics that need nothing but the joint histogram, by name. One more f-divergence
-#: is one more line here, and its name in `MetricName`.
+#: The metrics that need nothing but the joint histogram, by name.
 METRIC: Mapping[str, Metric] = MappingProxyType(
     {
         "mi": mutual_information,
         "nmi": normalised_mutual_information,
         "ecc": entropy_correlation,
-        "js": f_information("jensen-shannon"),
-        "hellinger": f_information("squared-hellinger"),
-        "chi2": f_information("pearson-chi-squared"),
+        **{
+            name: f_information(about.divergence)
+            for name, about in METRICS.items()
+            if about.divergence is not None
+        },
     }
 )
 

@@ -18,7 +18,8 @@ def header_or_answer(
     The answer has six numbers, which must earn what they cost: ``log(n) / 2`` nats
     each, for n samples [1]_. So images that are in line stay so, to the last digit. The
     difference, less than a tenth of a voxel, is one that the noise of the
-    samples makes as well.
+    samples makes as well. Samples count as independent, though several lie in a voxel:
+    counted as fewer, they would leave more pairs as their headers say.
 
     Parameters
     ----------

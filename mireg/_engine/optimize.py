@@ -1,4 +1,4 @@
-"""Local optimisation of candidates: BFGS on six numbers, and successive halving."""
+"""Local optimisation of candidates: BFGS on six numbers, and the best of many."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -45,8 +46,8 @@ class Fit:
     evaluations : int
         Times that the similarity was computed.
     converged : bool
-        False where evaluations ran out, or next to nothing overlapped. A line search
-        that finds nothing better has converged.
+        False where evaluations ran out, next to nothing overlapped, or a line search
+        found nothing better though the gradient says that there is further to go.
     inverse_hessian : (6, 6) ndarray or None
         About the inverse of minus the score's second derivatives by the numbers of
         `PoseParameters`, in mm^2 instead of voxels.
@@ -131,6 +132,10 @@ class Objective:
         return Evaluation(pose, histogram, score, gradient)
 
 
+#: What scipy calls "precision loss".
+_LINE_SEARCH_FAILED = 2
+
+
 class _OutOfEvaluations(Exception):  # noqa: N818 - not an error: the run ends here
     """A line search used up the evaluations."""
 
@@ -191,6 +196,14 @@ class _Ascent:
         if (step < self.tolerance and not steep) or self.is_out_of_evaluations:
             raise StopIteration  # scipy's way to end well
 
+    def expects(self, inverse_hessian: FloatArray) -> bool:
+        """Tell whether the next step from the best would be a long one."""
+        gradient = self.best.gradient
+        if gradient is None:
+            return False
+        step = inverse_hessian @ gradient / self.scale
+        return float(np.linalg.norm(step)) > self.tolerance
+
 
 def maximise(
     level: Level,
@@ -232,7 +245,7 @@ def maximise(
         parameters.ANSWER_TOLERANCE if tolerance is None else tolerance,
         parameters.MAX_EVALUATIONS if max_evaluations is None else max_evaluations,
     )
-    hessian = None
+    hessian, stuck = None, False
     if run.scale > 0:
         inverse_scale = run.scale / level.size_mm**2
         guess = np.eye(6)
@@ -249,11 +262,12 @@ def maximise(
                 options=options,
             )
             hessian = end.hess_inv / inverse_scale
+            stuck = end.status == _LINE_SEARCH_FAILED and run.expects(end.hess_inv)
     best = run.best
     return replace(
         _fit(level, best.pose, best.histogram, best.score),
         evaluations=run.objective.evaluations,
-        converged=best.gradient is not None and not run.is_out_of_evaluations,
+        converged=not (best.gradient is None or run.is_out_of_evaluations or stuck),
         inverse_hessian=hessian,
     )
 
@@ -275,66 +289,41 @@ Channels = Mapping[str, tuple[Level, Metric]]
 Fits = dict[str, list[Fit]]
 
 
-def successive_halving(
+def optimise_best(
     channels: Channels,
-    poses: Mapping[str, FloatArray],
+    poses: Sequence[FloatArray] | FloatArray,
     foreground: Foreground,
     keep: int,
     threads: int = 1,
-    *,
-    cross_seeding: bool = False,
 ) -> Fits:
-    """Optimise candidates for a few evaluations, and the best of them to the end.
+    """Rank candidates in every channel, and optimise the best of each.
 
-    Where a candidate ranks before it is optimised says little. One round of what is
-    known as successive halving [1]_.
+    A false maximum in one channel may be none in another, whichever found it.
 
     Parameters
     ----------
     channels : mapping of str to (Level, Metric)
         One level of the pair in every channel.
-    poses : mapping of str to (n, 4, 4) array
-        Candidates of the channels that were searched. The others start from where the
-        best of these led.
+    poses : (n, 4, 4) array
+        Candidates, of whatever channel.
     foreground : Foreground
         Of the sampled image; says which poses are distinct.
     keep : int
-        How many of each channel are optimised to the end.
+        How many of each channel are optimised.
     threads : int, optional
         Threads to use; the answer does not depend on it.
-    cross_seeding : bool, optional
-        Whether the channels that were searched start from where the others led, too:
-        a false maximum in one channel may be none in another.
 
     Returns
     -------
     dict of str to list of Fit
         What remains in each channel, the best first.
-
-    References
-    ----------
-    .. [1] Jamieson and Talwalkar, "Non-stochastic best arm identification and
-       hyperparameter optimization", AISTATS 2016.
     """
-    few = parameters.FIRST_EVALUATIONS
-    starts = {name: [(pose, None) for pose in those] for name, those in poses.items()}
-    fits: Fits = {name: [] for name in channels}
-    fits |= optimise_all(channels, starts, foreground, threads, max_evaluations=few)
-    led = best_distinct(
-        [fit for those in fits.values() for fit in those[:keep]], foreground
-    )
-    seeds = {
-        name: [(fit.pose, None) for fit in led if fit not in own]
-        for name, own in fits.items()
-        if cross_seeding or not own
-    }
-    more = optimise_all(channels, seeds, foreground, threads, max_evaluations=few)
-    for name, those in more.items():
-        fits[name] = best_distinct([*fits[name], *those], foreground)
-    survivors = {
-        name: [fit.start for fit in those[:keep]] for name, those in fits.items()
-    }
-    return optimise_all(channels, survivors, foreground, threads)
+    starts = {}
+    for name, (level, metric) in channels.items():
+        ranked = shared(partial(evaluate, level, metric=metric), poses, threads)
+        best = best_distinct(ranked, foreground)[:keep]
+        starts[name] = [fit.start for fit in best]
+    return optimise_all(channels, starts, foreground, threads)
 
 
 def optimise_all(
@@ -342,8 +331,6 @@ def optimise_all(
     starts: Mapping[str, Sequence[Start]],
     foreground: Foreground,
     threads: int = 1,
-    *,
-    max_evaluations: int | None = None,
 ) -> Fits:
     """Optimise from each start in each channel: the best first, distinct ones only.
 
@@ -361,7 +348,6 @@ def optimise_all(
             1 if one_each else threads,
             inverse_hessian=inverse_hessian,
             tolerance=parameters.CANDIDATE_TOLERANCE,
-            max_evaluations=max_evaluations,
         )
 
     fits = iter(shared(run, runs, threads if one_each else 1))
@@ -369,22 +355,6 @@ def optimise_all(
         name: best_distinct([next(fits) for _ in those], foreground)
         for name, those in starts.items()
     }
-
-
-def restart_from_channels(
-    channels: Channels,
-    fits: Sequence[Fit],
-    name: str,
-    foreground: Foreground,
-    threads: int = 1,
-) -> list[Fit]:
-    """Optimise the best fit of a channel in the others, and go on from there, too."""
-    starts = [fit.start for fit in fits]
-    for other, (level, metric) in channels.items():
-        if other != name:
-            away = maximise(level, fits[0].pose, metric, threads)
-            starts.append((away.pose, None))
-    return optimise_all(channels, {name: starts}, foreground, threads)[name]
 
 
 def pruned(

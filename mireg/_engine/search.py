@@ -67,8 +67,7 @@ def global_search(
     interpolated one, in every orientation; neighbours differ by as much in place as in
     orientation. Poses are ranked with few samples by nearest-neighbour joint
     histograms; the best of them are improved by a pattern search, ranked again with
-    more samples, and so on. What the headers state, and centroid on centroid, are
-    always among the candidates.
+    more samples, and so on. What the headers state is always among the candidates.
 
     Parameters
     ----------
@@ -77,8 +76,8 @@ def global_search(
     schedule : SearchSchedule
         How much to try.
     levels : sequence of mappings of str to Level
-        As many levels of the pair as the schedule has, the roughest first, at least in
-        the channels that are searched.
+        What `levels_at` gives at as many resolutions as the schedule has, the roughest
+        first, at least in the channels that are searched.
     settings : Settings
         Orientations to try, and candidates to keep.
     threads : int, optional
@@ -135,12 +134,10 @@ def global_search(
 
 
 def sure_candidates(pair: Pair) -> list[FloatArray]:
-    """Poses that are among the candidates, whatever a search finds."""
-    return [pair.header_pose, pair.centroid_pose]
+    """Poses that are candidates at each level, whatever a search finds.
 
-
-def always_followed(pair: Pair) -> list[FloatArray]:
-    """Poses that are added at each finer level: what was in line stays so."""
+    What was in line stays so.
+    """
     return [pair.header_pose]
 
 

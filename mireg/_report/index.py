@@ -47,7 +47,8 @@ def index(
     Examples
     --------
     >>> rows = [{"id": "<b>", "verdict": "right", "decision": None, "outlier_in": None}]
-    >>> page = index("Two", rows, {"id": {"about": "Name", "unit": "", "figure": False}})
+    >>> column = {"about": "Name", "unit": "", "figure": False}
+    >>> page = index("Two", rows, {"id": column})
     >>> "<b>" in page, page.startswith("<!DOCTYPE html>")
     (False, True)
     """
@@ -60,9 +61,7 @@ def index(
     }
     body = asset("index.html").replace("TITLE", text(title))
     style = asset("index.css")
-    return document(
-        title, body=body, style=style, script=asset("index.js"), data=data
-    )
+    return document(title, body=body, style=style, script=asset("index.js"), data=data)
 
 
 def _plain(value: Any) -> Any:

@@ -27,14 +27,17 @@ from . import (
     apply,
     batch,
     bids,
+    compare,
     contrast,
     convert,
     inspect,
     phantom,
     prior,
     register,
+    report,
     score,
     session,
+    show,
 )
 from .common import colour, notes_told
 from .stop import Stop
@@ -186,7 +189,10 @@ for command in (
     bids.bids,
     apply.apply,
     convert.convert,
+    show.show,
+    compare.compare,
     score.score,
+    report.report,
     prior.prior,
     inspect.inspect,
     contrast.contrast,

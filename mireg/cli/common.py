@@ -11,7 +11,7 @@ import math
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -39,6 +39,9 @@ _SUFFIXES = (
     *(".nii.gz", ".nii", ".img.gz", ".img", ".hdr", ".mgz", ".mgh", ".mnc"),
     *(".par", ".rec", ".head", ".brik.gz", ".brik"),
 )
+
+#: Kinds of picture files.
+_PICTURES = (".png", ".pdf", ".svg")
 
 
 def read_volume_choice(
@@ -251,6 +254,21 @@ def check_outputs(
         check_new(output, force=force)
 
 
+def check_picture(option: str, path: str) -> None:
+    """Refuse, before the work, a picture that cannot be drawn after it."""
+    if Path(path).suffix.lower() not in _PICTURES:
+        raise InputError(
+            f"{option} {path}: the name must end in {', '.join(_PICTURES)}"
+        )
+    from importlib.util import find_spec
+
+    if find_spec("matplotlib") is None:
+        raise InputError(
+            f"{option} needs matplotlib, which is not installed; "
+            "get it by: pip install 'mireg[plot]'"
+        )
+
+
 def check_folder(folder: Path, files: Sequence[Path], *, force: bool) -> None:
     """Refuse a folder that cannot be made or holds files of these names."""
     if folder.exists():
@@ -262,15 +280,6 @@ def check_folder(folder: Path, files: Sequence[Path], *, force: bool) -> None:
 
 
 # --- what is told -----------------------------------------------------------
-
-
-def in_directions(shift_mm: Iterable[float]) -> str:
-    """Say a shift in RAS+ mm in words."""
-    sides = (("right", "left"), ("forward", "back"), ("up", "down"))
-    return ", ".join(
-        f"{abs(step):.2f} {plus if step >= 0 else minus}"
-        for step, (plus, minus) in zip(shift_mm, sides, strict=True)
-    )
 
 
 def show_rows(heading: str, rows: dict[str, str], *, err: bool) -> None:

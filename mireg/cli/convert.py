@@ -12,10 +12,10 @@ import click
 
 from .._errors import InputError
 from .._files.records import to_json
+from .._report.words import in_directions
 from .common import (
     FORMAT_NAMES,
     check_outputs,
-    in_directions,
     notes_told,
     show_rows,
 )

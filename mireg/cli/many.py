@@ -18,17 +18,19 @@ from contextlib import (
     redirect_stdout,
     suppress,
 )
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from .._errors import InputError
+from .._errors import InputError, MiregError
 from .common import colour, progress_bar
-from .register import register
+from .register import register, run_register
 
 if TYPE_CHECKING:
+    from .._cohort.kept import LastFixed
     from .._cohort.state import Outcome, Task
     from .._cohort.workers import Pool
 
@@ -46,6 +48,9 @@ _LOG_EVERY_S = 30.0
 
 #: Tables are written again this often while work goes on, seconds.
 _TABLES_EVERY_S = 60.0
+
+#: How text that is told is written: names of files may hold anything.
+_UTF8 = ("utf-8", "backslashreplace")
 
 #: Exit code where pairs failed.
 SOME_FAILED = 3
@@ -165,29 +170,25 @@ def work_on(task: Task) -> Outcome:
     from .._cohort import results
     from .._cohort.state import Outcome, remember
     from .._cohort.workers import make_ready
-    from .._files.writing import new_file
-    from . import main
+    from .._files.writing import new_files
 
     make_ready()
     began = time.perf_counter()
     said, printed = io.StringIO(), io.StringIO()
-    row: dict[str, Any] = {}
-    record, digests = None, {}
-    folder = Path(task.output)
+    figures: dict[str, Any] = {}
+    record, message = None, ""
+    digests: dict[str, str | None] = {}
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         with redirect_stderr(said), redirect_stdout(printed):
-            code = main(["register", *_command_line(task)])
-        if code == 2:  # what is wrong is told on the last line
-            message = said.getvalue().splitlines()[-1]
-            message = message.removeprefix("mireg: error: ")
-        else:
-            content = json.loads(printed.getvalue())
-            row = results.figures(content)
-            digests = {role: content[role]["sha256"] for role in ("fixed", "moving")}
-            record, message = _record_file(folder, printed.getvalue(), task.root), ""
+            picture = _registered(task)
+        content = json.loads(printed.getvalue())
+        figures = results.figures(content)
+        digests = {role: content[role]["sha256"] for role in ("fixed", "moving")}
+        record = _record_file(Path(task.output), printed.getvalue(), task.root)
     except MemoryError:
         message = "there is not enough memory for this pair"
+    except (MiregError, click.ClickException) as error:
+        message = " ".join(str(error).split())
     except Exception as error:  # a fault of ours stops no other pair
         said.write(traceback.format_exc())
         message = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
@@ -195,18 +196,46 @@ def work_on(task: Task) -> Outcome:
         task.id,
         "failed" if message else "done",
         message,
-        row,
+        figures,
         record,
         time.perf_counter() - began,
         _peak_mb(),
     )
     try:
         remember(task, outcome, digests)
-        with new_file(task.log_file, force=True) as file:
-            file.write(said.getvalue().encode("utf-8", "backslashreplace"))
+        told = {task.log_file: f"{said.getvalue()}{message}".encode(*_UTF8)}
+        if not message:
+            told[task.picture_file] = picture
+        with new_files(told, force=True) as files:
+            for path, text in told.items():
+                files[path].write(text)
     except InputError as error:  # a full disk: the next run does it again
-        return Outcome(task.id, "failed", str(error), {}, None, outcome.seconds, 0.0)
+        return replace(outcome, status="failed", message=str(error), record=None)
     return outcome
+
+
+def _registered(task: Task) -> bytes:
+    """Register a pair as the command does, and return a small picture of it."""
+    from .._picture import small_picture
+
+    Path(task.output).mkdir(parents=True, exist_ok=True)
+    with register.make_context("register", _command_line(task)) as context:
+        options = context.params
+        prepared = _last_fixed().get(
+            options["fixed"], options["fixed_volume"], options["fixed_mask"]
+        )
+        found = run_register(**options, prepared=prepared)
+    return small_picture(
+        found.fixed, found.moving, found.moving_from_fixed, found.transform.centre
+    )
+
+
+@cache
+def _last_fixed() -> LastFixed:
+    """Give what a process keeps from one pair to the next."""
+    from .._cohort.kept import LastFixed
+
+    return LastFixed()
 
 
 def _record_file(folder: Path, content: str, root: str) -> str | None:
@@ -283,8 +312,7 @@ def do_all(
             if not tables:
                 return
             there = [found[task.id] for task in tasks]
-            rows = results.table([one for one in there if one], root, decisions)
-            results.write_tables(root, rows)
+            results.write_all(root, [one for one in there if one], decisions)
 
         if todo:
             pool = _pool(scheduler, processes, memory_gb)
@@ -323,7 +351,7 @@ def tell_all(root: Path, *, quiet: bool) -> int:
             f"{root}: no pairs have been registered here; run participant first"
         )
     said = {pair: word for pair, (word, _) in results.read_decisions(root).items()}
-    results.write_tables(root, results.table(there, root, said))
+    results.write_all(root, there, said)
     if not quiet:
         click.echo(f"{len(there)} pairs")
         _tell_tables(root)
@@ -332,7 +360,7 @@ def tell_all(root: Path, *, quiet: bool) -> int:
 
 def _tell_tables(root: Path) -> None:
     """Say where the results are."""
-    for name in ("results.tsv", "exclude.tsv"):
+    for name in ("index.html", "results.tsv", "exclude.tsv"):
         click.echo(f"  {root / name}")
 
 

@@ -18,14 +18,15 @@ import click
 from .._errors import InputError
 from .._files import bids
 from .._files.records import to_json
+from .._report.words import in_directions
 from .._settings import METRICS
 from .common import (
     FORMAT_NAMES,
     TRANSFORM_FORMATS,
     OutputCommand,
     check_outputs,
+    check_picture,
     folder_of,
-    in_directions,
     log_told,
     mask_options,
     notes_told,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
     from .._image import Image
     from .._moved import Output
+    from .._prepare import PreparedImage
     from .._registration import Registration
     from .._settings import MetricName
 
@@ -78,7 +80,7 @@ def read_formats(_context: Any, _option: Any, values: Sequence[str]) -> tuple[st
 )
 @click.option(
     "--metric",
-    type=click.Choice(METRICS),
+    type=click.Choice(list(METRICS)),
     help="Similarity to maximise [nmi]; mireg score prints them all.",
 )
 @prior_options
@@ -129,6 +131,18 @@ def read_formats(_context: Any, _option: Any, values: Sequence[str]) -> tuple[st
     is_flag=True,
     help="Write PREFIX_inverse.nii.gz, too: FIXED brought onto MOVING the same way.",
 )
+@click.option(
+    "--picture",
+    metavar="FILE.png",
+    help="Draw both images, each with the contours of the other, before and after; "
+    ".svg, .pdf too.",
+)
+@click.option(
+    "--report",
+    is_flag=True,
+    help="Write PREFIX.html, too: both images and what was found, to be looked at in "
+    "a browser.",
+)
 @output_options
 @click.option(
     "--verbose",
@@ -137,9 +151,7 @@ def read_formats(_context: Any, _option: Any, values: Sequence[str]) -> tuple[st
     help="Tell the stages and the best poses that the search found.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the record on stdout.")
-def register(
-    *, fixed: str, moving: str, output: str | None, all_volumes: bool, **options: Any
-) -> None:
+def register(**options: Any) -> None:
     """Find the rigid transform that brings MOVING into line with FIXED.
 
     \b
@@ -154,8 +166,24 @@ def register(
     Example:
       mireg register t1.nii.gz bold.nii.gz -o bold_to_t1
     """
+    run_register(**options, began=click.get_current_context().obj)
+
+
+def run_register(
+    *,
+    fixed: str,
+    moving: str,
+    output: str | None,
+    all_volumes: bool,
+    prepared: PreparedImage | None = None,
+    began: float | None = None,
+    **options: Any,
+) -> Registration:
+    """Do what ``mireg register`` does; the fixed image may be prepared already."""
     volumes = options.pop("fixed_volume"), options.pop("moving_volume")
-    reading = read_ahead((Path(fixed), volumes[0]), (Path(moving), volumes[1]))
+    reading = read_ahead((Path(moving), volumes[1]))
+    if prepared is None:
+        reading = [*read_ahead((Path(fixed), volumes[0])), *reading]
     how = read_output(options, all_volumes=all_volumes)
     names, folder = None, Path() if output is None else folder_of(output)
     if folder is not None:
@@ -165,14 +193,15 @@ def register(
             names = bids.Outputs(*(str(folder / name) for name in astuple(names)))
         output = str(folder / f"{stem(Path(moving))}_to_{stem(Path(fixed))}")
     assert output is not None
-    register_files(
+    return register_files(
         Path(fixed),
         Path(moving),
         output,
         reading=reading,
+        prepared=prepared,
         bids_names=names,
         how=how,
-        began=click.get_current_context().obj,
+        began=began,
         **options,
     )
 
@@ -183,6 +212,7 @@ def register_files(
     prefix: str,
     *,
     reading: Sequence[Future[Image]] | None = None,
+    prepared: PreparedImage | None = None,
     bids_names: bids.Outputs | None = None,
     metric: MetricName | None = None,
     prior: str | None = None,
@@ -194,6 +224,8 @@ def register_files(
     how: Output | None = None,
     image: bool = True,
     inverse: bool = False,
+    picture: str | None = None,
+    report: bool = False,
     threads: int | None = None,
     force: bool = False,
     quiet: bool = False,
@@ -215,9 +247,17 @@ def register_files(
 
     how = how or Output()
     files = results.Files.named(
-        prefix, transform_formats, bids_names, image=image, inverse=inverse
+        prefix,
+        transform_formats,
+        bids_names,
+        image=image,
+        inverse=inverse,
+        report=report,
     )
-    check_outputs(files.paths, inputs, force=force)
+    drawn = [] if picture is None else [Path(picture)]
+    if picture is not None:
+        check_picture("--picture", picture)
+    check_outputs([*files.paths, *drawn], inputs, force=force)
     start = _start(init, fixed, moving)
     settings = Settings(threads=threads)
     learned = read_prior(prior, prior_strength)
@@ -227,7 +267,10 @@ def register_files(
         settings = replace(settings, prior_strength=prior_strength)
     started = time.perf_counter()
     with notes_told() as notes:
-        fixed_image, moving_image = (scan.result() for scan in reading)
+        images = [scan.result() for scan in reading]
+        if prepared is not None:  # with its mask
+            images.insert(0, prepared.image)
+        fixed_image, moving_image = images
         if image:
             how.check(results.opened(moving_image))
         formats.warn_of(fixed_image)
@@ -239,10 +282,10 @@ def register_files(
         bar = progress_bar(quiet=quiet or verbose)
         with log_told(verbose=verbose and not quiet), bar as progress:
             found = find(
-                fixed_image,
+                prepared or fixed_image,
                 moving_image,
                 init=start,
-                fixed_mask=masks[0],
+                fixed_mask=None if prepared else masks[0],
                 moving_mask=masks[1],
                 settings=settings,
                 prior=learned,
@@ -266,12 +309,13 @@ def register_files(
                     "moving_mask": moving_mask,
                 },
                 notes=notes,
+                beside={path: _drawn(found, path) for path in drawn},
             )
     if not quiet:
         took = {name: record["seconds"][name] for name in _STAGES[:-1]}
         # With all that is short.
         took["write"] = time.perf_counter() - began - sum(took.values())
-        rows = _summary(found, took, files.paths)
+        rows = _summary(found, took, [*files.paths, *drawn])
         show_rows(f"from {fixed.name} to {moving.name}:", rows, err=as_json)
     for note in found.warnings:
         if note not in notes:  # told when it was read
@@ -279,6 +323,13 @@ def register_files(
     if as_json:
         click.echo(to_json(record), nl=False)
     return found
+
+
+def _drawn(found: Registration, path: Path) -> bytes:
+    """Draw what was found."""
+    from .._report.mosaic import picture
+
+    return picture(found.show(), path)
 
 
 def _start(init: str, fixed: Path, moving: Path) -> Any:

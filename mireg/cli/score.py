@@ -11,19 +11,6 @@ import click
 from .._files.records import to_json
 from .common import mask_options, notes_told, prior_options, read_prior
 
-#: What stands in the table beside each name.
-_LONG = {
-    "mi": "mutual information, nats",
-    "nmi": "normalised mutual information, 1 to 2",
-    "ecc": "entropy correlation coefficient, 0 to 1",
-    "js": "Jensen-Shannon divergence, nats",
-    "hellinger": "squared Hellinger distance, 0 to 1",
-    "chi2": "Pearson's chi-squared",
-    "oimi": "mutual information with background outside MOVING, nats",
-    "prior": "mutual information informed by the prior, nats",
-    "overlap_fraction": "share of the samples inside both images",
-}
-
 
 @click.command(short_help="Score two scans at a pose by every metric.")
 @click.argument("fixed", type=click.Path())
@@ -66,7 +53,7 @@ def score(
     """
     from .._files import formats
     from .._score import score as score_pair
-    from .._settings import Settings
+    from .._settings import METRICS, Settings
     from .._transform import as_transform
 
     settings = Settings(threads=threads)
@@ -100,5 +87,7 @@ def score(
         }
         click.echo(to_json({**files, "scores": dict(scores)}), nl=False)
         return
+    words: dict[str, str] = {name: about.words for name, about in METRICS.items()}
+    words["overlap_fraction"] = "share of the samples inside both images"
     for name, value in scores.items():
-        click.echo(f"{name:17}{value:9.5f}  {_LONG[name]}")
+        click.echo(f"{name:17}{value:9.5f}  {words[name]}")
