@@ -25,6 +25,8 @@ from .._errors import MiregError, OutputExistsError
 from .._files import writing
 from . import (
     apply,
+    batch,
+    bids,
     compare,
     contrast,
     convert,
@@ -185,6 +187,8 @@ for command in (
     register.register,
     session.session,
     series.series,
+    batch.batch,
+    bids.bids,
     apply.apply,
     convert.convert,
     show.show,

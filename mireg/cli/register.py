@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
     from .._image import Image
     from .._moved import Output
+    from .._prepare import PreparedImage
     from .._registration import Registration
     from .._settings import MetricName
 
@@ -150,9 +151,7 @@ def read_formats(_context: Any, _option: Any, values: Sequence[str]) -> tuple[st
     help="Tell the stages and the best poses that the search found.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the record on stdout.")
-def register(
-    *, fixed: str, moving: str, output: str | None, all_volumes: bool, **options: Any
-) -> None:
+def register(**options: Any) -> None:
     """Find the rigid transform that brings MOVING into line with FIXED.
 
     \b
@@ -167,8 +166,24 @@ def register(
     Example:
       mireg register t1.nii.gz bold.nii.gz -o bold_to_t1
     """
+    run_register(**options, began=click.get_current_context().obj)
+
+
+def run_register(
+    *,
+    fixed: str,
+    moving: str,
+    output: str | None,
+    all_volumes: bool,
+    prepared: PreparedImage | None = None,
+    began: float | None = None,
+    **options: Any,
+) -> Registration:
+    """Do what ``mireg register`` does; the fixed image may be prepared already."""
     volumes = options.pop("fixed_volume"), options.pop("moving_volume")
-    reading = read_ahead((Path(fixed), volumes[0]), (Path(moving), volumes[1]))
+    reading = read_ahead((Path(moving), volumes[1]))
+    if prepared is None:
+        reading = [*read_ahead((Path(fixed), volumes[0])), *reading]
     how = read_output(options, all_volumes=all_volumes)
     names, folder = None, Path() if output is None else folder_of(output)
     if folder is not None:
@@ -178,14 +193,15 @@ def register(
             names = bids.Outputs(*(str(folder / name) for name in astuple(names)))
         output = str(folder / f"{stem(Path(moving))}_to_{stem(Path(fixed))}")
     assert output is not None
-    register_files(
+    return register_files(
         Path(fixed),
         Path(moving),
         output,
         reading=reading,
+        prepared=prepared,
         bids_names=names,
         how=how,
-        began=click.get_current_context().obj,
+        began=began,
         **options,
     )
 
@@ -196,6 +212,7 @@ def register_files(
     prefix: str,
     *,
     reading: Sequence[Future[Image]] | None = None,
+    prepared: PreparedImage | None = None,
     bids_names: bids.Outputs | None = None,
     metric: MetricName | None = None,
     prior: str | None = None,
@@ -250,7 +267,10 @@ def register_files(
         settings = replace(settings, prior_strength=prior_strength)
     started = time.perf_counter()
     with notes_told() as notes:
-        fixed_image, moving_image = (scan.result() for scan in reading)
+        images = [scan.result() for scan in reading]
+        if prepared is not None:  # with its mask
+            images.insert(0, prepared.image)
+        fixed_image, moving_image = images
         if image:
             how.check(results.opened(moving_image))
         formats.warn_of(fixed_image)
@@ -262,10 +282,10 @@ def register_files(
         bar = progress_bar(quiet=quiet or verbose)
         with log_told(verbose=verbose and not quiet), bar as progress:
             found = find(
-                fixed_image,
+                prepared or fixed_image,
                 moving_image,
                 init=start,
-                fixed_mask=masks[0],
+                fixed_mask=None if prepared else masks[0],
                 moving_mask=masks[1],
                 settings=settings,
                 prior=learned,

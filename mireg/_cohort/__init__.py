@@ -1,0 +1,1 @@
+"""Many pairs: a table of them, workers, what is done already, results of all."""
