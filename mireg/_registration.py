@@ -22,6 +22,7 @@ from . import _results as results
 from ._contrast import Contrast, Histogram
 from ._errors import InputError
 from ._files import formats
+from ._files.faults import in_file
 from ._files.records import SCHEMA, json_number, read_record
 from ._image import Image
 from ._moved import Grid, Output, resampled
@@ -259,7 +260,7 @@ class Registration:
             schema than this version of mireg writes.
         """
         record = read_record(path)
-        with formats.in_file(path):
+        with in_file(path):
             return cls(
                 fixed=_StoredImage("fixed", record["fixed"], Path(path).parent),
                 moving=_StoredImage("moving", record["moving"], Path(path).parent),

@@ -12,7 +12,8 @@ import numpy.typing as npt
 from scipy.spatial.transform import Rotation
 
 from ._errors import InputError
-from ._files.formats import ImageLike, in_file
+from ._files.faults import in_file
+from ._files.formats import ImageLike
 from ._files.transforms import read_matrix, transform_bytes
 from ._files.transforms.common import FloatArray, checked
 from ._files.writing import PathLike, new_file

@@ -14,7 +14,8 @@ from typing import BinaryIO
 import numpy.typing as npt
 
 from ..._errors import InputError, MiregError
-from ..formats import ImageLike, check_there, in_file
+from ..faults import check_there, in_file
+from ..formats import ImageLike
 from ..writing import PathLike
 from .afni import read_afni, write_afni
 from .common import FloatArray, Images, checked
