@@ -285,6 +285,8 @@ def read_opened(path: Path, _folder: Path) -> None:
         opened = nib.load(path)
     except Exception:  # its own concern
         return
+    finally:
+        tracemalloc.reset_peak()
     if isinstance(opened, nib.spatialimages.SpatialImage):
         mireg.read_image(opened)
 
@@ -516,7 +518,7 @@ class Cases:
         for path in self.folder.iterdir():
             if path.name not in self._kept:
                 path.unlink()
-        files = rng.choice(self._files)
+        files = rng.choice(self._files) if number else self._files[0]
         hit = rng.choice([0, 0, len(files) - 1]) if number else -1
         holds = 0
         for i, (name, content) in enumerate(files):
@@ -533,6 +535,14 @@ class Cases:
             path = path.rename(self.folder / rng.choice(("a.nii", "a.nii.gz", "a.mgz")))
         return path, rng.choice(KINDS[self.name].uses), holds
 
+    def warm(self) -> None:
+        """Load and compile whatever is loaded, or compiled, at the first time."""
+        for use in dict.fromkeys(KINDS[self.name].uses):
+            path, _, _ = self.make(0)
+            with warnings.catch_warnings(), contextlib.suppress(MiregError):
+                warnings.simplefilter("ignore")
+                use(path, self.folder)
+
     def run(self, number: int, *, limit: bool = True) -> str | None:
         """Run a case; say what is wrong with how it ended, or nothing."""
         path, use, holds = self.make(number)
@@ -545,6 +555,8 @@ class Cases:
         try:
             with alarm(), warnings.catch_warnings(record=True) as told:
                 warnings.simplefilter("always")
+                # Python hides these: nibabel leaves files to be closed.
+                warnings.simplefilter("ignore", ResourceWarning)
                 try:
                     use(path, self.folder)
                 except MiregError as error:
@@ -615,8 +627,8 @@ def fuzz(
     """Run cases, and yield what is wrong with which."""
     cases = {name: Cases(name, seed, root) for name in kinds}
     turns = [name for name in cases for _ in range(SHARES[name])]
-    for one in cases.values():  # whatever is loaded, or compiled, at the first time
-        one.run(0)
+    for one in cases.values():
+        one.warm()
     tracemalloc.start()
     limit_memory()
     for number, name in enumerate(itertools.islice(itertools.cycle(turns), count), 1):

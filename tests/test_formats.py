@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813, the usual name
 
-from mireg._errors import InputError, MiregWarning
+from mireg._errors import InputError, MiregWarning, printable
 from mireg._files import formats, nifti
 from mireg._files.writing import new_file
 from mireg._image import Image
@@ -303,7 +303,7 @@ def test_what_cannot_be_registered_is_refused_in_one_line(make, says, tmp_path):
     path = make(tmp_path)
     with pytest.raises(InputError, match=says) as caught:
         formats.read_image(path)
-    assert str(caught.value).startswith(f"{path}: ")
+    assert str(caught.value).startswith(printable(f"{path}: "))
     assert "\n" not in str(caught.value)
 
 
@@ -359,7 +359,7 @@ def test_what_others_stumble_over_is_one_line(make, says, tmp_path):
     for read in (formats.read_image, formats.read_grid):
         with pytest.raises(InputError, match=f"(?s){says}") as caught:
             read(path)
-        assert str(caught.value).startswith(f"{path}: ")
+        assert str(caught.value).startswith(printable(f"{path}: "))
         assert "\n" not in str(caught.value)
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 import errno
 import logging
 import math
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -98,7 +100,10 @@ def unreadable(path: Path, error: Exception) -> str:
     """Say why a file could not be opened as an image, and what to do."""
     suffix = _nifti_suffix(path)
     if isinstance(error, MemoryError):
-        why = "there is not enough memory to open it; free some"
+        why = (
+            "its header asks for more memory than there is; it is likely to be "
+            "damaged: copy or export it again"
+        )
     elif isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
         why = f"cannot be opened ({error.strerror}); check the path"
     elif _is_dicom(path):
@@ -144,18 +149,24 @@ def _nifti_suffix(path: Path) -> str | None:
     return None
 
 
+def most_in(path: PathLike) -> int:
+    """Tell how many bytes a file can hold, once it is unpacked."""
+    size = Path(path).stat().st_size
+    if str(path).lower().endswith(GZIPPED):
+        return size * _MOST_GZIP_SHRINKS
+    return sys.maxsize if str(path).lower().endswith((".bz2", ".zst")) else size
+
+
 def check_length(opened: Any) -> None:
     """Refuse a file that is too short for what its header says."""
     proxy = opened.dataobj
     if type(proxy) is not nib.arrayproxy.ArrayProxy:
         return
-    name = str(proxy.file_like).lower()
+    if not isinstance(proxy.file_like, str | os.PathLike):  # a file that is open
+        return
     with suppress(FileNotFoundError):  # told when it is read
-        there = Path(proxy.file_like).stat().st_size
-        if name.endswith(GZIPPED):
-            there *= _MOST_GZIP_SHRINKS
         said = proxy.offset + math.prod(map(int, proxy.shape)) * proxy.dtype.itemsize
-        if said > there and not name.endswith((".bz2", ".zst")):
+        if said > most_in(proxy.file_like):
             raise InputError(
                 "there are fewer voxels than the header says; the file is damaged or "
                 "cut short: copy it again"

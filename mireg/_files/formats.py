@@ -10,6 +10,7 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,6 +27,7 @@ from .faults import (
     check_openable,
     hushed,
     in_file,
+    most_in,
     name_of,
     no_volume,
     oddities,
@@ -33,7 +35,7 @@ from .faults import (
     unreadable,
     useless,
 )
-from .headers import check_analyze, mended, open_nifti
+from .headers import check_analyze, mended, open_nifti, read_most
 from .writing import PathLike
 
 try:
@@ -134,11 +136,21 @@ def _opened(path: Path) -> Any:
             return open_nifti(str(path), kind)
         if fits:
             break
-    opened = nib.load(path)
+    opened = _open_minc1(path) if kind is nib.Minc1Image and fits else nib.load(path)
     if not isinstance(opened, nib.spatialimages.SpatialImage):
         raise no_volume(opened)
     if isinstance(opened, nib.AnalyzeImage):
         check_analyze(opened)
+    return opened
+
+
+def _open_minc1(path: Path) -> Any:
+    """Open a MINC 1 file, from memory: nibabel makes room for all that it claims."""
+    files = nib.Minc1Image.filespec_to_file_map(path)
+    with files["image"].get_prepare_fileobj("rb") as file:
+        files["image"].fileobj = BytesIO(read_most(file, most_in(path)))
+    opened = nib.Minc1Image.from_file_map(files)
+    files["image"].fileobj = None
     return opened
 
 
@@ -292,6 +304,7 @@ def as_nibabel(given: ImageLike) -> Any:
         return open_nibabel(given)
     if isinstance(given, nib.spatialimages.SpatialImage):
         with hushed(), in_file(name_of(given)):
+            check_length(given)
             return mended(given)
     if type(given).__module__.partition(".")[0] == "SimpleITK":
         given = _from_simpleitk(given)

@@ -26,6 +26,9 @@ _NOTES = "mireg"
 #: Most bytes of header and extensions.
 _MOST_BYTES = 2**26
 
+#: Bytes of a header that are read at once.
+_AT_ONCE = 2**16
+
 #: A quaternion longer than 1 by more than this is no rounding.
 _ROUNDING = 1e-4
 
@@ -51,7 +54,7 @@ def open_nifti(path: str, kind: Any) -> Any:
         first = kind.header_class.single_vox_offset
         # An extension can claim any length; those of two files end with the header.
         rest = max(int(end), first) if kind.header_class.is_single else _MOST_BYTES
-        content = BytesIO(start + file.read(rest - len(start)))
+        content = BytesIO(start + read_most(file, rest - len(start)))
     header = kind.header_class.from_fileobj(content, check=False)
     notes = []
     if kind.header_class.is_single and end < first:
@@ -71,6 +74,15 @@ def open_nifti(path: str, kind: Any) -> Any:
     _rescale(header, scale)
     proxy = kind.ImageArrayProxy(voxels.filename, header.copy())
     return kind(proxy, affine, header, {_NOTES: notes}, files)
+
+
+def read_most(file: Any, most: int) -> bytes:
+    """Read what there is, up to so many bytes; asked for all, a file makes room."""
+    pieces = []
+    while most > 0 and (piece := file.read(min(most, _AT_ONCE))):
+        pieces.append(piece)
+        most -= len(piece)
+    return b"".join(pieces)
 
 
 def check_analyze(opened: Any) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from .._errors import InputError, MiregWarning
+from .._errors import InputError, MiregWarning, printable
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -273,11 +273,21 @@ def in_directions(shift_mm: Iterable[float]) -> str:
     )
 
 
+def say(text: str, *, mark: str = "", err: bool = False, nl: bool = True) -> None:
+    """Print; the one way by which texts of ours and of others reach a terminal.
+
+    Whatever is not printable is escaped, but line breaks: a name that stands among
+    lines must be `printable` itself. `mark` comes first, and may be styled.
+    """
+    shown = "\n".join(map(printable, text.split("\n")))
+    click.echo(mark + shown, err=err, nl=nl, color=colour())
+
+
 def show_rows(heading: str, rows: dict[str, str], *, err: bool) -> None:
     """Show labelled lines under a heading."""
-    click.echo(click.style(heading, bold=True), err=err, color=colour())
+    say("", mark=click.style(printable(heading), bold=True), err=err)
     for label, text in rows.items():
-        click.echo(f"  {label:13} " + text.replace("\n", "\n" + " " * 16), err=err)
+        say(f"  {label:13} " + text.replace("\n", "\n" + " " * 16), err=err)
 
 
 def colour() -> bool | None:
@@ -290,14 +300,13 @@ def colour() -> bool | None:
 def tell(message: str, *, quiet: bool) -> None:
     """Talk on stderr."""
     if not quiet:
-        click.echo(message, err=True)
+        say(message, err=True)
 
 
 def say_note(note: str, *, err: bool = True) -> None:
     """Say what is odd about an input."""
-    click.echo(
-        click.style("mireg: note:", fg="yellow") + f" {note}", err=err, color=colour()
-    )
+    mark = click.style("mireg: note:", fg="yellow")
+    say(f" {printable(note)}", mark=mark, err=err)
 
 
 @contextmanager
@@ -356,13 +365,21 @@ def _columns() -> int:
     return 80
 
 
+class _Talk(logging.Handler):
+    """Says what is logged."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Say it on stderr."""
+        say(record.getMessage(), err=True)
+
+
 @contextmanager
 def log_told(*, verbose: bool) -> Iterator[None]:
     """Show on stderr what the library tells its logger."""
     if not verbose:
         yield
         return
-    logger, handler = logging.getLogger("mireg"), logging.StreamHandler()
+    logger, handler = logging.getLogger("mireg"), _Talk()
     before = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)

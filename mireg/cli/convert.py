@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .._errors import InputError
+from .._errors import InputError, printable
 from .._files.records import to_json
 from .common import (
     FORMAT_NAMES,
     check_outputs,
     in_directions,
     notes_told,
+    say,
     show_rows,
 )
 
@@ -130,7 +131,7 @@ def convert(
         "displacement_over": over,
     }
     if as_json:
-        click.echo(to_json(record), nl=False)
+        say(to_json(record), nl=False)
     elif not quiet:
         _say(record)
 
@@ -199,7 +200,8 @@ def _say(record: dict[str, Any]) -> None:
     fixed, moving = record["fixed"], record["moving"]
     if fixed and moving and Path(fixed).name != Path(moving).name:
         fixed, moving = Path(fixed).name, Path(moving).name
-    fixed, moving = fixed or "the fixed image", moving or "the moving image"
+    fixed = printable(fixed or "the fixed image")
+    moving = printable(moving or "the moving image")
     turns = ", ".join(
         f"{abs(angle):.2f} {plus if angle >= 0 else minus}"
         for angle, (plus, minus) in zip(
@@ -218,7 +220,7 @@ def _say(record: dict[str, Any]) -> None:
         f"of the point {centre}",
         "moves": f"{record['mean_displacement_mm']:.2f} mm on average, "
         f"{record['max_displacement_mm']:.2f} mm at most, over\n"
-        f"{record['displacement_over']}",
+        f"{printable(record['displacement_over'])}",
         "matrix": "\n".join(
             " ".join(f"{x + 0.0:12.6f}" for x in row)
             for row in record["moving_from_fixed"]
@@ -231,6 +233,6 @@ def _say(record: dict[str, Any]) -> None:
         low, *_, high = record["stretch"]
         rows["not rigid"] = f"it stretches by {low:.4f} to {high:.4f}"
     if record["written"]:
-        rows["written"] = record["written"]
+        rows["written"] = printable(record["written"])
     also = ", inverted" if record["inverted"] else ""
     show_rows(f"{record['file']} ({record['format']}{also}):", rows, err=False)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .._errors import InputError
-from .common import check_outputs, notes_told, progress_bar
+from .._errors import InputError, printable
+from .common import check_outputs, notes_told, progress_bar, say
 
 if TYPE_CHECKING:
     from .._image import Image
@@ -67,7 +67,7 @@ def learn(
         learned = learn_prior(aligned(), threads=threads)
         learned.write(out, force=force)
     if not quiet:
-        click.echo(f"learned from {learned.pairs} pairs: {out}")
+        say(f"learned from {learned.pairs} pairs: {printable(str(out))}")
 
 
 def _rows(table: Path) -> list[tuple[Path, Path, Path | None]]:

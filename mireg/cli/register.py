@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .._errors import InputError
+from .._errors import InputError, printable
 from .._files import bids
 from .._files.records import to_json
 from .._settings import METRICS
@@ -36,6 +36,7 @@ from .common import (
     read_output,
     read_prior,
     read_volume_choice,
+    say,
     say_note,
     show_rows,
     stem,
@@ -279,7 +280,7 @@ def register_files(
         if note not in notes:  # told when it was read
             say_note(note)
     if as_json:
-        click.echo(to_json(record), nl=False)
+        say(to_json(record), nl=False)
     return found
 
 
@@ -315,5 +316,5 @@ def _summary(
         "overlap": f"{100 * found.overlap_fraction:.0f} %",
         "noise": found.noise_summary,
         "seconds": f"{', '.join(times)}; {sum(seconds.values()):.1f} in all",
-        "written": "\n".join(str(path) for path in outputs),
+        "written": "\n".join(printable(str(path)) for path in outputs),
     }

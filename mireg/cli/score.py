@@ -9,7 +9,7 @@ from dataclasses import replace
 import click
 
 from .._files.records import to_json
-from .common import mask_options, notes_told, prior_options, read_prior
+from .common import mask_options, notes_told, prior_options, read_prior, say
 
 #: What stands in the table beside each name.
 _LONG = {
@@ -98,7 +98,7 @@ def score(
             "transform": transform,
             "prior": prior,
         }
-        click.echo(to_json({**files, "scores": dict(scores)}), nl=False)
+        say(to_json({**files, "scores": dict(scores)}), nl=False)
         return
     for name, value in scores.items():
-        click.echo(f"{name:17}{value:9.5f}  {_LONG[name]}")
+        say(f"{name:17}{value:9.5f}  {_LONG[name]}")

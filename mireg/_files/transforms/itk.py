@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -73,7 +74,9 @@ def read_itk_matlab(file: BinaryIO, _images: Images) -> FloatArray:
         if scipy.io.matlab.matfile_version(stream)[0] != 0:
             raise ValueError
         stream.seek(0)
-        held = scipy.io.loadmat(stream)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # of numbers that it cannot read
+            held = scipy.io.loadmat(stream)
         (kind,) = (name for name in held if re.search(r"_\d_\d$", name))
         transform = ItkTransform(
             kind,
