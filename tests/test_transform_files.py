@@ -829,3 +829,12 @@ def test_damaged_files_are_refused_in_one_line(name, format, tmp_path, rng):
     assert len(refused) > 20
     assert all(line.startswith(f"{path}: ") for line in refused)
     assert not any("\n" in line for line in refused)
+
+
+@pytest.mark.parametrize("number", [1e9, 1e200, -1e300])
+def test_a_transform_out_of_this_world_is_refused(number, tmp_path):
+    matrix = np.eye(4)
+    matrix[1, 3] = number
+    np.save(tmp_path / "t.npy", matrix)
+    with pytest.raises(InputError, match="out of this world"):
+        read_transform(tmp_path / "t.npy")

@@ -9,8 +9,10 @@ import logging
 import math
 import os
 import sys
+import threading
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from itertools import islice
 from pathlib import Path
@@ -296,7 +298,11 @@ def hushed() -> Iterator[None]:
     """Let nibabel and numpy be silent: what matters is told in our own words."""
     token = _READING.set(True)
     try:
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), ExitStack() as stack:
+            # Filters are of the whole process: another thread would upset them.
+            if threading.current_thread() is threading.main_thread():
+                stack.enter_context(warnings.catch_warnings())
+                warnings.filterwarnings("ignore", module=r"nibabel\.")
             yield
     finally:
         _READING.reset(token)

@@ -14,7 +14,7 @@ from typing import BinaryIO
 import numpy.typing as npt
 
 from ..._errors import InputError, MiregError
-from ..faults import check_there, in_file
+from ..faults import check_there, hushed, in_file
 from ..formats import ImageLike
 from ..writing import PathLike
 from .afni import read_afni, write_afni
@@ -96,7 +96,7 @@ def read_matrix(
 ) -> FloatArray:
     """Read moving_from_fixed, (4, 4), RAS+ mm; see `mireg.read_transform`."""
     row = format_of(path, format)
-    with in_file(path), Path(path).open("rb") as file:
+    with hushed(), in_file(path), Path(path).open("rb") as file:
         return checked(row.read(file, Images(fixed, moving)))
 
 

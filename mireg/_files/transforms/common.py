@@ -26,6 +26,9 @@ LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _LAST_ROW = np.array([0.0, 0.0, 0.0, 1.0])
 _ROUNDING = np.array([5e-9, 5e-9, 5e-9, 1e-6])
 
+#: Largest number of a matrix: no point of an image is further away, in mm, than 1e7.
+_LARGEST = 1e8
+
 #: No file with one linear transform is larger, HDF5 apart.
 _MOST_BYTES = 1 << 20
 
@@ -157,6 +160,11 @@ def checked(matrix: npt.ArrayLike) -> FloatArray:
     m = given.astype(np.float64)
     if m.shape != (4, 4) or not np.isfinite(m).all():
         raise InputError("a transform must be a finite matrix of shape (4, 4)")
+    if np.abs(m).max() > _LARGEST:
+        raise InputError(
+            f"the transform has the number {m.flat[np.abs(m).argmax()]:g}, which moves "
+            "things out of this world; is the file damaged?"
+        )
     if (np.abs(m[3] - _LAST_ROW) > _ROUNDING).any():
         raise InputError(f"the transform's last row is {m[3]}, not 0 0 0 1")
     m[3] = _LAST_ROW
