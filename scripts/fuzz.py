@@ -266,7 +266,7 @@ def command(*words: str | Path) -> None:
 
 def read_image(path: Path, _folder: Path) -> None:
     """Read an image, and look at it."""
-    float(np.nansum(mireg.read_image(path).data))
+    np.isfinite(mireg.read_image(path).data).all()
 
 
 def read_grid(path: Path, _folder: Path) -> None:

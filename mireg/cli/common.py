@@ -11,7 +11,7 @@ import math
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -23,14 +23,20 @@ from .._errors import InputError, MiregWarning, printable
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
+    import numpy.typing as npt
+
+    from .._contrast import Contrast
     from .._image import Image, VolumeChoice
     from .._moved import Grid, Output
     from .._prior import Prior
+    from .._transform import Transform
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 #: Names of the kinds of transform files; transform_files.NAMES, which is slow to load.
-TRANSFORM_FORMATS = ("itk", "fsl", "lta", "afni", "x5", "json", "matrix", "npy")
+TRANSFORM_FORMATS = (
+    *("itk", "itk-rigid", "fsl", "lta", "afni", "x5", "json", "dicom", "matrix", "npy"),
+)
 
 #: What is understood: ANTs writes files of ITK.
 FORMAT_NAMES = (*TRANSFORM_FORMATS, "ants")
@@ -262,6 +268,45 @@ def check_folder(folder: Path, files: Sequence[Path], *, force: bool) -> None:
 
 
 # --- what is told -----------------------------------------------------------
+
+
+def translations(transform: Transform, centre: npt.ArrayLike, what: str) -> str:
+    """Say by how much a transform moves a point, and the origin if that is another.
+
+    A rotation moves every point by another shift: the origin's is that of the matrix.
+    """
+    import numpy as np
+
+    told = []
+    if np.any(centre):
+        where = ", ".join(f"{x:.1f}" for x in np.asarray(centre))
+        told.append((f"{what}, {where}", np.asarray(centre, float)))
+    told.append(("the origin", np.zeros(3)))
+    shifts = [(name, transform.apply(point) - point) for name, point in told]
+    return "\n".join(
+        f"{math.hypot(*shift):.2f} mm ({in_directions(shift)})\nof {name}"
+        for name, shift in shifts
+    )
+
+
+def contrasts(fixed: Contrast, moving: Contrast) -> str:
+    """Say how much contrast two scans have where they are compared."""
+    return (
+        f"{fixed.score:.2f} bits from uniform, FIXED; {moving.score:.2f}, MOVING\n"
+        "(0 best, 4 nothing to see)"
+    )
+
+
+def respelt(args: Sequence[str], names: Mapping[str, str]) -> list[str]:
+    """Take options under the names that they had before, and say what they are now."""
+    found = []
+    for arg in args:
+        name, equals, value = arg.partition("=")
+        now = names.get(name, name)
+        if now != name:
+            say_note(f"{name} is called {now} now; the old name will go in version 0.3")
+        found.append(now + equals + value)
+    return found
 
 
 def in_directions(shift_mm: Iterable[float]) -> str:

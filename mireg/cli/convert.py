@@ -15,10 +15,11 @@ from .._files.records import to_json
 from .common import (
     FORMAT_NAMES,
     check_outputs,
-    in_directions,
     notes_told,
+    respelt,
     say,
     show_rows,
+    translations,
 )
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 #: Radius, mm, of the head that is thought of when there is no image.
 _HEAD_MM = 80
 
+#: Names of options of version 0.1.
+_OLD_NAMES = {"--invert": "--inverse", "--to": "--transform-format"}
+
 #: How a turn about the axes to the right, forward and up shows, right hand.
 _TURNS = (
     ("nose up", "nose down"),
@@ -40,7 +44,17 @@ _TURNS = (
 )
 
 
-@click.command(short_help="Convert a transform file, and say what it does.")
+class _Convert(click.Command):
+    """A command whose options had other names."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take the old names."""
+        return super().parse_args(ctx, respelt(args, _OLD_NAMES))
+
+
+@click.command(
+    cls=_Convert, short_help="Convert a transform file, and say what it does."
+)
 @click.argument("transform", type=click.Path(), metavar="IN")
 @click.argument("out", type=click.Path(), required=False)
 @click.option(
@@ -59,12 +73,12 @@ _TURNS = (
     help="Format of IN [by its content and name].",
 )
 @click.option(
-    "--to",
+    "--transform-format",
     "to_format",
     type=click.Choice(FORMAT_NAMES),
     help="Format of OUT [by its name].",
 )
-@click.option("--invert", is_flag=True, help="Go from M to F instead.")
+@click.option("--inverse", is_flag=True, help="Go from M to F instead.")
 @click.option("--force", is_flag=True, help="Replace OUT if it exists.")
 @click.option("--quiet", "-q", is_flag=True, help="Say nothing but notes and errors.")
 @click.option("--json", "as_json", is_flag=True, help="Say it as JSON.")
@@ -76,7 +90,7 @@ def convert(
     moving: str | None,
     from_format: str | None,
     to_format: str | None,
-    invert: bool,
+    inverse: bool,
     force: bool,
     quiet: bool,
     as_json: bool,
@@ -89,11 +103,14 @@ def convert(
     \b
     Format   files                  needs F and M
       itk    .tfm .txt .h5 .mat     no             ITK, ANTs, 3D Slicer, fMRIPrep
+      itk-rigid  .rigid.tfm         no             the same as VersorRigid3DTransform
       fsl    .mat                   yes            FSL (FLIRT)
       lta    .lta                   to write       FreeSurfer
       afni   .aff12.1D .1D          yes            AFNI
       x5     .x5                    no             BIDS X5
       json   .json                  no             mireg's record, truth.json
+      dicom  .dicom.txt             no             4 x 4, M to F, LPS mm: DICOM
+                                                   Spatial Registration, radiotherapy
       matrix .matrix.txt .txt       no             4 x 4, F to M, RAS+ mm
       npy    .npy                   no             the same from numpy
 
@@ -111,7 +128,7 @@ def convert(
 
     name = format_of(transform, from_format).name
     found = read_transform(transform, fixed=fixed, moving=moving, format=from_format)
-    if invert:
+    if inverse:
         found, fixed, moving = ~found, moving, fixed
     with notes_told():
         points, over = _head(fixed)
@@ -122,7 +139,7 @@ def convert(
     record = {
         "file": transform,
         "format": name,
-        "inverted": invert,
+        "inverted": inverse,
         "written": out,
         "fixed": fixed,
         "moving": moving,
@@ -133,7 +150,7 @@ def convert(
     if as_json:
         say(to_json(record), nl=False)
     elif not quiet:
-        _say(record)
+        _say(record, found)
 
 
 def _head(fixed: str | None) -> tuple[FloatArray, str]:
@@ -195,7 +212,7 @@ def _motion(transform: Transform, points: FloatArray) -> dict[str, Any]:
     }
 
 
-def _say(record: dict[str, Any]) -> None:
+def _say(record: dict[str, Any], transform: Transform) -> None:
     """Tell people what a transform does."""
     fixed, moving = record["fixed"], record["moving"]
     if fixed and moving and Path(fixed).name != Path(moving).name:
@@ -208,19 +225,18 @@ def _say(record: dict[str, Any]) -> None:
             record["rotation_about_right_forward_up_deg"], _TURNS, strict=True
         )
     )
-    shift = record["translation_of_centre_mm"]
-    length = sum(step * step for step in shift) ** 0.5
-    centre = ", ".join(f"{x:.1f}" for x in record["centre_mm"])
+    over = printable(record["displacement_over"])
     rows = {
         "maps": f"points of {fixed}\nto points of {moving},\n"
         f"so it brings {moving}\nonto {fixed}",
         "rotation": f"{record['rotation_deg']:.2f} degrees:\n{turns},\n"
         "turned in this order about the axes to the right, forward and up",
-        "translation": f"{length:.2f} mm: {in_directions(shift)},\n"
-        f"of the point {centre}",
+        "translation": translations(
+            transform, record["centre_mm"], f"the centre of {over}"
+        ),
         "moves": f"{record['mean_displacement_mm']:.2f} mm on average, "
         f"{record['max_displacement_mm']:.2f} mm at most, over\n"
-        f"{printable(record['displacement_over'])}",
+        f"{over}",
         "matrix": "\n".join(
             " ".join(f"{x + 0.0:12.6f}" for x in row)
             for row in record["moving_from_fixed"]

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import astuple, replace
@@ -24,8 +23,8 @@ from .common import (
     TRANSFORM_FORMATS,
     OutputCommand,
     check_outputs,
+    contrasts,
     folder_of,
-    in_directions,
     log_told,
     mask_options,
     notes_told,
@@ -40,6 +39,7 @@ from .common import (
     say_note,
     show_rows,
     stem,
+    translations,
 )
 
 if TYPE_CHECKING:
@@ -305,16 +305,18 @@ def _summary(
     outputs: Sequence[Path],
 ) -> dict[str, str]:
     """Say what was found, for people."""
-    shift = found.transform.translation
     times = [f"{name} {seconds[name]:.1f}" for name in _STAGES]
     return {
         "rotation": f"{found.transform.angle_deg:.2f} degrees",
-        "translation": f"{math.hypot(*shift):.2f} mm ({in_directions(shift)})",
+        "translation": translations(
+            found.transform, found.transform.centre, "the centre of the head"
+        ),
         "head moved": f"{found.mean_displacement_mm:.2f} mm on average, "
         f"{found.max_displacement_mm:.2f} mm at most",
         f"score ({found.metric})": found.score_summary,
         "overlap": f"{100 * found.overlap_fraction:.0f} %",
         "noise": found.noise_summary,
+        "contrast": contrasts(found.fixed_contrast, found.moving_contrast),
         "seconds": f"{', '.join(times)}; {sum(seconds.values()):.1f} in all",
         "written": "\n".join(printable(str(path)) for path in outputs),
     }

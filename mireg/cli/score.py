@@ -21,6 +21,8 @@ _LONG = {
     "chi2": "Pearson's chi-squared",
     "oimi": "mutual information with background outside MOVING, nats",
     "prior": "mutual information informed by the prior, nats",
+    "contrast_fixed_bits": "FIXED's divergence from uniform where compared, 0 to 4",
+    "contrast_moving_bits": "MOVING's; 0 is best, 4 is nothing to see",
     "overlap_fraction": "share of the samples inside both images",
 }
 
@@ -64,7 +66,9 @@ def score(
     Example:
       mireg score t1.nii.gz bold.nii.gz --transform bold_to_t1.tfm
     """
+    from .._contrast import contrast
     from .._files import formats
+    from .._prepare import prepare
     from .._score import score as score_pair
     from .._settings import Settings
     from .._transform import as_transform
@@ -82,15 +86,17 @@ def score(
         pose = None
         if transform is not None:
             pose = as_transform(transform, fixed=images[0], moving=images[1])
+        prepared = [
+            prepare(image, mask, threads=threads)
+            for image, mask in zip(images, masks, strict=True)
+        ]
         scores = score_pair(
-            images[0],
-            images[1],
-            pose,
-            fixed_mask=masks[0],
-            moving_mask=masks[1],
-            settings=settings,
-            prior=learned,
+            prepared[0], prepared[1], pose, settings=settings, prior=learned
         )
+        bits = {
+            f"contrast_{role}_bits": contrast(one).score
+            for role, one in zip(("fixed", "moving"), prepared, strict=True)
+        }
     if as_json:
         files = {
             "fixed": fixed,
@@ -98,7 +104,7 @@ def score(
             "transform": transform,
             "prior": prior,
         }
-        say(to_json({**files, "scores": dict(scores)}), nl=False)
+        say(to_json({**files, "scores": dict(scores), **bits}), nl=False)
         return
-    for name, value in scores.items():
-        say(f"{name:17}{value:9.5f}  {_LONG[name]}")
+    for name, value in {**scores, **bits}.items():
+        say(f"{name:20}{value:9.5f}  {_LONG[name]}")

@@ -19,10 +19,17 @@ from ..formats import ImageLike
 from ..writing import PathLike
 from .afni import read_afni, write_afni
 from .common import FloatArray, Images, checked
+from .dicom import read_dicom, write_dicom
 from .freesurfer import read_lta, write_lta
 from .fsl import read_fsl, write_fsl
 from .hdf5 import read_hdf5, write_itk_hdf5, write_x5
-from .itk import read_itk_matlab, read_itk_text, write_itk_matlab, write_itk_text
+from .itk import (
+    read_itk_matlab,
+    read_itk_text,
+    write_itk_matlab,
+    write_itk_rigid,
+    write_itk_text,
+)
 from .plain import read_npy, read_rows, write_npy, write_rows
 from .record import read_json, write_json
 
@@ -34,7 +41,7 @@ class Format:
     Attributes
     ----------
     name : str
-        The program or kind; ITK has three kinds of file under one name.
+        The program or kind; one may have several kinds of file.
     suffixes : tuple of str
         How the names of its files end; the first is the one that mireg gives.
     mark : bytes pattern or None
@@ -59,6 +66,7 @@ class Format:
 _HDF5 = re.compile(rb"\A\x89HDF\r\n\x1a\n")
 _ITK = re.compile(rb"\A#Insight Transform File|^Transform:", re.M)
 _LTA = re.compile(rb"^type\s*=.*\n(.*\n)*?^nxforms\s*=", re.M)
+_DICOM = re.compile(rb"\A# DICOM: fixed from moving")
 _JSON = re.compile(rb"\A\s*[\[{]")
 #: The first number of a MATLAB 4 file: byte order and precision, real and full.
 _MATLAB = re.compile(rb"\A(\x00|\x0a)\x00\x00\x00|\A\x00\x00(\x03\xe8|\x03\xf2)")
@@ -68,11 +76,14 @@ FORMATS = (
     Format("itk", (".tfm", ".txt"), _ITK, read_itk_text, write_itk_text),
     Format("itk", (".h5", ".hdf5"), _HDF5, read_hdf5, write_itk_hdf5),
     Format("itk", (".mat",), _MATLAB, read_itk_matlab, write_itk_matlab),
+    Format("itk-rigid", (".rigid.tfm",), _ITK, read_itk_text, write_itk_rigid),
     Format("fsl", (".mat",), None, read_fsl, write_fsl, "always"),
     Format("lta", (".lta",), _LTA, read_lta, write_lta, "to write"),
     Format("afni", (".aff12.1D", ".1D"), None, read_afni, write_afni, "always"),
     Format("x5", (".x5",), _HDF5, read_hdf5, write_x5),
     Format("json", (".json",), _JSON, read_json, write_json),
+    Format("dicom", (".dicom.txt",), _DICOM, read_dicom, write_dicom),
+    Format("dicom", (".dicom.txt",), None, read_dicom, write_dicom),
     Format("matrix", (".matrix.txt", ".txt"), None, read_rows, write_rows),
     Format("npy", (".npy",), re.compile(rb"\A\x93NUMPY"), read_npy, write_npy),
 )

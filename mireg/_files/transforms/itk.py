@@ -1,8 +1,9 @@
 """ITK's transforms, text (.tfm, .txt) and MATLAB 4 (.mat); for HDF5 see hdf5.py.
 
 They map points of fixed to points of moving, in LPS+ mm. What is written is an affine
-about the origin, so that every reader agrees. nitransforms writes 6 digits (2e-4 mm at
-200 mm), reads float32, and knows the affine only.
+about the origin, so that every reader agrees; or, for programs that take rigid ones
+only, a rotation about the origin and a translation. nitransforms writes 6 digits
+(2e-4 mm at 200 mm), reads float32, and knows the affine only.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ from .common import LPS_FROM_RAS, FloatArray, Images, checked, content, text
 
 #: What is written; other programs misread other kinds.
 AFFINE = "AffineTransform_double_3_3"
+RIGID = "VersorRigid3DTransform_double_3_3"
+
+#: How far a matrix may be from a rotation by rounding.
+_ROUNDING = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,12 +59,31 @@ def read_itk_text(file: BinaryIO, _images: Images) -> FloatArray:
 
 def write_itk_text(moving_from_fixed: FloatArray, _images: Images) -> bytes:
     """Write ITK's text."""
-    numbers = " ".join(f"{x:.17g}" for x in itk_numbers(moving_from_fixed))
+    return _text(AFFINE, itk_numbers(moving_from_fixed))
+
+
+def write_itk_rigid(moving_from_fixed: FloatArray, _images: Images) -> bytes:
+    """Write ITK's text of a rigid transform: a versor, then a translation."""
+    from scipy.spatial.transform import Rotation  # noqa: PLC0415  # slow to import
+
+    lps = LPS_FROM_RAS @ moving_from_fixed @ LPS_FROM_RAS
+    turn = Rotation.from_matrix(lps[:3, :3])
+    if np.abs(turn.as_matrix() - lps[:3, :3]).max() > _ROUNDING:
+        raise InputError(
+            "the transform is not rigid, and itk-rigid holds a rotation and a "
+            "translation only; write it as itk"
+        )
+    versor = turn.as_quat(canonical=True)[:3]  # the scalar part is not negative
+    return _text(RIGID, np.array([*versor, *lps[:3, 3]]) + 0.0)
+
+
+def _text(kind: str, parameters: FloatArray) -> bytes:
+    """Write a transform about the origin."""
     return (
         "#Insight Transform File V1.0\n"
         "#Transform 0\n"
-        f"Transform: {AFFINE}\n"
-        f"Parameters: {numbers}\n"
+        f"Transform: {kind}\n"
+        f"Parameters: {' '.join(f'{x:.17g}' for x in parameters)}\n"
         "FixedParameters: 0 0 0\n"
     ).encode()
 
