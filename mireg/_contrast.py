@@ -48,7 +48,8 @@ import numpy.typing as npt
 
 from . import _kernels as kernels
 from . import information
-from ._errors import InputError, MissingFileError
+from ._errors import InputError
+from ._files.faults import check_there, in_file
 from ._files.formats import ImageLike
 from ._image import Image, memory_order
 from ._intensity import IntensityScale, subsampled
@@ -445,6 +446,8 @@ def read_cohort(path: str | PathLike[str]) -> Cohort:
     InputError
         If the file cannot be read or is no such cohort.
     """
+    with in_file(path):
+        check_there(Path(path))
     try:
         record = json.loads(Path(path).read_text(encoding="utf-8"))
         if record["format"] != _COHORT_FORMAT:
@@ -459,12 +462,10 @@ def read_cohort(path: str | PathLike[str]) -> Cohort:
         numbers = [learnt.means["score_bits"], learnt.spreads["score_bits"]]
         if not np.isfinite(numbers).all():
             raise ValueError("a score is not finite")
-    except FileNotFoundError as error:
-        raise MissingFileError(
-            f"{path}: there is no such file; check the path"
-        ) from error
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); check that you may read it"
+        ) from error
     except (
         *(KeyError, TypeError, ValueError, AttributeError),
         *(OverflowError, RecursionError),

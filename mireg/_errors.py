@@ -26,7 +26,10 @@ def printable(text: str) -> str:
 
 
 class MiregError(Exception):
-    """Any error that mireg raises on purpose; its message is one printable line."""
+    """Any error that mireg raises on purpose.
+
+    Its message is one printable line.
+    """
 
     def __init__(self, message: str = "", *more: object) -> None:
         super().__init__(printable(message), *more)

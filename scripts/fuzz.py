@@ -55,7 +55,7 @@ from mireg._transform import RigidTransform
 from mireg.cli import main as mireg_main
 
 #: Seconds after which a case hangs, and those after which Python itself does.
-ALARM_S, DEAD_S = 10, 60
+ALARM_S, DEAD_S = 30, 120
 #: Memory that a small case may take beyond what its file holds, and the most ever.
 MARGIN, MOST = 24 << 20, 1 << 30
 #: No file of gzip holds more than this many bytes for each of its own.

@@ -35,6 +35,9 @@ except ImportError:  # not made for this processor
 #: Ends of the names of files that are compressed by gzip.
 GZIPPED = (".gz", ".mgz")
 
+#: Ends of those that nibabel alone unpacks.
+OTHER_ZIPPED = (".bz2", ".zst")
+
 #: Images that ITK reads and nibabel does not.
 _OF_ITK = (".nrrd", ".nhdr", ".mha", ".mhd", ".gipl", ".gipl.gz")
 
@@ -72,7 +75,9 @@ def check_openable(path: Path) -> None:
         raise InputError("a pipe or device; save the image to a file first")
     header = path.with_suffix(_HEADERS.get(path.suffix.lower(), path.suffix))
     if not (header.exists() or header.with_suffix(header.suffix.swapcase()).exists()):
-        raise MissingFileError(f"holds voxels only; its header {header} is missing")
+        raise MissingFileError(
+            f"holds voxels only; its header {header} is missing: put it beside them"
+        )
 
 
 def check_there(path: Path) -> None:
@@ -156,7 +161,7 @@ def most_in(path: PathLike) -> int:
     size = Path(path).stat().st_size
     if str(path).lower().endswith(GZIPPED):
         return size * _MOST_GZIP_SHRINKS
-    return sys.maxsize if str(path).lower().endswith((".bz2", ".zst")) else size
+    return sys.maxsize if str(path).lower().endswith(OTHER_ZIPPED) else size
 
 
 def check_length(opened: Any) -> None:
@@ -256,12 +261,25 @@ def oddities(opened: Any, name: str) -> list[str]:
             f"{name}: an Analyze file does not say which side is left; "
             "nibabel's reading is used, check left and right"
         )
+    elif _is_minc_without_directions(opened):
+        notes.append(
+            f"{name}: the header does not say where its axes point (there are no "
+            "direction_cosines); taken as right, front and top: check left and right"
+        )
     elif _is_mgh_without_place(opened):
         notes.append(
             f"{name}: the header does not say where the image is (goodRASFlag is 0); "
             "taken as coronal slices, centred: check left and right"
         )
     return notes
+
+
+def _is_minc_without_directions(opened: Any) -> bool:
+    """Tell whether nibabel chose where the axes of a MINC image point."""
+    if not isinstance(opened, nib.Minc1Image | nib.Minc2Image):
+        return False
+    dimensions = getattr(getattr(opened.dataobj, "minc_file", None), "_dims", ())
+    return not all(hasattr(one, "direction_cosines") for one in dimensions)
 
 
 def _is_mgh_without_place(opened: Any) -> bool:
@@ -323,7 +341,8 @@ def reading_voxels(name: str) -> Iterator[None]:
         ) from error
     except FileNotFoundError as error:  # of a format of two files
         raise MissingFileError(
-            f"{name}: the voxels are in {error.filename}, which is missing"
+            f"{name}: the voxels are in {error.filename}, which is missing: put it "
+            "beside the header"
         ) from error
     except Exception as error:  # zlib, gzip, OSError, ValueError: all mean damage
         raise InputError(

@@ -22,6 +22,7 @@ from .._errors import InputError, MiregError, warn
 from .._image import Image, Source, VolumeChoice, plain
 from .faults import (
     GZIPPED,
+    OTHER_ZIPPED,
     check_kind,
     check_length,
     check_openable,
@@ -358,7 +359,8 @@ def read_volumes(opened: Any, *, exact: bool = False) -> Iterator[Image]:
     With `exact`, whole numbers that float32 would round are refused: labels.
     """
     name = name_of(opened)
-    raw, slope, inter = stored_numbers(opened, name)
+    single = n_volumes(opened) == 1 and not exact
+    raw, slope, inter = stored_numbers(opened, name, single=single)
     if exact and raw.dtype.kind in "iu" and raw.dtype.itemsize > 2:
         largest = max(abs(int(raw.min())), int(raw.max()))
         if largest > 2**24:
@@ -368,7 +370,8 @@ def read_volumes(opened: Any, *, exact: bool = False) -> Iterator[Image]:
             )
     for t in range(raw.shape[3]):
         with in_file(name):
-            yield Image(_scaled(raw[..., t], slope, inter), opened.affine)
+            data = _scaled(raw[..., t], slope, inter, copy=not single)
+            yield Image(data, opened.affine)
 
 
 def n_volumes(opened: Any) -> int:
@@ -441,8 +444,11 @@ def stored_numbers(
     plain = type(proxy) is nib.arrayproxy.ArrayProxy
     single &= not (plain and _needs_double(proxy.dtype, slope, inter))
     with reading_voxels(name):
-        if plain and str(proxy.file_like).lower().endswith(GZIPPED):
-            raw = _unzipped(proxy, np.float32 if single else proxy.dtype)
+        path = str(proxy.file_like) if plain else ""
+        zipped = path.lower().endswith(GZIPPED)
+        as_it_is = os.path.isfile(path) and not path.lower().endswith(OTHER_ZIPPED)
+        if zipped or (single and as_it_is):
+            raw = _read_numbers(proxy, np.float32 if single else proxy.dtype, zipped)
         else:
             raw = np.asanyarray(proxy.get_unscaled() if plain else proxy)
             raw = raw.astype(np.float32, order="K") if single else raw
@@ -457,12 +463,16 @@ def scaling(opened: Any) -> tuple[float, float]:
     return 1.0, 0.0  # none, or applied by the reader
 
 
-def _unzipped(proxy: Any, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-    """Read stored numbers from a gzip file as `dtype`, and check its checksum."""
+def _read_numbers(proxy: Any, dtype: npt.DTypeLike, zipped: bool) -> npt.NDArray[Any]:
+    """Read stored numbers as `dtype`, some at a time; check a gzip file's checksum.
+
+    Mapped into memory, the whole file would count beside what is made of it.
+    """
     values = np.empty(proxy.shape, dtype, order=proxy.order)
     flat = values.ravel(order="K")
     part = np.empty(min(flat.size, _READ_AT_ONCE), proxy.dtype)
-    with GzipFile(proxy.file_like, "rb") as file:
+    opener: Any = GzipFile if zipped else open
+    with opener(proxy.file_like, "rb") as file:
         file.seek(proxy.offset)
         for start in range(0, flat.size, len(part)):
             numbers = part[: flat.size - start]

@@ -8,6 +8,7 @@ nibabel mends headers without a word, and not always as other programs do.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from typing import Any
@@ -105,6 +106,7 @@ def mended(opened: Any) -> Any:
             "nibabel reads voxels from within its header, whose vox_offset is wrong; "
             "give the path, not the image"
         )
+    _check_repaired(opened)
     notes: list[str] = []
     header = opened.header.copy()
     scale = _mend(header, notes)
@@ -114,6 +116,22 @@ def mended(opened: Any) -> Any:
     affine = np.diag([scale, scale, scale, 1]) @ opened.affine
     extra = {**opened.extra, _NOTES: [*notes_of(opened), *notes]}
     return type(opened)(opened.dataobj, affine, header, extra, opened.file_map)
+
+
+def _check_repaired(opened: Any) -> None:
+    """Refuse a voxel size of 0 in the file, of which nibabel makes 1 without a word."""
+    header, files = opened.header, opened.file_map
+    holder = files.get("header", files["image"])
+    by_size = header["sform_code"] == 0 and (header["pixdim"][1:4] == 1).any()
+    if not by_size or holder.filename is None or not os.path.isfile(holder.filename):
+        return
+    if not np.allclose(opened.affine, header.get_best_affine()):
+        return  # somebody has said where the voxels are
+    with holder.get_prepare_fileobj("rb") as file:
+        start = file.read(header.sizeof_hdr)
+    if len(start) == header.sizeof_hdr:
+        sizes = type(header)(start, check=False)["pixdim"][1:4]
+        list(_check_sizes(np.where(header["pixdim"][1:4] == 1, sizes, 1)))
 
 
 def notes_of(opened: Any) -> list[str]:

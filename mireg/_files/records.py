@@ -90,7 +90,9 @@ def read_record(path: PathLike) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise InputError(f"{path}: there is no such file; check the path") from error
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); check that you may read it"
+        ) from error
     try:
         record = None if len(content) > _MOST_BYTES else json.loads(content)
     except (ValueError, RecursionError):

@@ -209,7 +209,9 @@ def read_prior(path: str | None, strength: float | None) -> Prior | None:
     """Read what ``--prior`` names."""
     if path is None:
         if strength is not None:
-            raise InputError("--prior-strength goes with --prior, and there is none")
+            raise InputError(
+                "--prior-strength goes with --prior: give that, too, or neither"
+            )
         return None
     from .._prior import Prior
 

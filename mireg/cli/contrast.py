@@ -223,7 +223,7 @@ def _check_picture(plot: str) -> None:
     except ImportError as error:
         raise InputError(
             "--plot needs matplotlib, which is not installed; "
-            "get it by: pip install 'mireg[plot]'"
+            "get it by: pip install matplotlib"
         ) from error
 
 

@@ -123,11 +123,12 @@ def convert(
     if out is not None:
         check_outputs([Path(out)], inputs, force=force)
     from .._files.formats import read_grid, warn_of
-    from .._files.transforms import format_of
-    from .._transform import read_transform
+    from .._files.transforms import read_with_format
+    from .._files.transforms.common import Images
+    from .._transform import as_transform
 
-    name = format_of(transform, from_format).name
-    found = read_transform(transform, fixed=fixed, moving=moving, format=from_format)
+    matrix, name = read_with_format(transform, Images(fixed, moving), from_format)
+    found = as_transform(matrix, name=transform)
     if inverse:
         found, fixed, moving = ~found, moving, fixed
     with notes_told():

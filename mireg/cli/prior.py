@@ -72,6 +72,10 @@ def learn(
 
 def _rows(table: Path) -> list[tuple[Path, Path, Path | None]]:
     """Read which files to learn from."""
+    from .._files.faults import check_there, in_file
+
+    with in_file(table):
+        check_there(table)
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, skipinitialspace=True)
@@ -100,7 +104,7 @@ def _rows(table: Path) -> list[tuple[Path, Path, Path | None]]:
             )
         )
     if not rows:
-        raise InputError(f"{table}: it names no pair")
+        raise InputError(f"{table}: it names no pair; add a line for each")
     return rows
 
 

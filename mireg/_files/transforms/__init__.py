@@ -6,8 +6,10 @@ Other frames than RAS+ mm (LPS, voxels, FSL's and AFNI's own) live here and neve
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,7 +20,7 @@ from ..faults import check_there, hushed, in_file
 from ..formats import ImageLike
 from ..writing import PathLike
 from .afni import read_afni, write_afni
-from .common import FloatArray, Images, checked
+from .common import FloatArray, Images, checked, content
 from .dicom import read_dicom, write_dicom
 from .freesurfer import read_lta, write_lta
 from .fsl import read_fsl, write_fsl
@@ -106,9 +108,38 @@ def read_matrix(
     format: str | None = None,
 ) -> FloatArray:
     """Read moving_from_fixed, (4, 4), RAS+ mm; see `mireg.read_transform`."""
-    row = format_of(path, format)
-    with hushed(), in_file(path), Path(path).open("rb") as file:
-        return checked(row.read(file, Images(fixed, moving)))
+    return read_with_format(path, Images(fixed, moving), format)[0]
+
+
+def read_with_format(
+    path: PathLike, images: Images, format: str | None = None
+) -> tuple[FloatArray, str]:
+    """Read moving_from_fixed, as `read_matrix`, and tell the format of the file."""
+    with hushed(), in_file(path), _opened(Path(path)) as file:
+        row = _recognised(path, file.read(_HEAD), format)
+        file.seek(0)
+        return checked(row.read(file, images)), row.name
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """Open a file; what cannot be read twice, as a pipe, is kept in memory."""
+    try:
+        check_there(path)
+        if path.is_dir():
+            raise InputError("a folder; give a file")
+        with path.open("rb") as file:
+            yield file if path.is_file() else BytesIO(content(file))
+    except MiregError:  # that a file is missing is an OSError, too
+        raise
+    except OSError as error:
+        raise InputError(
+            f"cannot be read ({error.strerror}); check the path"
+        ) from error
+    except Exception as error:  # each reader fails in its own way
+        raise InputError(
+            "cannot be read as a transform; it is damaged: copy or export it again"
+        ) from error
 
 
 def transform_bytes(
@@ -151,21 +182,6 @@ def format_name(name: str) -> str:
 def suffix_of(name: str) -> str:
     """Give the suffix that mireg gives to files of a format."""
     return _named(name)[0].suffixes[0]
-
-
-def format_of(path: PathLike, name: str | None = None) -> Format:
-    """Find the format of a file to read, by content or else by suffix."""
-    with in_file(path):
-        try:
-            check_there(Path(path))
-            if not Path(path).is_file():  # it is read more than once
-                raise InputError("a folder or pipe; give a file")
-            with Path(path).open("rb") as file:
-                return _recognised(path, file.read(_HEAD), name)
-        except MiregError:  # that a file is missing is an OSError, too
-            raise
-        except OSError as error:
-            raise InputError(f"cannot be read ({error.strerror})") from error
 
 
 def _recognised(path: PathLike, head: bytes, name: str | None) -> Format:

@@ -114,7 +114,9 @@ def content(file: BinaryIO) -> bytes:
     """Read a small file."""
     read = file.read(_MOST_BYTES + 1)
     if len(read) > _MOST_BYTES:
-        raise InputError("too large for one linear transform; is it a warp?")
+        raise InputError(
+            "too large for one linear transform; give no warp, but the linear part"
+        )
     return read
 
 
@@ -123,7 +125,9 @@ def text(file: BinaryIO) -> str:
     try:
         return content(file).decode("utf-8").replace("\r", "\n")
     except UnicodeDecodeError as error:
-        raise InputError("not a text file, and no other kind that is read") from error
+        raise InputError(
+            "not a text file, and no other kind that is read; export it as ITK's"
+        ) from error
 
 
 def number_rows(words: str) -> list[list[float]]:
@@ -154,7 +158,9 @@ def checked(matrix: npt.ArrayLike) -> FloatArray:
     try:
         given = np.asarray(matrix)
     except ValueError as error:  # rows of different lengths
-        raise InputError("a transform must be a matrix of shape (4, 4)") from error
+        raise InputError(
+            "a transform must be a matrix of shape (4, 4); its rows differ in length"
+        ) from error
     if given.dtype.kind not in "fiu":
         raise InputError("a transform must be a matrix of real numbers, or a file")
     m = given.astype(np.float64)
@@ -166,10 +172,14 @@ def checked(matrix: npt.ArrayLike) -> FloatArray:
             "things out of this world; is the file damaged?"
         )
     if (np.abs(m[3] - _LAST_ROW) > _ROUNDING).any():
-        raise InputError(f"the transform's last row is {m[3]}, not 0 0 0 1")
+        raise InputError(
+            f"the transform's last row is {m[3]}, not 0 0 0 1: no linear map"
+        )
     m[3] = _LAST_ROW
     if abs(np.linalg.det(m)) < 1e-9:
-        raise InputError("the transform is singular: it flattens space")
+        raise InputError(
+            "the transform is singular: it flattens space; check its numbers"
+        )
     return m
 
 
@@ -178,7 +188,5 @@ def h5py() -> ModuleType:
     try:
         import h5py  # noqa: PLC0415
     except ImportError as error:
-        raise InputError(
-            "HDF5 files need h5py; get it by: pip install 'mireg[formats]'"
-        ) from error
+        raise InputError("HDF5 files need h5py; get it by: pip install h5py") from error
     return h5py
