@@ -48,11 +48,12 @@ import numpy.typing as npt
 
 from . import _kernels as kernels
 from . import information
-from ._errors import InputError, MissingFileError
+from ._errors import InputError
+from ._files.faults import check_there, in_file
 from ._files.formats import ImageLike
 from ._image import Image, memory_order
 from ._intensity import IntensityScale, subsampled
-from ._prepare import prepare
+from ._prepare import in_mask, prepare, voxel_centres
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -200,7 +201,8 @@ def contrast(
     Parameters
     ----------
     image : Image, path, nibabel image, SimpleITK image or (array, affine)
-        The scan, or one that is prepared; of a 4-D image the mean.
+        The scan, or one that is prepared; of a 4-D image the mean. Of one prepared
+        with a mask, the foreground is looked at within that.
     limits : tuple of float, optional
         Nominal range of the intensities, such as -1024 and 3071 of CT, instead of
         the range of the scan itself. A squeezed scan is then always told from the
@@ -233,12 +235,16 @@ def contrast(
     """
     prepared = prepare(image)
     image, scale = prepared.image, prepared.scale
-    voxels = subsampled(image).data
+    sub = subsampled(image)
+    voxels = sub.data
     low, high = _axis(image, voxels, scale) if limits is None else limits
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise InputError(f"the range {low:g} to {high:g} is none; give low, then high")
     voxels = np.clip(voxels, np.float32(scale.low), np.float32(scale.high))
     foreground = scale.is_foreground(voxels)
+    if prepared.mask is not None:
+        inside = in_mask(prepared.mask, voxel_centres(sub)).reshape(sub.shape)
+        foreground &= inside if (foreground & inside).any() else True
     if not foreground.any():
         foreground = np.isfinite(voxels)
     joint = neighbourhood_histogram(voxels, foreground, low, high)
@@ -440,6 +446,8 @@ def read_cohort(path: str | PathLike[str]) -> Cohort:
     InputError
         If the file cannot be read or is no such cohort.
     """
+    with in_file(path):
+        check_there(Path(path))
     try:
         record = json.loads(Path(path).read_text(encoding="utf-8"))
         if record["format"] != _COHORT_FORMAT:
@@ -454,12 +462,10 @@ def read_cohort(path: str | PathLike[str]) -> Cohort:
         numbers = [learnt.means["score_bits"], learnt.spreads["score_bits"]]
         if not np.isfinite(numbers).all():
             raise ValueError("a score is not finite")
-    except FileNotFoundError as error:
-        raise MissingFileError(
-            f"{path}: there is no such file; check the path"
-        ) from error
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); check that you may read it"
+        ) from error
     except (
         *(KeyError, TypeError, ValueError, AttributeError),
         *(OverflowError, RecursionError),

@@ -6,8 +6,33 @@ import sys
 import warnings
 
 
+def printable(text: str) -> str:
+    r"""Escape what a terminal would not show but obey, line breaks among it.
+
+    Names of files and texts in them are somebody else's; what is told of them is one
+    line.
+
+    Examples
+    --------
+    >>> print(printable("t1\x1b[2J.nii\n"))
+    t1\x1b[2J.nii\n
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
+
+
 class MiregError(Exception):
-    """Any error that mireg raises on purpose."""
+    """Any error that mireg raises on purpose.
+
+    Its message is one printable line.
+    """
+
+    def __init__(self, message: str = "", *more: object) -> None:
+        super().__init__(printable(message), *more)
 
 
 class InputError(MiregError, ValueError):
@@ -35,7 +60,7 @@ def warn(message: str) -> None:
     frame, level = sys._getframe(1), 2
     while frame.f_back and _is_within(package, frame.f_globals.get("__name__", "")):
         frame, level = frame.f_back, level + 1
-    warnings.warn(message, MiregWarning, stacklevel=level)
+    warnings.warn(printable(message), MiregWarning, stacklevel=level)
 
 
 def _is_within(package: str, module: str) -> bool:

@@ -86,7 +86,7 @@ def intensity_scale(image: Image) -> IntensityScale:
     values = values[np.isfinite(values)]
     values.sort()  # one sort serves all that follows
     if values.size == 0:
-        raise InputError("the image holds no data: every voxel is NaN")
+        raise InputError("the image holds no data: every voxel is NaN; check the file")
     low, high = _limits(values)
     background = _background(data, low, high)
     away = np.clip(values, low, high)

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 
 from ._errors import InputError, warn
-from ._files import formats, nifti
+from ._files import faults, formats, nifti
 from ._image import Image
 from ._overlap import HARDLY, overlap_fraction
 from ._resample import (
@@ -207,7 +207,7 @@ def writer(
 
 def _check_overlap(opened: Any, fixed: Image, moving_from_fixed: Transform) -> None:
     """Refuse to write an image of which nothing would be seen; say if it is little."""
-    name = formats.name_of(opened)
+    name = faults.name_of(opened)
     moving = formats.grid_of(opened)
     moved = Image(moving.data, (~moving_from_fixed).matrix @ moving.mm_from_ijk)
     share = overlap_fraction(fixed, moved)

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ._contrast import contrast
-from ._files.formats import n_volumes, useless
+from ._files.faults import useless
+from ._files.formats import n_volumes
 from ._files.headers import qform_distance_mm
 from ._image import Image
 from ._overlap import HARDLY, overlap_fraction, overlap_mm3

@@ -20,6 +20,7 @@ from ._engine.levels import levels_at, pyramid
 from ._engine.pair import Pair
 from ._engine.similarity import joint_histogram, values_of
 from ._errors import InputError
+from ._files.faults import check_there, in_file
 from ._files.formats import ImageLike
 from ._files.writing import new_file
 from ._prepare import prepare
@@ -131,10 +132,14 @@ class Prior:
             If there is no such file, or it holds anything else.
         """
         path = check_suffix(path)
+        with in_file(path):
+            check_there(path)
         try:
             data = path.read_bytes() if path.stat().st_size <= _MOST_BYTES else b""
         except OSError as error:
-            raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+            raise InputError(
+                f"{path}: cannot be read ({error.strerror}); check that you may read it"
+            ) from error
         try:
             read = _from_npz if path.suffix == ".npz" else json.loads
             record = read(data)
@@ -146,7 +151,7 @@ class Prior:
             return cls(dict(record["joints"]), pairs)
         except Exception as error:  # zip, zlib, numpy, json: each in its own way
             raise InputError(
-                f"{path}: this is no prior as mireg prior learn writes"
+                f"{path}: this is no prior; give the file that mireg prior learn wrote"
             ) from error
 
 
@@ -198,7 +203,7 @@ def learn_prior(
     n_threads = threads or _threads.available()
     joints = [_joints(*pair, n_threads) for pair in aligned]
     if not joints:
-        raise InputError("there is no pair to learn from")
+        raise InputError("there is no pair to learn from; give one or more")
     total = {name: np.sum([one[name] for one in joints], axis=0) for name in CHANNELS}
     return Prior(total, len(joints))
 

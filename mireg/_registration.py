@@ -20,6 +20,7 @@ from . import _results as results
 from ._contrast import Contrast, Histogram
 from ._errors import InputError
 from ._files import formats
+from ._files.faults import check_there, in_file
 from ._files.records import SCHEMA, json_number, read_record
 from ._image import Image
 from ._moved import Grid, Output, resampled
@@ -259,8 +260,10 @@ class Registration:
             If there is no such file, or it is not such a record, or one of another
             schema than this version of mireg writes.
         """
+        with in_file(path):
+            check_there(Path(path))
         record = read_record(path)
-        with formats.in_file(path):
+        with in_file(path):
             return cls(
                 fixed=_StoredImage("fixed", record["fixed"], Path(path).parent),
                 moving=_StoredImage("moving", record["moving"], Path(path).parent),

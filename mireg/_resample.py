@@ -48,6 +48,9 @@ _MOST_COARSER = 200
 #: Planes that a thread takes at once; a fixed number, so that the answer is the same.
 _PLANES = 8
 
+#: Voxels of a finer grid that a thread averages at once, if a plane is not more.
+_MOST_FINE = 2**24
+
 #: Standard deviation of a Gaussian of unit width at half its height.
 _SIGMA = 1 / math.sqrt(8 * math.log(2))
 
@@ -320,15 +323,18 @@ def _without_holes(data: Volume) -> Volume:
 
 
 def _fill(
-    write: Callable[[int, Volume], None], out: Volume, threads: int | None
+    write: Callable[[int, Volume], None],
+    out: Volume,
+    threads: int | None,
+    planes: int = _PLANES,
 ) -> None:
     """Let threads write out (nz, ny, nx), some planes at a time.
 
     Memory order, last axis slowest, is that of NIfTI files.
     """
     shared(
-        lambda first: write(first, out[first : first + _PLANES]),
-        range(0, len(out), _PLANES),
+        lambda first: write(first, out[first : first + planes]),
+        range(0, len(out), planes),
         threads or available(),
     )
 
@@ -407,7 +413,10 @@ def _averaged(
             mean = np.divide(mean, share, out=mean, where=answered)
         planes[answered] = mean[answered]
 
-    _fill(write, inner, threads)
+    counts = np.array(inner.shape[::-1])
+    plane = np.prod(((counts - 1) * parts + 1 + 2 * reach)[:2])
+    fits = (_MOST_FINE / plane - 2 * reach[2]) / parts[2]
+    _fill(write, inner, threads, int(np.clip(fits, 1, _PLANES)))
     return out
 
 

@@ -91,7 +91,9 @@ def score(
     level = levels_at(pair, finest, settings, threads)["original"]
     histogram, _ = joint_histogram(level, pair.engine_pose(pose), threads)
     if not histogram.any():
-        raise InputError("the images do not overlap at this pose: nothing to score")
+        raise InputError(
+            "the images do not overlap at this pose; give another transform"
+        )
     return {
         **{
             name: metric_at(level, name)(histogram)[0]

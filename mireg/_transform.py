@@ -12,7 +12,8 @@ import numpy.typing as npt
 from scipy.spatial.transform import Rotation
 
 from ._errors import InputError
-from ._files.formats import ImageLike, in_file
+from ._files.faults import in_file
+from ._files.formats import ImageLike
 from ._files.transforms import read_matrix, transform_bytes
 from ._files.transforms.common import FloatArray, checked
 from ._files.writing import PathLike, new_file
@@ -455,16 +456,17 @@ def read_transform(
     ----------
     path : str or path
         A file of ITK or ANTs (text, MATLAB 4, HDF5; linear ones, also composed), FSL,
-        FreeSurfer (LTA), AFNI, X5; the record of a registration or a truth.json (a
-        JSON object with "moving_from_fixed"); or moving_from_fixed itself, RAS+ mm, as
-        four rows of text or .npy.
+        FreeSurfer (LTA), AFNI, X5; DICOM's matrix; the record of a registration or a
+        truth.json (a JSON object with "moving_from_fixed"); or moving_from_fixed
+        itself, RAS+ mm, as four rows of text or .npy.
     fixed, moving : path, nibabel image or Image, optional
         The images that the transform is between. FSL's and AFNI's files say where
         points go only together with both; the others do without.
-    format : {"itk", "ants", "fsl", "lta", "afni", "x5", "json", "matrix", "npy"}
-        By default told by content, and by suffix where that is bare numbers: four
-        rows are FSL's in a .mat file, and moving_from_fixed in a .txt file. "ants" is
-        "itk".
+    format : str, optional
+        "itk" (or "ants", which is the same), "itk-rigid", "fsl", "lta", "afni", "x5",
+        "json", "dicom", "matrix" or "npy". By default told by content, and by suffix
+        where that is bare numbers: four rows are FSL's in a .mat file, DICOM's in a
+        .dicom.txt file, and moving_from_fixed in another .txt file.
 
     Returns
     -------
@@ -498,13 +500,15 @@ def write_transform(
     path : str or path
         Its suffix says the format: .tfm or .txt ITK text, .h5 ITK, .lta FreeSurfer,
         .aff12.1D AFNI, .x5 X5, .json a record of mireg, .matrix.txt and .npy the
-        matrix itself.
+        matrix itself, .rigid.tfm ITK's rigid kind, .dicom.txt DICOM's matrix (LPS+ mm,
+        from moving to fixed).
     moving_from_fixed : RigidTransform, AffineTransform, (4, 4) array_like or path
         Maps points of fixed to points of moving, RAS+ mm.
     fixed, moving : path, nibabel image or Image, optional
         The two images; files of FSL, FreeSurfer and AFNI cannot be written without.
-    format : {"itk", "ants", "fsl", "lta", "afni", "x5", "json", "matrix", "npy"}
-        Whatever the suffix says. A .mat file can be ITK's or FSL's: say which.
+    format : str, optional
+        Of those that `read_transform` knows, whatever the suffix says. A .mat
+        file can be ITK's or FSL's: say which.
     force : bool, optional
         Replace a file that exists.
 

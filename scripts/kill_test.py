@@ -6,6 +6,11 @@ the set of outputs must be whole, new or old, or none of it there; nothing else 
 left, but by KILL, and that is swept by what writes there next, once it is old.
 
     python scripts/kill_test.py --kills 300
+
+With ``--interrupts``, Ctrl-C comes once a file is being written, and must end the
+command within a second.
+
+    python scripts/kill_test.py --kills 0 --interrupts 100
 """
 
 from __future__ import annotations
@@ -75,13 +80,50 @@ def faults(
     return wrong
 
 
+def interrupted(
+    count: int, root: Path, whole: dict[str, dict[str, bytes]], rng: random.Random
+) -> int:
+    """Interrupt commands while they write; tell how many tries went wrong."""
+    took, bad = [], 0
+    while len(took) < count:
+        command = rng.choice([*COMMANDS])
+        folder = Path(tempfile.mkdtemp(dir=root))
+        with mireg(command, folder) as process:
+            while process.poll() is None and not any(folder.glob(".mireg-*.part")):
+                time.sleep(0.001)
+            time.sleep(rng.uniform(0, 0.05))
+            sent = time.monotonic()
+            process.send_signal(signal.SIGINT)
+            said, _ = process.communicate()
+        if process.returncode == 0:  # it was quicker
+            continue
+        took.append(time.monotonic() - sent)
+        wrong = faults({}, folder, whole[command], "INT")
+        if process.returncode != 130:
+            wrong.append(f"exit code {process.returncode}: {said.decode()}")
+        if took[-1] > 1:
+            wrong.append(f"ended after {took[-1]:.2f} s")
+        if wrong:
+            bad += 1
+            print(f"{command} while writing: {'; '.join(wrong)}", flush=True)
+    if took:
+        print(
+            f"{bad} of {count} went wrong while writing; the slowest ended after "
+            f"{max(took):.2f} s"
+        )
+    return bad
+
+
 def main() -> int:
     """Kill, look, and say how many tries went wrong."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--kills", type=int, default=300)
+    parser.add_argument("--interrupts", type=int, default=0, help="during writing")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--voxel-size", default="1.5", help="of the scans, mm")
     args = parser.parse_args()
+    # A shell lets what it starts in the background ignore Ctrl-C, but not this.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     rng = random.Random(args.seed)
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
@@ -98,7 +140,7 @@ def main() -> int:
                 seconds[command] = time.monotonic() - began
                 whole[command] = contents(folder)
         codes: Counter[str] = Counter()
-        bad, slowest = 0, 0.0
+        bad, slowest = interrupted(args.interrupts, root, whole, rng), 0.0
         for n in range(args.kills):
             command, way = rng.choice([*COMMANDS]), rng.choice(WAYS)
             folder = Path(tempfile.mkdtemp(dir=root))
@@ -123,7 +165,8 @@ def main() -> int:
                 bad += 1
                 print(f"{n} {command} {way}: {'; '.join(wrong)}", flush=True)
     print(", ".join(f"{what}: {count}" for what, count in sorted(codes.items())))
-    print(f"{bad} of {args.kills} went wrong; the slowest ended after {slowest:.2f} s")
+    tries = args.kills + args.interrupts
+    print(f"{bad} of {tries} went wrong; the slowest ended after {slowest:.2f} s")
     return int(bad > 0)
 
 

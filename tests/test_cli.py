@@ -154,6 +154,11 @@ def test_register_writes_three_files(scans, capsys):
     assert f"score ({record['metric']})   {scores}" in said.err
     error = f"error expected from noise: {record['standard_error_mm']:.2g} mm"
     assert error in said.err
+    fixed_bits, moving_bits = (
+        record[role]["contrast"]["score_bits"] for role in ("fixed", "moving")
+    )
+    bits = f"{fixed_bits:.2f} bits from uniform, FIXED; {moving_bits:.2f}, MOVING"
+    assert f"contrast      {bits}" in said.err
     for word in ("rotation", "translation", "head moved", "overlap", "t2_to_t1.tfm"):
         assert word in said.err
 

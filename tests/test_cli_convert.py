@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -57,10 +58,15 @@ def test_the_formats_that_are_offered_are_those_there_are(capsys):
 @pytest.mark.parametrize(
     ("out", "options"),
     [
-        *(("b.txt", []), ("b.h5", []), ("b.mat", ["--to", "itk"]), ("b.lta", [])),
-        *(("b.mat", ["--to", "fsl"]), ("b.aff12.1D", []), ("b.x5", [])),
-        *(("b.matrix.txt", []), ("b.npy", []), ("b", ["--to", "npy"])),
-        *(("b.json", []), ("b.mat", ["--to", "ants"])),
+        *(
+            ("b.txt", []),
+            ("b.h5", []),
+            ("b.mat", ["--transform-format", "itk"]),
+            ("b.lta", []),
+        ),
+        *(("b.mat", ["--transform-format", "fsl"]), ("b.aff12.1D", []), ("b.x5", [])),
+        *(("b.matrix.txt", []), ("b.npy", []), ("b", ["--transform-format", "npy"])),
+        *(("b.json", []), ("b.mat", ["--transform-format", "ants"])),
     ],
 )
 def test_there_and_back(out, options, capsys):
@@ -73,7 +79,7 @@ def test_there_and_back(out, options, capsys):
 
 @pytest.mark.usefixtures("folder")
 def test_inverted_it_is_between_the_same_images_the_other_way(capsys):
-    to_fsl = ["--to", "fsl", "--invert"]
+    to_fsl = ["--transform-format", "fsl", "--inverse"]
     assert main(["convert", "a.tfm", "b.mat", *IMAGES, *to_fsl]) == 0
     words = " ".join(capsys.readouterr().out.split())
     assert "points of moving.nii to points of fixed.nii" in words
@@ -153,7 +159,10 @@ def test_a_shift_moves_every_head_alike(options, over, centre, capsys):
     assert record["mean_displacement_mm"] == pytest.approx(13)
     assert record["max_displacement_mm"] == pytest.approx(13)
     assert main(["convert", "t.tfm", *options]) == 0
-    assert "13.00 mm: 3.00 right, 4.00 back, 12.00 up" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    shift = "13.00 mm (3.00 right, 4.00 back, 12.00 up)"
+    assert said.count(shift) == (2 if any(centre) else 1)
+    assert "of the origin" in said
 
 
 @pytest.mark.usefixtures("folder")
@@ -206,7 +215,10 @@ def test_the_record_says_what_was_read_and_written(capsys):
         (["a.tfm", "b.tfm", "--fixed", "gone.nii"], "gone.nii: there is no such"),
         (["a.tfm", "b.tfm", "--moving", "gone.nii"], "gone.nii: there is no such"),
         (["a.tfm", "a.tfm", "--force"], "this is an input"),
-        (["a.tfm", "moving.nii", "--to", "npy"], "moving.nii: exists already"),
+        (
+            ["a.tfm", "moving.nii", "--transform-format", "npy"],
+            "moving.nii: exists already",
+        ),
         (["a.tfm", "gone/b.tfm"], "no such folder"),
     ],
 )
@@ -216,18 +228,58 @@ def test_what_convert_refuses(argv, says, folder, capsys):
     assert files(folder) == before
 
 
+@pytest.mark.usefixtures("folder")
+def test_options_have_one_name_and_the_old_one_is_noted(capsys):
+    assert main(["convert", "a.tfm", "b.txt", "--invert", "--to=dicom"]) == 0
+    said = capsys.readouterr().err
+    assert "mireg: note: --invert is called --inverse now" in said
+    assert "mireg: note: --to is called --transform-format now" in said
+    found = read_transform("b.txt", format="dicom")
+    np.testing.assert_allclose(found.matrix, (~POSE).matrix, atol=1e-12)
+    assert main(["convert", "--help"]) == 0
+    assert "--invert" not in capsys.readouterr().out
+    argv = ["convert", "a.tfm", "c.txt", "--inverse", "--transform-format", "dicom"]
+    assert main(argv) == 0
+    assert "note" not in capsys.readouterr().err
+
+
+def test_register_and_convert_tell_one_translation(scans, capsys):  # noqa: F811
+    del scans
+    argv = ["register", "t1.nii.gz", "t2.nii.gz", "--init", "header", "-o", "out"]
+    assert main(argv) == 0
+    registered = capsys.readouterr().out
+    images = ["--fixed", "t1.nii.gz", "--moving", "t2.nii.gz"]
+    assert main(["convert", "out.tfm", *images]) == 0
+    converted = capsys.readouterr().out
+    shifts = re.findall(r"[\d.]+ mm \([^)]*(?:up|down)\)", registered)
+    assert len(shifts) == 2
+    for shift in shifts:
+        assert shift in converted
+    (centre,) = re.findall(r"of the centre of the head, (.*)", registered)
+    assert f"of the centre of the head in t1.nii.gz, {centre}" in converted
+    record = json.loads(Path("out.json").read_text())
+    moved = np.array(record["moving_from_fixed"]) @ [*record["centre_mm"], 1]
+    first = np.linalg.norm(moved[:3] - record["centre_mm"])
+    second = np.linalg.norm(np.array(record["moving_from_fixed"])[:3, 3])
+    assert [float(s.split()[0]) for s in shifts] == pytest.approx(
+        [first, second], abs=0.006
+    )
+
+
 # --- register and apply -----------------------------------------------------
 
 PREFIXED = {
     **{"itk": ".tfm", "fsl": ".mat", "lta": ".lta", "afni": ".aff12.1D"},
     **{"x5": ".x5", "matrix": ".matrix.txt", "npy": ".npy"},
+    **{"itk-rigid": ".rigid.tfm", "dicom": ".dicom.txt"},
 }
 
 
 def test_register_writes_the_formats_asked_for(scans, capsys):  # noqa: F811
     argv = ["register", "t1.nii.gz", "t2.nii.gz", "--init", "header", "-o", "out"]
     some = ["--transform-format", "itk,fsl", "--transform-format", "lta, afni,x5,itk"]
-    more = ["--transform-format", "matrix,json", "--transform-format", "npy,ants"]
+    more = ["--transform-format", "matrix,json", "--transform-format"]
+    more += ["npy,ants,itk-rigid,dicom"]
     assert main([*argv, *some, *more]) == 0
     said = capsys.readouterr().out
     ends = [".json", ".nii.gz", *PREFIXED.values()]
@@ -280,7 +332,7 @@ def test_register_starts_from_an_fsl_matrix(capsys):
     assert main([*argv, "--transform-format", "npy", "--quiet"]) == 0
     assert_close_pose(np.load("x.npy"), POSE.matrix, mm=1)
     said = refused(capsys, *argv[:-1], "y", "--transform-format", "itk,spm")
-    assert "'spm' is not one of itk, fsl" in said
+    assert "'spm' is not one of itk, itk-rigid, fsl" in said
 
 
 @pytest.mark.usefixtures("folder")

@@ -439,7 +439,7 @@ def refused(capsys, *argv):
 def test_a_picture_without_matplotlib_says_how_to_get_it(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     said = refused(capsys, *NAMES, "--plot", "p.png")
-    assert "pip install 'mireg[plot]'" in said
+    assert "pip install matplotlib" in said
 
 
 def test_what_cannot_be_done_is_refused_in_one_line(folder, capsys):
@@ -495,3 +495,17 @@ def test_it_shows_itself():
     ):
         assert f"<td>{cell}</td>" in shown
     assert "too little contrast for its noise" in shown
+
+
+def test_contrast_is_of_what_a_mask_lets_compare(t1):
+    half = Image(np.zeros(t1.shape, np.float32), t1.mm_from_ijk)
+    half.data[: t1.shape[0] // 2] = 1
+    kept = Image(np.where(half.data > 0, t1.data, np.nan), t1.mm_from_ijk)
+    masked = contrast(prepare(t1, half))
+    there = prepare(t1).scale.is_foreground(t1.data)
+    assert masked.foreground_fraction == pytest.approx(
+        (there & (half.data > 0)).sum() / t1.data.size
+    )
+    alone = histogram(kept.data[there], *masked.limits)
+    np.testing.assert_allclose(masked.foreground.p, alone.p, atol=1e-3)
+    assert abs(masked.score - contrast(t1).score) > 1e-3

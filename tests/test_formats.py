@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813, the usual name
 
-from mireg._errors import InputError, MiregWarning
+from mireg._errors import InputError, MiregWarning, printable
 from mireg._files import formats, nifti
 from mireg._files.writing import new_file
 from mireg._image import Image
@@ -303,7 +303,7 @@ def test_what_cannot_be_registered_is_refused_in_one_line(make, says, tmp_path):
     path = make(tmp_path)
     with pytest.raises(InputError, match=says) as caught:
         formats.read_image(path)
-    assert str(caught.value).startswith(f"{path}: ")
+    assert str(caught.value).startswith(printable(f"{path}: "))
     assert "\n" not in str(caught.value)
 
 
@@ -359,7 +359,7 @@ def test_what_others_stumble_over_is_one_line(make, says, tmp_path):
     for read in (formats.read_image, formats.read_grid):
         with pytest.raises(InputError, match=f"(?s){says}") as caught:
             read(path)
-        assert str(caught.value).startswith(f"{path}: ")
+        assert str(caught.value).startswith(printable(f"{path}: "))
         assert "\n" not in str(caught.value)
 
 
@@ -910,3 +910,32 @@ def test_labels_that_would_be_rounded_are_refused():
     opened = nib.Nifti1Image(np.full((2, 2, 2), 2**24 + 1, "i4"), AFFINE)
     with pytest.raises(InputError, match="would be rounded"):
         list(formats.read_volumes(opened, exact=True))
+
+
+def test_what_nibabel_thinks_of_a_header_is_not_told(tmp_path, recwarn):
+    path = save(tmp_path / "a.nii", ramp(3, 4, 5))
+    content = bytearray(path.read_bytes())
+    content[348:352] = 1, 0, 0, 0
+    content[108:112] = np.float32(352 + 24).tobytes()
+    content[352:352] = np.array([17, 6], "<i4").tobytes() + bytes(16)
+    path.write_bytes(content)
+    assert formats.read_image(path).shape == (3, 4, 5)
+    assert not recwarn.list
+
+
+def test_a_pair_that_claims_much_takes_little_memory(tmp_path):
+    path = save(tmp_path / "a.hdr", ramp(3, 4, 5), kind=nib.Nifti1Pair)
+    tracemalloc.start()
+    formats.read_image(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1 << 20
+
+
+def test_voxels_that_are_not_there_are_missed_in_an_opened_image_too(tmp_path):
+    path = save(tmp_path / "a.nii", ramp(3, 4, 5))
+    content = bytearray(path.read_bytes())
+    content[42:48] = np.array([2000, 2000, 2000], "<i2").tobytes()
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.nii: there are fewer voxels"):
+        formats.read_image(nib.load(path))

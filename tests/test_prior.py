@@ -296,7 +296,7 @@ def test_what_is_no_prior_is_refused(rng, tmp_path):
         with pytest.raises(InputError, match="no prior") as refused:
             Prior.read(path)
         assert str(path) in str(refused.value)
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="there is no such file"):
         Prior.read(tmp_path / "missing.json")
     with pytest.raises(InputError, match=r"\.json or \.npz"):
         Prior.read(tmp_path / "prior.pkl")

@@ -89,6 +89,25 @@ def test_its_commands_and_their_options_exist():
     assert seen > 20
 
 
+def test_its_blocks_can_be_run_twice():
+    writes = ("-o", "--output", "--save-cohort", "--plot", "--csv")
+    typed = [block.replace("\\\n", " ") for block in blocks("sh") + blocks("console")]
+    seen = 0
+    for line in "\n".join(typed).splitlines():
+        before, name, rest = line.removeprefix("$ ").strip().partition("mireg ")
+        if not name or before:
+            continue
+        words = shlex.split(rest, comments=True)
+        convert = words[0] == "convert" and not words[2].startswith("-")
+        fails = "t3.nii.gz" in rest  # on purpose
+        if not fails and (convert or words[0] == "register" or {*writes} & {*words}):
+            assert "--force" in words, line
+            seen += 1
+    assert seen > 8
+    for block in blocks("python"):
+        assert ".save(" not in block or "force=True" in block
+
+
 def test_it_forgets_no_command():
     said = {id(command_of(words)[0]) for words in calls()}
     missing = [one.name for one in leaves(cli) if id(one) not in said]

@@ -233,7 +233,7 @@ def test_numbers_that_are_none():
         (json.dumps(changed(("new",), 1)), "has 'new', which mireg-registration/1"),
         (
             json.dumps(changed(("seconds", "register_stages", "a\nb"), "c")),
-            "seconds/register_stages/a b: is a string, not a number",
+            r"seconds/register_stages/a\nb: is a string, not a number",
         ),
     ],
 )

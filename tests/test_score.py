@@ -10,6 +10,7 @@ import pytest
 from mireg import (
     InputError,
     Settings,
+    contrast,
     prepare,
     register,
     score,
@@ -74,7 +75,9 @@ def files(pair, tmp_path, monkeypatch):
 def test_the_command_prints_a_table(pair, capsys):
     assert main(["score", "t1.nii.gz", "t2.nii.gz", "-t", "truth.tfm"]) == 0
     rows = dict(line.split()[:2] for line in capsys.readouterr().out.splitlines())
-    expected = score(pair.fixed, pair.moving, POSE.matrix)
+    expected = dict(score(pair.fixed, pair.moving, POSE.matrix))
+    for role, image in (("fixed", pair.fixed), ("moving", pair.moving)):
+        expected[f"contrast_{role}_bits"] = contrast(image).score
     assert list(rows) == list(expected)
     for name, value in expected.items():
         assert float(rows[name]) == pytest.approx(value, abs=2e-5)
@@ -86,6 +89,8 @@ def test_the_command_prints_json(capsys):
     record = json.loads(capsys.readouterr().out)
     assert record["transform"] is None
     assert list(record["scores"]) == [*METRICS, "overlap_fraction"]
+    for role in ("fixed", "moving"):
+        assert 0 < record[f"contrast_{role}_bits"] < 4
 
 
 @pytest.mark.usefixtures("files")

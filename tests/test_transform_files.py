@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
@@ -131,7 +132,7 @@ def test_files_are_not_replaced_unless_forced(tmp_path):
     [
         ("a.mat", None, "a.mat: a .mat file can be ITK's or FSL's; say which"),
         ("a.xfm", None, "a.xfm: its suffix names no kind"),
-        ("a.tfm", "spm", "'spm' is no format; choose one of itk, fsl, lta"),
+        ("a.tfm", "spm", "'spm' is no format; choose one of itk, itk-rigid, fsl, lta"),
         ("a.lta", None, "an LTA means something only together with both images"),
         ("a.mat", "fsl", "the fixed image and the moving image are not given"),
         ("a.1D", None, "an AFNI matrix means"),
@@ -189,7 +190,7 @@ def test_without_h5py_one_line_says_what_to_install(tmp_path, monkeypatch):
         lambda: write_transform(tmp_path / "b.h5", POSE),
         lambda: write_transform(tmp_path / "b.x5", POSE),
     ):
-        with pytest.raises(InputError, match=r"pip install 'mireg\[formats\]'"):
+        with pytest.raises(InputError, match=r"pip install h5py"):
             work()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.h5"]
 
@@ -814,7 +815,7 @@ def test_a_missing_transform_is_refused(tmp_path):
         read_transform(tmp_path / "b.tfm")
     os.mkfifo(tmp_path / "c.tfm")
     for path in (tmp_path, tmp_path / "c.tfm"):
-        with pytest.raises(InputError, match="a folder or pipe; give a file"):
+        with pytest.raises(InputError, match="a folder; give a file"):
             read_transform(path)
     with pytest.raises(InputError, match="File name too long"):
         read_transform(tmp_path / f"{'a' * 300}.tfm")
@@ -841,3 +842,96 @@ def test_damaged_files_are_refused_in_one_line(name, format, tmp_path, rng):
     assert len(refused) > 20
     assert all(line.startswith(f"{path}: ") for line in refused)
     assert not any("\n" in line for line in refused)
+
+
+@pytest.mark.parametrize("number", [1e9, 1e200, -1e300])
+def test_a_transform_out_of_this_world_is_refused(number, tmp_path):
+    matrix = np.eye(4)
+    matrix[1, 3] = number
+    np.save(tmp_path / "t.npy", matrix)
+    with pytest.raises(InputError, match="out of this world"):
+        read_transform(tmp_path / "t.npy")
+
+
+@pytest.mark.parametrize("degrees", [0, 1e-5, 40, 179.999, 180])
+def test_simpleitk_reads_a_rigid_transform_as_rigid(degrees, tmp_path, rng):
+    axis = rng.normal(size=3)
+    vector = np.deg2rad(degrees) * axis / np.linalg.norm(axis)
+    given = RigidTransform(vector, [4, -5, 60], centre=[10, 20, 30])
+    path = tmp_path / "t.rigid.tfm"
+    write_transform(path, given)
+    read = sitk.VersorRigid3DTransform(sitk.ReadTransform(str(path)))
+    assert read.GetCenter() == (0, 0, 0)
+    for point in rng.normal(scale=100, size=(9, 3)):
+        lps = np.array([-1, -1, 1])
+        there = read.TransformPoint((point * lps).tolist()) * lps
+        # ITK shortens a versor of nearly half a turn.
+        atol = 0.01 if degrees > 179 else 1e-9
+        np.testing.assert_allclose(there, given.apply(point), atol=atol)
+    again = read_transform(path)
+    np.testing.assert_allclose(again.matrix, given.matrix, atol=1e-7)
+
+
+def test_what_is_not_rigid_is_no_rigid_itk_file(tmp_path):
+    for matrix in (np.diag([1.01, 1, 1, 1]), np.diag([-1.0, 1, 1, 1])):
+        with pytest.raises(InputError, match=r"not rigid.*write it as itk"):
+            write_transform(tmp_path / "t.rigid.tfm", matrix)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_dicom_matrix_by_hand(tmp_path):
+    # A point of the fixed image lies 5 mm further right, 7 mm further back and 3 mm
+    # further up in the moving one. DICOM goes the other way: from moving to fixed, 5 mm
+    # to the left (its first axis), 7 mm forward (against its second), 3 mm down.
+    write_transform(tmp_path / "t.dicom.txt", RigidTransform([0, 0, 0], [5, -7, 3]))
+    found = np.loadtxt(tmp_path / "t.dicom.txt")
+    np.testing.assert_array_equal(
+        found, [[1, 0, 0, 5], [0, 1, 0, -7], [0, 0, 1, -3], [0, 0, 0, 1]]
+    )
+    # A head that is turned to its left by 90 degrees in the moving image, about the
+    # long axis: what is in front in the fixed image is on the left in the moving one.
+    write_transform(
+        tmp_path / "u.dicom.txt", RigidTransform([0, 0, np.pi / 2], [0] * 3)
+    )
+    found = np.loadtxt(tmp_path / "u.dicom.txt")
+    left, front = [1, 0, 0, 1], [0, -1, 0, 1]
+    np.testing.assert_allclose(found @ left, front, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["t.dicom.txt", "renamed.txt", "renamed.dat"])
+def test_a_dicom_matrix_comes_back_whatever_its_name(name, tmp_path):
+    given = RigidTransform([0.3, -0.2, 2], [4, -5, 60], centre=[10, 20, 30])
+    write_transform(tmp_path / name, given, format="dicom")
+    again = read_transform(tmp_path / name)
+    np.testing.assert_allclose(again.matrix, given.matrix, atol=1e-12)
+
+
+def test_bare_numbers_in_a_dicom_file_are_a_dicom_matrix(tmp_path):
+    np.savetxt(
+        tmp_path / "t.dicom.txt",
+        [[1, 0, 0, 5], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]],
+    )
+    found = read_transform(tmp_path / "t.dicom.txt")
+    np.testing.assert_array_equal(found.apply([0, 0, 0]), [5, 0, 0])
+
+
+@pytest.mark.parametrize("versor", ["2 0 0", "1e300 0 0", "nan 0 0"])
+def test_a_versor_that_is_no_rotation_is_refused(versor, tmp_path):
+    (tmp_path / "t.tfm").write_text(
+        "#Insight Transform File V1.0\n#Transform 0\n"
+        "Transform: VersorRigid3DTransform_double_3_3\n"
+        f"Parameters: {versor} 4 5 6\nFixedParameters: 0 0 0\n"
+    )
+    with pytest.raises(InputError, match=r"t\.tfm: the versor is longer than 1"):
+        read_transform(tmp_path / "t.tfm")
+
+
+def test_whatever_a_reader_stumbles_over_is_one_line(tmp_path, monkeypatch):
+    def stumble(_file, _images):
+        raise ZeroDivisionError
+
+    row = dataclasses.replace(transform_files.FORMATS[0], read=stumble)
+    monkeypatch.setattr(transform_files, "FORMATS", (row,))
+    write_transform(tmp_path / "t.tfm", np.eye(4))
+    with pytest.raises(InputError, match=r"t\.tfm: cannot be read as a transform"):
+        read_transform(tmp_path / "t.tfm")

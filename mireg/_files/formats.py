@@ -4,33 +4,39 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import logging
 import math
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from contextvars import ContextVar
-from itertools import islice
+from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
-from shlex import quote
 from typing import Any, Protocol
 
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
-from .._errors import InputError, MiregError, MissingFileError, warn
+from .._errors import InputError, MiregError, warn
 from .._image import Image, Source, VolumeChoice, plain
-from .headers import (
-    SAME_PLACE_MM,
-    check_analyze,
-    mended,
-    notes_of,
-    open_nifti,
-    qform_distance_mm,
+from .faults import (
+    GZIPPED,
+    OTHER_ZIPPED,
+    check_kind,
+    check_length,
+    check_openable,
+    hushed,
+    in_file,
+    most_in,
+    name_of,
+    no_volume,
+    oddities,
+    reading_voxels,
+    unreadable,
+    useless,
 )
+from .headers import check_analyze, mended, open_nifti, read_most
 from .writing import PathLike
 
 try:
@@ -83,30 +89,8 @@ ImageLike = (
     | SimpleITKImage
 )
 
-#: Images that ITK reads and nibabel does not.
-_OF_ITK = (".nrrd", ".nhdr", ".mha", ".mhd", ".gipl", ".gipl.gz")
-
-#: The other file of the formats that keep the header apart from the voxels.
-_HEADERS = {".img": ".hdr", ".rec": ".PAR", ".brik": ".HEAD"}
-
-#: Ends of the names of files that are compressed by gzip.
-_GZIPPED = (".gz", ".mgz")
-
 #: How many voxels of a compressed file are read at once.
 _READ_AT_ONCE = 2**18
-
-#: No file of gzip holds more than this many bytes for each of its own.
-_MOST_GZIP_SHRINKS = 1032
-
-#: What nibabel opens but has no voxels.
-_NO_VOLUMES = {"GiftiImage": "a GIFTI surface", "Cifti2Image": "a CIFTI file"}
-
-#: Whether this thread reads an image, so that nibabel's log is of no use.
-_READING: ContextVar[bool] = ContextVar("_READING", default=False)
-logging.getLogger("nibabel.global").addFilter(lambda _: not _READING.get())
-
-#: How many files of a folder are looked at before it counts as no DICOM folder.
-_LOOK_AT = 50
 
 
 # --- reading images ---------------------------------------------------------
@@ -130,32 +114,20 @@ def open_nibabel(path: PathLike) -> Any:
     """
     path = Path(path)
     try:
-        with _hushed(), in_file(path):
+        with hushed(), in_file(path):
             opened = _opened(path)
-            _check_kind(opened)
-            _check_length(opened)
+            check_kind(opened)
+            check_length(opened)
     except MiregError:
         raise
     except Exception as error:  # each reader of nibabel fails in its own way
-        raise InputError(_unreadable(path, error)) from error
+        raise InputError(unreadable(path, error)) from error
     return opened
 
 
 def _opened(path: Path) -> Any:
     """Open an image file as nibabel does, but mend its header in the open."""
-    if path.is_dir():
-        if any(_is_dicom(file) for file in islice(path.rglob("*"), _LOOK_AT)):
-            raise InputError(
-                "a folder of DICOM files; make NIfTI of them first: "
-                f"dcm2niix -z y -o . {quote(str(path))}"
-            )
-        raise InputError("this is a folder; give the image file in it")
-    check_there(path)
-    if not path.is_file():
-        raise InputError("a pipe or device; save the image to a file first")
-    header = path.with_suffix(_HEADERS.get(path.suffix.lower(), path.suffix))
-    if not (header.exists() or header.with_suffix(header.suffix.swapcase()).exists()):
-        raise MissingFileError(f"holds voxels only; its header {header} is missing")
+    check_openable(path)
     sniff = None
     for kind in nib.imageclasses.all_image_classes:
         fits = False
@@ -165,108 +137,22 @@ def _opened(path: Path) -> Any:
             return open_nifti(str(path), kind)
         if fits:
             break
-    opened = nib.load(path)
+    opened = _open_minc1(path) if kind is nib.Minc1Image and fits else nib.load(path)
     if not isinstance(opened, nib.spatialimages.SpatialImage):
-        name = type(opened).__name__
-        raise InputError(
-            f"{_NO_VOLUMES.get(name, name)}, no volume of voxels; "
-            "give the image that it was made from"
-        )
+        raise no_volume(opened)
     if isinstance(opened, nib.AnalyzeImage):
         check_analyze(opened)
     return opened
 
 
-def check_there(path: Path) -> None:
-    """Refuse a file that is not there, and a link that leads nowhere."""
-    with suppress(FileNotFoundError, ValueError):  # there may be a null in the name
-        path.stat()
-        return
-    if path.is_symlink():
-        raise MissingFileError(
-            f"a link whose target, {path.readlink()}, is missing; of a DataLad data "
-            f"set: datalad get {quote(str(path))}"
-        )
-    raise MissingFileError("there is no such file; check the path")
-
-
-def _unreadable(path: Path, error: Exception) -> str:
-    """Say why a file could not be opened as an image, and what to do."""
-    suffix = _nifti_suffix(path)
-    if isinstance(error, MemoryError):
-        why = "there is not enough memory to open it; free some"
-    elif isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
-        why = f"cannot be opened ({error.strerror}); check the path"
-    elif _is_dicom(path):
-        why = (
-            "a DICOM file; make NIfTI of the folder that it is in: "
-            f"dcm2niix -z y -o . {quote(str(path.parent))}"
-        )
-    elif path.name.lower().endswith(_OF_ITK):
-        why = (
-            "nibabel does not read files of this kind; make NIfTI of it: "
-            "pip install SimpleITK; python -c 'import sys, SimpleITK as s; "
-            "s.WriteImage(s.ReadImage(sys.argv[1]), sys.argv[2])' "
-            f"{quote(str(path))} {quote(path.name.partition('.')[0] + '.nii.gz')}"
-        )
-    elif suffix is not None and not path.name.lower().endswith(suffix):
-        why = (
-            f"a NIfTI file, but its name does not say so: rename it to end in {suffix}"
-        )
-    elif isinstance(error, nib.filebasedimages.ImageFileError):
-        why = (
-            f"cannot be read as an image ({_one_line(error)}); "
-            "give a NIfTI, Analyze, MGH, MINC, PAR/REC or AFNI file"
-        )
-    else:
-        why = (
-            f"cannot be read as an image ({_one_line(error)}); its header is damaged: "
-            "copy or export it again"
-        )
-    return f"{path}: {why}"
-
-
-def _nifti_suffix(path: Path) -> str | None:
-    """Tell how the name of a single-file NIfTI should end, by its content."""
-    with suppress(Exception):  # damage, which each library tells in its own way
-        with path.open("rb") as file:
-            start = file.read(348)
-        zipped = start[:2] == b"\x1f\x8b"
-        if zipped:
-            with GzipFile(path, "rb") as file:
-                start = file.read(348)
-        if start[344:347] == b"n+1" or start[4:7] == b"n+2":
-            return ".nii.gz" if zipped else ".nii"
-    return None
-
-
-def _check_length(opened: Any) -> None:
-    """Refuse a file that is too short for what its header says."""
-    proxy = opened.dataobj
-    if type(proxy) is not nib.arrayproxy.ArrayProxy:
-        return
-    name = str(proxy.file_like).lower()
-    with suppress(FileNotFoundError):  # told when it is read
-        there = Path(proxy.file_like).stat().st_size
-        if name.endswith(_GZIPPED):
-            there *= _MOST_GZIP_SHRINKS
-        said = proxy.offset + math.prod(map(int, proxy.shape)) * proxy.dtype.itemsize
-        if said > there and not name.endswith((".bz2", ".zst")):
-            raise InputError(
-                "there are fewer voxels than the header says; the file is damaged or "
-                "cut short: copy it again"
-            )
-
-
-@contextmanager
-def _hushed() -> Iterator[None]:
-    """Let nibabel and numpy be silent: what matters is told in our own words."""
-    token = _READING.set(True)
-    try:
-        with np.errstate(all="ignore"):
-            yield
-    finally:
-        _READING.reset(token)
+def _open_minc1(path: Path) -> Any:
+    """Open a MINC 1 file, from memory: nibabel makes room for all that it claims."""
+    files = nib.Minc1Image.filespec_to_file_map(path)
+    with files["image"].get_prepare_fileobj("rb") as file:
+        files["image"].fileobj = BytesIO(read_most(file, most_in(path)))
+    opened = nib.Minc1Image.from_file_map(files)
+    files["image"].fileobj = None
+    return opened
 
 
 def read_image(image: ImageLike, volume: VolumeChoice | None = None) -> Image:
@@ -349,19 +235,6 @@ def _useful(
     return image
 
 
-def useless(image: Image) -> str | None:
-    """Tell why an image cannot be registered, whatever the other is."""
-    low, high = np.fmin.reduce(image.data, None), np.fmax.reduce(image.data, None)
-    if np.isnan(low):
-        return "every voxel is NaN or infinite; check the file"
-    if low == high:
-        return (
-            f"the image is constant, every voxel is {low:g}; "
-            "nothing in it can be registered"
-        )
-    return None
-
-
 def as_image(
     given: ImageLike, volume: VolumeChoice | None = None, name: str | None = None
 ) -> Image:
@@ -431,7 +304,8 @@ def as_nibabel(given: ImageLike) -> Any:
     if isinstance(given, str | os.PathLike):
         return open_nibabel(given)
     if isinstance(given, nib.spatialimages.SpatialImage):
-        with _hushed(), in_file(name_of(given)):
+        with hushed(), in_file(name_of(given)):
+            check_length(given)
             return mended(given)
     if type(given).__module__.partition(".")[0] == "SimpleITK":
         given = _from_simpleitk(given)
@@ -472,10 +346,10 @@ def grid_of(opened: Any) -> Image:
     """Tell where the voxels of a nibabel image are, and what is odd about that."""
     name = name_of(opened)
     with in_file(name):
-        _check_kind(opened)
+        check_kind(opened)
     nothing = np.broadcast_to(np.float32(np.nan), opened.shape[:3])
-    with _hushed(), in_file(name):
-        source = Source(opened, None, tuple(_oddities(opened, name)))
+    with hushed(), in_file(name):
+        source = Source(opened, None, tuple(oddities(opened, name)))
         return Image(nothing, opened.affine, source)
 
 
@@ -485,7 +359,8 @@ def read_volumes(opened: Any, *, exact: bool = False) -> Iterator[Image]:
     With `exact`, whole numbers that float32 would round are refused: labels.
     """
     name = name_of(opened)
-    raw, slope, inter = stored_numbers(opened, name)
+    single = n_volumes(opened) == 1 and not exact
+    raw, slope, inter = stored_numbers(opened, name, single=single)
     if exact and raw.dtype.kind in "iu" and raw.dtype.itemsize > 2:
         largest = max(abs(int(raw.min())), int(raw.max()))
         if largest > 2**24:
@@ -495,7 +370,9 @@ def read_volumes(opened: Any, *, exact: bool = False) -> Iterator[Image]:
             )
     for t in range(raw.shape[3]):
         with in_file(name):
-            yield Image(scaled(raw[..., t], slope, inter), opened.affine)
+            yield Image(
+                scaled(raw[..., t], slope, inter, copy=not single), opened.affine
+            )
 
 
 def n_volumes(opened: Any) -> int:
@@ -514,67 +391,7 @@ def sha256(path: PathLike) -> str:
 
 def is_gzipped(path: object) -> bool:
     """Tell by its name whether a file is compressed by gzip."""
-    return str(path).lower().endswith(_GZIPPED)
-
-
-def _is_dicom(path: Path) -> bool:
-    """Tell whether a file is a DICOM one, by its mark or else its name."""
-    if not path.is_file():
-        return False
-    with suppress(OSError), path.open("rb") as file:
-        if file.read(132)[128:] == b"DICM":
-            return True
-    return path.suffix.lower() in (".dcm", ".ima")
-
-
-def _one_line(error: BaseException) -> str:
-    """First line of an error's message."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def name_of(opened: Any, other: str | None = None) -> str:
-    """Path of a nibabel image, or else another name, for messages."""
-    return str(opened.get_filename() or other or "the image")
-
-
-@contextmanager
-def in_file(name: PathLike) -> Iterator[None]:
-    """Put the file's name before what is wrong with it."""
-    try:
-        yield
-    except InputError as error:
-        raise type(error)(f"{name}: {error}") from error
-
-
-def _check_kind(opened: Any) -> None:
-    """Refuse what is not a real image of 3 or 4 dimensions."""
-    dtype = np.dtype(opened.get_data_dtype())
-    if dtype.kind == "V":
-        raise InputError("a colour (RGB) image; convert it to one grey-scale channel")
-    if dtype.kind == "c":
-        raise InputError("a complex image; save its magnitude first")
-    if dtype.kind not in "fiub":
-        raise InputError(f"holds {dtype} values, not numbers; convert them")
-    shape = tuple(int(n) for n in opened.shape)
-    if not shape or min(shape) < 1:
-        raise InputError(f"the image is empty, its shape is {shape}")
-    if len(shape) < 3:
-        raise InputError(
-            f"a {len(shape)}-D image of shape {shape}; "
-            "3 dimensions are needed: stack the slices into a volume"
-        )
-    if len(shape) > 4 and math.prod(shape[4:]) > 1:
-        raise InputError(
-            f"a {len(shape)}-D image of shape {shape}; give one with 3 or 4 dimensions"
-        )
-    volumes_last = (
-        type(opened) is nib.spatialimages.SpatialImage  # an array with an affine
-        or nib.imageclasses.spatial_axes_first(opened)
-    )
-    if math.prod(shape[3:]) > 1 and not volumes_last:
-        raise InputError("a 4-D image whose volumes lie first; convert it to NIfTI")
-    if opened.affine is None:
-        raise InputError("the image has no affine; say where its voxels are")
+    return str(path).lower().endswith(GZIPPED)
 
 
 def take_volume(
@@ -583,9 +400,9 @@ def take_volume(
     """Take one volume, or the mean or median of all, without a look at the voxels."""
     name = name or name_of(opened)
     with in_file(name):
-        _check_kind(opened)
+        check_kind(opened)
         opened = mended(opened)
-    with voxels_of(name):
+    with reading_voxels(name):
         return _taken(opened, volume, name)
 
 
@@ -595,7 +412,7 @@ def _taken(opened: Any, volume: VolumeChoice | None, name: str) -> Image:
     if isinstance(volume, int) and not 0 <= volume < n:
         only = "only volume 0" if n == 1 else f"volumes 0 to {n - 1}"
         raise InputError(f"{name}: there is no volume {volume}; it has {only}")
-    notes = _oddities(opened, name)
+    notes = oddities(opened, name)
     if volume is None and n > 1:
         notes.append(f"{name}: has {n} volumes; their mean is used")
     # Converted while it is read, the only volume needs less memory and time.
@@ -632,37 +449,16 @@ def stored_numbers(
     slope, inter = scaling(opened)
     plain = type(proxy) is nib.arrayproxy.ArrayProxy
     single &= not (plain and _needs_double(proxy.dtype, slope, inter))
-    with voxels_of(name):
-        if plain and is_gzipped(proxy.file_like):
-            raw = _unzipped(proxy, np.float32 if single else proxy.dtype)
+    with reading_voxels(name):
+        path = str(proxy.file_like) if plain else ""
+        zipped = path.lower().endswith(GZIPPED)
+        as_it_is = os.path.isfile(path) and not path.lower().endswith(OTHER_ZIPPED)
+        if zipped or (single and as_it_is):
+            raw = _read_numbers(proxy, np.float32 if single else proxy.dtype, zipped)
         else:
             raw = np.asanyarray(proxy.get_unscaled() if plain else proxy)
             raw = raw.astype(np.float32, order="K") if single else raw
     return raw.reshape(*raw.shape[:3], -1, order="F"), slope, inter
-
-
-@contextmanager
-def voxels_of(name: str) -> Iterator[None]:
-    """Say in one line what goes wrong while voxels are read."""
-    try:
-        with _hushed():
-            yield
-    except MiregError:
-        raise
-    except MemoryError as error:
-        raise InputError(
-            f"{name}: there is not enough memory for its voxels; free some, or give a "
-            "smaller image"
-        ) from error
-    except FileNotFoundError as error:  # of a format of two files
-        raise MissingFileError(
-            f"{name}: the voxels are in {error.filename}, which is missing"
-        ) from error
-    except Exception as error:  # zlib, gzip, OSError, ValueError: all mean damage
-        raise InputError(
-            f"{name}: the voxels cannot be read ({_one_line(error)}); "
-            "the file is damaged or cut short: copy it again"
-        ) from error
 
 
 def scaling(opened: Any) -> tuple[float, float]:
@@ -673,12 +469,16 @@ def scaling(opened: Any) -> tuple[float, float]:
     return 1.0, 0.0  # none, or applied by the reader
 
 
-def _unzipped(proxy: Any, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-    """Read stored numbers from a gzip file as `dtype`, and check its checksum."""
+def _read_numbers(proxy: Any, dtype: npt.DTypeLike, zipped: bool) -> npt.NDArray[Any]:
+    """Read stored numbers as `dtype`, some at a time; check a gzip file's checksum.
+
+    Mapped into memory, the whole file would count beside what is made of it.
+    """
     values = np.empty(proxy.shape, dtype, order=proxy.order)
     flat = values.ravel(order="K")
     part = np.empty(min(flat.size, _READ_AT_ONCE), proxy.dtype)
-    with GzipFile(proxy.file_like, "rb") as file:
+    opener: Any = GzipFile if zipped else open
+    with opener(proxy.file_like, "rb") as file:
         file.seek(proxy.offset)
         for start in range(0, flat.size, len(part)):
             numbers = part[: flat.size - start]
@@ -717,48 +517,3 @@ def warn_of(image: Image) -> None:
     assert image.source is not None
     for note in image.source.notes:
         warn(note)
-
-
-def _oddities(opened: Any, name: str) -> list[str]:
-    """Say where the header leaves in doubt where the voxels are."""
-    notes = [f"{name}: {note}" for note in notes_of(opened)]
-    if isinstance(opened, nib.Nifti1Pair):
-        header = opened.header
-        codes = int(header["sform_code"]), int(header["qform_code"])
-        if codes == (0, 0) and opened.get_filename() is not None:
-            notes.append(
-                f"{name}: the header does not say where the image is (qform and "
-                "sform codes are 0); centred, with x to the left, by voxel size: check "
-                "left and right"
-            )
-        distance = qform_distance_mm(opened)
-        if distance is not None and math.isnan(distance):
-            notes.append(f"{name}: the qform is not a rotation; the sform is used")
-        elif distance is not None and distance > SAME_PLACE_MM:
-            notes.append(
-                f"{name}: qform and sform place the image up to "
-                f"{distance:.3g} mm apart; the sform is used"
-            )
-    elif isinstance(opened, nib.AnalyzeImage):
-        notes.append(
-            f"{name}: an Analyze file does not say which side is left; "
-            "nibabel's reading is used, check left and right"
-        )
-    elif _is_mgh_without_place(opened):
-        notes.append(
-            f"{name}: the header does not say where the image is (goodRASFlag is 0); "
-            "taken as coronal slices, centred: check left and right"
-        )
-    return notes
-
-
-def _is_mgh_without_place(opened: Any) -> bool:
-    """Tell whether nibabel chose where an MGH image is."""
-    if not isinstance(opened, nib.MGHImage) or opened.get_filename() is None:
-        return False
-    with (
-        suppress(OSError),  # it may be gone since
-        opened.file_map["image"].get_prepare_fileobj("rb") as file,
-    ):
-        return bool(file.read(30)[28:] == b"\0\0")
-    return False

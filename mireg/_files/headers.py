@@ -8,6 +8,7 @@ nibabel mends headers without a word, and not always as other programs do.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from typing import Any
@@ -25,6 +26,9 @@ _NOTES = "mireg"
 
 #: Most bytes of header and extensions.
 _MOST_BYTES = 2**26
+
+#: Bytes of a header that are read at once.
+_AT_ONCE = 2**16
 
 #: A quaternion longer than 1 by more than this is no rounding.
 _ROUNDING = 1e-4
@@ -51,7 +55,7 @@ def open_nifti(path: str, kind: Any) -> Any:
         first = kind.header_class.single_vox_offset
         # An extension can claim any length; those of two files end with the header.
         rest = max(int(end), first) if kind.header_class.is_single else _MOST_BYTES
-        content = BytesIO(start + file.read(rest - len(start)))
+        content = BytesIO(start + read_most(file, rest - len(start)))
     header = kind.header_class.from_fileobj(content, check=False)
     notes = []
     if kind.header_class.is_single and end < first:
@@ -71,6 +75,15 @@ def open_nifti(path: str, kind: Any) -> Any:
     _rescale(header, scale)
     proxy = kind.ImageArrayProxy(voxels.filename, header.copy())
     return kind(proxy, affine, header, {_NOTES: notes}, files)
+
+
+def read_most(file: Any, most: int) -> bytes:
+    """Read what there is, up to so many bytes; asked for all, a file makes room."""
+    pieces = []
+    while most > 0 and (piece := file.read(min(most, _AT_ONCE))):
+        pieces.append(piece)
+        most -= len(piece)
+    return b"".join(pieces)
 
 
 def check_analyze(opened: Any) -> None:
@@ -93,6 +106,7 @@ def mended(opened: Any) -> Any:
             "nibabel reads voxels from within its header, whose vox_offset is wrong; "
             "give the path, not the image"
         )
+    _check_repaired(opened)
     notes: list[str] = []
     header = opened.header.copy()
     scale = _mend(header, notes)
@@ -102,6 +116,22 @@ def mended(opened: Any) -> Any:
     affine = np.diag([scale, scale, scale, 1]) @ opened.affine
     extra = {**opened.extra, _NOTES: [*notes_of(opened), *notes]}
     return type(opened)(opened.dataobj, affine, header, extra, opened.file_map)
+
+
+def _check_repaired(opened: Any) -> None:
+    """Refuse a voxel size of 0 in the file, of which nibabel makes 1 without a word."""
+    header, files = opened.header, opened.file_map
+    holder = files.get("header", files["image"])
+    by_size = header["sform_code"] == 0 and (header["pixdim"][1:4] == 1).any()
+    if not by_size or holder.filename is None or not os.path.isfile(holder.filename):
+        return
+    if not np.allclose(opened.affine, header.get_best_affine()):
+        return  # somebody has said where the voxels are
+    with holder.get_prepare_fileobj("rb") as file:
+        start = file.read(header.sizeof_hdr)
+    if len(start) == header.sizeof_hdr:
+        sizes = type(header)(start, check=False)["pixdim"][1:4]
+        list(_check_sizes(np.where(header["pixdim"][1:4] == 1, sizes, 1)))
 
 
 def notes_of(opened: Any) -> list[str]:

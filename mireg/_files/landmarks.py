@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._errors import InputError
-from .formats import check_there, in_file
+from .faults import check_there, in_file
 from .writing import PathLike
 
 #: Frames that points may be stated in: +x is to the right in one, to the left in the

@@ -23,12 +23,12 @@ import numpy.typing as npt
 from .._errors import InputError, warn
 from .._image import Image
 from .._threads import available
+from .faults import name_of
 from .formats import (
     ImageLike,
     as_nibabel,
     as_volume,
     n_volumes,
-    name_of,
     read_volumes,
     scaling,
     stored_numbers,

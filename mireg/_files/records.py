@@ -65,9 +65,9 @@ def _text(value: Any, line: str) -> str:
 def _scalar(value: Any) -> str:
     """Write what holds nothing else."""
     text = json.dumps(value, allow_nan=False, ensure_ascii=False)
-    # A path of bytes that are no UTF-8 has lone surrogates, which no file can hold.
-    unwritable = any("\ud800" <= letter <= "\udfff" for letter in text)
-    return json.dumps(value) if unwritable else text
+    # A path may hold what a terminal obeys, or, where its bytes are no UTF-8, lone
+    # surrogates, which no file can hold.
+    return text if text.isprintable() else json.dumps(value)
 
 
 def json_number(value: float) -> float | None:
@@ -90,7 +90,9 @@ def read_record(path: PathLike) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise InputError(f"{path}: there is no such file; check the path") from error
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); check that you may read it"
+        ) from error
     try:
         record = None if len(content) > _MOST_BYTES else json.loads(content)
     except (ValueError, RecursionError):
@@ -110,8 +112,7 @@ def read_record(path: PathLike) -> dict[str, Any]:
         check(record, schema())
         return dict(record)
     except InputError as error:
-        # Names in the file may hold line breaks.
-        raise InputError(f"{path}: {' '.join(str(error).split())}") from error
+        raise InputError(f"{path}: {error}") from error
 
 
 def schema() -> dict[str, Any]:

@@ -21,7 +21,7 @@ from typing import Any
 import click
 
 from .. import __version__
-from .._errors import MiregError, OutputExistsError
+from .._errors import MiregError, OutputExistsError, printable
 from .._files import writing
 from . import (
     apply,
@@ -40,7 +40,7 @@ from . import (
     session,
     show,
 )
-from .common import colour, notes_told
+from .common import colour, notes_told, say
 from .stop import Stop
 
 
@@ -105,14 +105,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except click.Abort as abort:
         if isinstance(abort.__cause__, EOFError):  # which click takes for Ctrl-D
             raise abort.__cause__ from None
-        click.echo("mireg: stopped", err=True)
+        say("mireg: stopped", err=True)
         return 130
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx else "mireg"
         hint = f"see {where} --help"
-        return _fail(f"{error.format_message().rstrip('.')}; {hint}")
+        what = " ".join(error.format_message().split())  # it lists choices in lines
+        return _fail(f"{what.rstrip('.')}; {hint}")
     except click.ClickException as error:
-        return _fail(error.format_message())
+        return _fail(" ".join(error.format_message().split()))
     except OutputExistsError as error:
         return _fail(f"{error} or give --force")
     except MiregError as error:
@@ -122,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _fail(message: str) -> int:
     """Say in one line what is wrong."""
     mark = click.style("mireg: error:", fg="red", bold=True)
-    click.echo(f"{mark} {' '.join(message.split())}", err=True, color=colour())
+    say(f" {printable(message)}", mark=mark, err=True)
     return 2
 
 
@@ -138,7 +139,7 @@ def _show_versions(context: click.Context, _option: Any, wanted: bool) -> None:
         f"{name} {version(name)}"
         for name in ("numpy", "scipy", "numba", "nibabel", "scikit-image")
     )
-    click.echo(
+    say(
         f"mireg {__version__}\n"
         f"Python {platform.python_version()}, {runs_on}\n"
         f"{platform.platform()}; {available()} threads, of a pool of Python's own: "

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .._errors import InputError
+from .._errors import InputError, printable
 from .common import (
     OutputCommand,
     check_outputs,
@@ -23,6 +23,7 @@ from .common import (
     output_options,
     progress_bar,
     read_output,
+    say,
     stem,
 )
 
@@ -155,7 +156,7 @@ def apply(
         with new_file(out, force=force) as file:
             write(file, out)
     if not quiet:
-        click.echo(f"wrote {out}")
+        say(f"wrote {printable(str(out))}")
 
 
 def _apply_series(
@@ -191,7 +192,7 @@ def _apply_series(
                 progress=progress,
             )
     if not quiet:
-        click.echo(f"wrote {out}")
+        say(f"wrote {out}")
 
 
 def _composed_series(

@@ -11,26 +11,33 @@ import math
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from .._errors import InputError, MiregWarning
+from .._errors import InputError, MiregWarning, printable
+from .._report.words import in_directions
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
+    import numpy.typing as npt
+
+    from .._contrast import Contrast
     from .._image import Image, VolumeChoice
     from .._moved import Grid, Output
     from .._prior import Prior
+    from .._transform import Transform
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 #: Names of the kinds of transform files; transform_files.NAMES, which is slow to load.
-TRANSFORM_FORMATS = ("itk", "fsl", "lta", "afni", "x5", "json", "matrix", "npy")
+TRANSFORM_FORMATS = (
+    *("itk", "itk-rigid", "fsl", "lta", "afni", "x5", "json", "dicom", "matrix", "npy"),
+)
 
 #: What is understood: ANTs writes files of ITK.
 FORMAT_NAMES = (*TRANSFORM_FORMATS, "ants")
@@ -206,7 +213,9 @@ def read_prior(path: str | None, strength: float | None) -> Prior | None:
     """Read what ``--prior`` names."""
     if path is None:
         if strength is not None:
-            raise InputError("--prior-strength goes with --prior, and there is none")
+            raise InputError(
+                "--prior-strength goes with --prior: give that, too, or neither"
+            )
         return None
     from .._prior import Prior
 
@@ -282,11 +291,60 @@ def check_folder(folder: Path, files: Sequence[Path], *, force: bool) -> None:
 # --- what is told -----------------------------------------------------------
 
 
+def translations(transform: Transform, centre: npt.ArrayLike, what: str) -> str:
+    """Say by how much a transform moves a point, and the origin if that is another.
+
+    A rotation moves every point by another shift: the origin's is that of the matrix.
+    """
+    import numpy as np
+
+    told = []
+    if np.any(centre):
+        where = ", ".join(f"{x:.1f}" for x in np.asarray(centre))
+        told.append((f"{what}, {where}", np.asarray(centre, float)))
+    told.append(("the origin", np.zeros(3)))
+    shifts = [(name, transform.apply(point) - point) for name, point in told]
+    return "\n".join(
+        f"{math.hypot(*shift):.2f} mm ({in_directions(shift)})\nof {name}"
+        for name, shift in shifts
+    )
+
+
+def contrasts(fixed: Contrast, moving: Contrast) -> str:
+    """Say how much contrast two scans have where they are compared."""
+    return (
+        f"{fixed.score:.2f} bits from uniform, FIXED; {moving.score:.2f}, MOVING\n"
+        "(0 best, 4 nothing to see)"
+    )
+
+
+def respelt(args: Sequence[str], names: Mapping[str, str]) -> list[str]:
+    """Take options under the names that they had before, and say what they are now."""
+    found = []
+    for arg in args:
+        name, equals, value = arg.partition("=")
+        now = names.get(name, name)
+        if now != name:
+            say_note(f"{name} is called {now} now; the old name will go in version 0.3")
+        found.append(now + equals + value)
+    return found
+
+
+def say(text: str, *, mark: str = "", err: bool = False, nl: bool = True) -> None:
+    """Print; the one way by which texts of ours and of others reach a terminal.
+
+    Whatever is not printable is escaped, but line breaks: a name that stands among
+    lines must be `printable` itself. `mark` comes first, and may be styled.
+    """
+    shown = "\n".join(map(printable, text.split("\n")))
+    click.echo(mark + shown, err=err, nl=nl, color=colour())
+
+
 def show_rows(heading: str, rows: dict[str, str], *, err: bool) -> None:
     """Show labelled lines under a heading."""
-    click.echo(click.style(heading, bold=True), err=err, color=colour())
+    say("", mark=click.style(printable(heading), bold=True), err=err)
     for label, text in rows.items():
-        click.echo(f"  {label:13} " + text.replace("\n", "\n" + " " * 16), err=err)
+        say(f"  {label:13} " + text.replace("\n", "\n" + " " * 16), err=err)
 
 
 def colour() -> bool | None:
@@ -299,14 +357,13 @@ def colour() -> bool | None:
 def tell(message: str, *, quiet: bool) -> None:
     """Talk on stderr."""
     if not quiet:
-        click.echo(message, err=True)
+        say(message, err=True)
 
 
 def say_note(note: str, *, err: bool = True) -> None:
     """Say what is odd about an input."""
-    click.echo(
-        click.style("mireg: note:", fg="yellow") + f" {note}", err=err, color=colour()
-    )
+    mark = click.style("mireg: note:", fg="yellow")
+    say(f" {printable(note)}", mark=mark, err=err)
 
 
 @contextmanager
@@ -365,13 +422,21 @@ def _columns() -> int:
     return 80
 
 
+class _Talk(logging.Handler):
+    """Says what is logged."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Say it on stderr."""
+        say(record.getMessage(), err=True)
+
+
 @contextmanager
 def log_told(*, verbose: bool) -> Iterator[None]:
     """Show on stderr what the library tells its logger."""
     if not verbose:
         yield
         return
-    logger, handler = logging.getLogger("mireg"), logging.StreamHandler()
+    logger, handler = logging.getLogger("mireg"), _Talk()
     before = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)

@@ -12,7 +12,7 @@ import click
 
 from .._files.records import to_json
 from .._report.words import in_directions
-from .common import notes_told, show_rows
+from .common import notes_told, say, show_rows
 
 if TYPE_CHECKING:
     from .._compare import Comparison, Distances
@@ -90,7 +90,7 @@ def compare(
         )
     if as_json:
         files = {"a": a, "b": b, "fixed": fixed, "moving": moving, "points": points}
-        click.echo(to_json({**files, **found.to_dict()}), nl=False)
+        say(to_json({**files, **found.to_dict()}), nl=False)
         return
     show_rows(f"from {Path(a).name} to {Path(b).name}:", _rows(found), err=False)
 

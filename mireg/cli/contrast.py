@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .._errors import InputError
+from .._errors import InputError, printable
 from .._files.records import to_json
+from .._files.tables import to_csv
 from .common import (
     check_outputs,
     check_picture,
     notes_told,
     read_volume_choice,
+    say,
     say_note,
 )
 
@@ -132,16 +133,16 @@ def contrast(
         order = {row["image"]: found[row["image"]] for row in rows}
         made[Path(plot)] = _picture(order, beside, Path(plot).suffix[1:].lower())
     if table and table != "-":
-        made[Path(table)] = _as_csv(rows).encode()
+        made[Path(table)] = to_csv(rows).encode()
     with new_files(made, force=force) as files:
         for path, content in made.items():
             files[path].write(content)
     if as_json:
-        click.echo(to_json({"reference": reference, "images": rows}), nl=False)
+        say(to_json({"reference": reference, "images": rows}), nl=False)
     elif table == "-":
-        click.echo(_as_csv(rows), nl=False)
+        say(to_csv(rows), nl=False)
     elif not (quiet and made):
-        click.echo(_as_table(rows), nl=False)
+        say(_as_table(rows), nl=False)
     for row in rows:
         doubt = found[row["image"]].doubt
         if doubt:
@@ -202,7 +203,7 @@ def _as_table(rows: Sequence[Mapping[str, Any]]) -> str:
         digits = [1 if head in ("levels", "deviation") else 3 for head in columns]
         lines.append(
             [
-                row["image"],
+                printable(row["image"]),
                 *(
                     "-" if number is None else f"{number:.{n}f}"
                     for number, n in zip(numbers, digits, strict=True)
@@ -214,14 +215,6 @@ def _as_table(rows: Sequence[Mapping[str, Any]]) -> str:
         f"{line[0]:{width}}" + "".join(f"{cell:>11}" for cell in line[1:]) + "\n"
         for line in lines
     )
-
-
-def _as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 # --- the picture ------------------------------------------------------------------

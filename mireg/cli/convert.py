@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .._errors import InputError
+from .._errors import InputError, printable
 from .._files.records import to_json
-from .._report.words import in_directions
 from .common import (
     FORMAT_NAMES,
     check_outputs,
     notes_told,
+    respelt,
+    say,
     show_rows,
+    translations,
 )
 
 if TYPE_CHECKING:
@@ -34,6 +36,9 @@ _SERIES_ONLY = ("par", "volreg")
 #: Radius, mm, of the head that is thought of when there is no image.
 _HEAD_MM = 80
 
+#: Names of options of version 0.1.
+_OLD_NAMES = {"--invert": "--inverse", "--to": "--transform-format"}
+
 #: How a turn about the axes to the right, forward and up shows, right hand.
 _TURNS = (
     ("nose up", "nose down"),
@@ -42,7 +47,17 @@ _TURNS = (
 )
 
 
-@click.command(short_help="Convert a transform file, and say what it does.")
+class _Convert(click.Command):
+    """A command whose options had other names."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take the old names."""
+        return super().parse_args(ctx, respelt(args, _OLD_NAMES))
+
+
+@click.command(
+    cls=_Convert, short_help="Convert a transform file, and say what it does."
+)
 @click.argument("transform", type=click.Path(), metavar="IN")
 @click.argument("out", type=click.Path(), required=False)
 @click.option(
@@ -61,12 +76,12 @@ _TURNS = (
     help="Format of IN [by its content and name].",
 )
 @click.option(
-    "--to",
+    "--transform-format",
     "to_format",
     type=click.Choice((*FORMAT_NAMES, *_SERIES_ONLY)),
     help="Format of OUT [by its name].",
 )
-@click.option("--invert", is_flag=True, help="Go from M to F instead.")
+@click.option("--inverse", is_flag=True, help="Go from M to F instead.")
 @click.option("--force", is_flag=True, help="Replace OUT if it exists.")
 @click.option("--quiet", "-q", is_flag=True, help="Say nothing but notes and errors.")
 @click.option("--json", "as_json", is_flag=True, help="Say it as JSON.")
@@ -78,7 +93,7 @@ def convert(
     moving: str | None,
     from_format: str | None,
     to_format: str | None,
-    invert: bool,
+    inverse: bool,
     force: bool,
     quiet: bool,
     as_json: bool,
@@ -91,11 +106,14 @@ def convert(
     \b
     Format   files                  needs F and M
       itk    .tfm .txt .h5 .mat     no             ITK, ANTs, 3D Slicer, fMRIPrep
+      itk-rigid  .rigid.tfm         no             the same as VersorRigid3DTransform
       fsl    .mat                   yes            FSL (FLIRT)
       lta    .lta                   to write       FreeSurfer
       afni   .aff12.1D .1D          yes            AFNI
       x5     .x5                    no             BIDS X5
       json   .json                  no             mireg's record, truth.json
+      dicom  .dicom.txt             no             4 x 4, M to F, LPS mm: DICOM
+                                                   Spatial Registration, radiotherapy
       matrix .matrix.txt .txt       no             4 x 4, F to M, RAS+ mm
       npy    .npy                   no             the same from numpy
 
@@ -112,9 +130,10 @@ def convert(
     if out is not None:
         check_outputs([Path(out)], inputs, force=force)
     from .._files.formats import read_grid, warn_of
-    from .._files.transforms import format_of
+    from .._files.transforms import read_with_format
+    from .._files.transforms.common import Images
     from .._files.transforms.series import holds_series
-    from .._transform import read_transform
+    from .._transform import as_transform
 
     if from_format in _SERIES_ONLY or holds_series(transform):
         _convert_series(
@@ -123,7 +142,7 @@ def convert(
             (fixed, moving),
             from_format,
             to_format,
-            invert=invert,
+            inverse=inverse,
             force=force,
             quiet=quiet,
             as_json=as_json,
@@ -131,11 +150,12 @@ def convert(
         return
     if to_format in _SERIES_ONLY:
         raise InputError(
-            f"{transform}: one transform; --to {to_format} is for a series"
+            f"{transform}: one transform; --transform-format {to_format} is for a "
+            "series"
         )
-    name = format_of(transform, from_format).name
-    found = read_transform(transform, fixed=fixed, moving=moving, format=from_format)
-    if invert:
+    matrix, name = read_with_format(transform, Images(fixed, moving), from_format)
+    found = as_transform(matrix, name=transform)
+    if inverse:
         found, fixed, moving = ~found, moving, fixed
     with notes_told():
         points, over = _head(fixed)
@@ -146,7 +166,7 @@ def convert(
     record = {
         "file": transform,
         "format": name,
-        "inverted": invert,
+        "inverted": inverse,
         "written": out,
         "fixed": fixed,
         "moving": moving,
@@ -155,9 +175,9 @@ def convert(
         "displacement_over": over,
     }
     if as_json:
-        click.echo(to_json(record), nl=False)
+        say(to_json(record), nl=False)
     elif not quiet:
-        _say(record)
+        _say(record, found)
 
 
 def _convert_series(
@@ -167,7 +187,7 @@ def _convert_series(
     from_format: str | None,
     to_format: str | None,
     *,
-    invert: bool,
+    inverse: bool,
     force: bool,
     quiet: bool,
     as_json: bool,
@@ -175,7 +195,7 @@ def _convert_series(
     """Convert the transforms of a series, and say how far they go."""
     import numpy as np
 
-    from .._files.formats import in_file
+    from .._files.faults import in_file
     from .._files.transforms.common import Images
     from .._files.transforms.series import (
         inverses,
@@ -190,7 +210,7 @@ def _convert_series(
     with notes_told():
         matrices = read_series_matrices(transform, Images(*images), from_format)
         points, over = _head(images[0])
-    if invert:
+    if inverse:
         matrices, images = inverses(matrices), (images[1], images[0])
     if out is not None:
         row = series_format(to_format) if to_format else series_format_to_write(out)
@@ -201,7 +221,7 @@ def _convert_series(
     record = {
         "file": transform,
         "volumes": len(matrices),
-        "inverted": invert,
+        "inverted": inverse,
         "written": out,
         "mean_displacement_mm": [float(one.mean()) for one in away],
         "max_displacement_mm": float(np.max(away)),
@@ -209,7 +229,7 @@ def _convert_series(
         "moving_from_fixed": matrices.tolist(),
     }
     if as_json:
-        click.echo(to_json(record), nl=False)
+        say(to_json(record), nl=False)
     elif not quiet:
         farthest = int(np.argmax(record["mean_displacement_mm"]))
         rows = {
@@ -281,31 +301,31 @@ def _motion(transform: Transform, points: FloatArray) -> dict[str, Any]:
     }
 
 
-def _say(record: dict[str, Any]) -> None:
+def _say(record: dict[str, Any], transform: Transform) -> None:
     """Tell people what a transform does."""
     fixed, moving = record["fixed"], record["moving"]
     if fixed and moving and Path(fixed).name != Path(moving).name:
         fixed, moving = Path(fixed).name, Path(moving).name
-    fixed, moving = fixed or "the fixed image", moving or "the moving image"
+    fixed = printable(fixed or "the fixed image")
+    moving = printable(moving or "the moving image")
     turns = ", ".join(
         f"{abs(angle):.2f} {plus if angle >= 0 else minus}"
         for angle, (plus, minus) in zip(
             record["rotation_about_right_forward_up_deg"], _TURNS, strict=True
         )
     )
-    shift = record["translation_of_centre_mm"]
-    length = sum(step * step for step in shift) ** 0.5
-    centre = ", ".join(f"{x:.1f}" for x in record["centre_mm"])
+    over = printable(record["displacement_over"])
     rows = {
         "maps": f"points of {fixed}\nto points of {moving},\n"
         f"so it brings {moving}\nonto {fixed}",
         "rotation": f"{record['rotation_deg']:.2f} degrees:\n{turns},\n"
         "turned in this order about the axes to the right, forward and up",
-        "translation": f"{length:.2f} mm: {in_directions(shift)},\n"
-        f"of the point {centre}",
+        "translation": translations(
+            transform, record["centre_mm"], f"the centre of {over}"
+        ),
         "moves": f"{record['mean_displacement_mm']:.2f} mm on average, "
         f"{record['max_displacement_mm']:.2f} mm at most, over\n"
-        f"{record['displacement_over']}",
+        f"{over}",
         "matrix": "\n".join(
             " ".join(f"{x + 0.0:12.6f}" for x in row)
             for row in record["moving_from_fixed"]
@@ -318,6 +338,6 @@ def _say(record: dict[str, Any]) -> None:
         low, *_, high = record["stretch"]
         rows["not rigid"] = f"it stretches by {low:.4f} to {high:.4f}"
     if record["written"]:
-        rows["written"] = record["written"]
+        rows["written"] = printable(record["written"])
     also = ", inverted" if record["inverted"] else ""
     show_rows(f"{record['file']} ({record['format']}{also}):", rows, err=False)

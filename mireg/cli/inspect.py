@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .._files.records import to_json
-from .common import read_volume_choice, say_note, show_rows
+from .common import read_volume_choice, say, say_note, show_rows
 
 if TYPE_CHECKING:
     from .._image import Image, VolumeChoice
@@ -62,7 +62,7 @@ def inspect(
             "images": [asdict(report) for report in reports],
             "pair": None if pair is None else asdict(pair),
         }
-        click.echo(to_json(record), nl=False)
+        say(to_json(record), nl=False)
         return
     for path, report in zip(images, reports, strict=True):
         show_rows(f"{path}:", _image_rows(report), err=False)

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from .._errors import InputError, MiregError
-from .common import colour, progress_bar
+from .common import progress_bar, say
 from .register import register, run_register
 
 if TYPE_CHECKING:
@@ -326,7 +326,7 @@ def do_all(
                         found[outcome.id] = outcome
                         progress.step(outcome, show)
                         if json_lines:
-                            click.echo(json.dumps(asdict(outcome)))
+                            say(json.dumps(asdict(outcome)))
                         if time.monotonic() - written > _TABLES_EVERY_S:
                             write()
                             written = time.monotonic()
@@ -353,7 +353,7 @@ def tell_all(root: Path, *, quiet: bool) -> int:
     said = {pair: word for pair, (word, _) in results.read_decisions(root).items()}
     results.write_all(root, there, said)
     if not quiet:
-        click.echo(f"{len(there)} pairs")
+        say(f"{len(there)} pairs")
         _tell_tables(root)
     return SOME_FAILED if any(one.status == "failed" for one in there) else 0
 
@@ -361,7 +361,7 @@ def tell_all(root: Path, *, quiet: bool) -> int:
 def _tell_tables(root: Path) -> None:
     """Say where the results are."""
     for name in ("index.html", "results.tsv", "exclude.tsv"):
-        click.echo(f"  {root / name}")
+        say(f"  {root / name}")
 
 
 def _is_wanted(pair: str, found: Outcome | None, again: set[str]) -> bool:
@@ -432,10 +432,10 @@ class _Progress:
         if self.quiet or on_terminal:
             return
         if outcome.status == "failed":
-            click.echo(f"{outcome.id}: failed: {outcome.message}", err=True)
+            say(f"{outcome.id}: failed: {outcome.message}", err=True)
         if now - self.told > _LOG_EVERY_S:
             self.told = now
-            click.echo(self.line(), err=True)
+            say(self.line(), err=True)
 
     def line(self) -> str:
         """Say how far the work is."""
@@ -452,12 +452,8 @@ class _Progress:
             return
         took = _duration((time.monotonic() - self.began) / 3600)
         before = f", {self.before} were done before" if self.before else ""
-        click.echo(
-            click.style(
-                f"{self.done} pairs done in {took}{before}{self._odd()}", bold=True
-            ),
-            color=colour(),
-        )
+        heading = f"{self.done} pairs done in {took}{before}{self._odd()}"
+        say("", mark=click.style(heading, bold=True))
 
     def _odd(self) -> str:
         """Count those to look at."""
@@ -481,4 +477,4 @@ def _duration(hours: float) -> str:
 def tell_pairs(tasks: Iterable[Task]) -> None:
     """Print the pairs that would be done."""
     for task in tasks:
-        click.echo(f"{task.id}\t{task.files['fixed']}\t{task.files['moving']}")
+        say("  ".join((task.id, task.files["fixed"], task.files["moving"])))

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .._errors import InputError
+from .._errors import InputError, printable
 from .._files.records import to_json
-from .common import check_folder, tell
+from .common import check_folder, say, tell
 from .register import register_files
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def demo(*, output: str, contrast: str, seed: int, force: bool, quiet: bool) -> 
         f"{prefix}.nii.gz on top: they should match.\n",
         quiet=quiet,
     )
-    click.echo(
+    say(
         f"error against the truth: mean {errors.mean():.3f} mm, "
         f"largest {errors.max():.3f} mm over the brain"
     )
@@ -161,7 +161,7 @@ def phantom(
 def _say_written(files: Sequence[Path], *, quiet: bool) -> None:
     """Name the files that were written."""
     if not quiet:
-        click.echo("wrote " + ", ".join(str(file) for file in files))
+        say("wrote " + ", ".join(printable(str(file)) for file in files))
 
 
 def write_phantoms(

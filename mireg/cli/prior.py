@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .._errors import InputError
-from .common import check_outputs, notes_told, progress_bar
+from .._errors import InputError, printable
+from .common import check_outputs, notes_told, progress_bar, say
 
 if TYPE_CHECKING:
     from .._image import Image
@@ -67,11 +67,15 @@ def learn(
         learned = learn_prior(aligned(), threads=threads)
         learned.write(out, force=force)
     if not quiet:
-        click.echo(f"learned from {learned.pairs} pairs: {out}")
+        say(f"learned from {learned.pairs} pairs: {printable(str(out))}")
 
 
 def _rows(table: Path) -> list[tuple[Path, Path, Path | None]]:
     """Read which files to learn from."""
+    from .._files.faults import check_there, in_file
+
+    with in_file(table):
+        check_there(table)
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, skipinitialspace=True)
@@ -100,7 +104,7 @@ def _rows(table: Path) -> list[tuple[Path, Path, Path | None]]:
             )
         )
     if not rows:
-        raise InputError(f"{table}: it names no pair")
+        raise InputError(f"{table}: it names no pair; add a line for each")
     return rows
 
 

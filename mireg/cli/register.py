@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import astuple, replace
@@ -15,10 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .._errors import InputError
+from .._errors import InputError, printable
 from .._files import bids
 from .._files.records import to_json
-from .._report.words import in_directions
 from .._settings import METRICS
 from .common import (
     FORMAT_NAMES,
@@ -26,6 +24,7 @@ from .common import (
     OutputCommand,
     check_outputs,
     check_picture,
+    contrasts,
     folder_of,
     log_told,
     mask_options,
@@ -37,9 +36,11 @@ from .common import (
     read_output,
     read_prior,
     read_volume_choice,
+    say,
     say_note,
     show_rows,
     stem,
+    translations,
 )
 
 if TYPE_CHECKING:
@@ -321,7 +322,7 @@ def register_files(
         if note not in notes:  # told when it was read
             say_note(note)
     if as_json:
-        click.echo(to_json(record), nl=False)
+        say(to_json(record), nl=False)
     return found
 
 
@@ -353,16 +354,18 @@ def _summary(
     outputs: Sequence[Path],
 ) -> dict[str, str]:
     """Say what was found, for people."""
-    shift = found.transform.translation
     times = [f"{name} {seconds[name]:.1f}" for name in _STAGES]
     return {
         "rotation": f"{found.transform.angle_deg:.2f} degrees",
-        "translation": f"{math.hypot(*shift):.2f} mm ({in_directions(shift)})",
+        "translation": translations(
+            found.transform, found.transform.centre, "the centre of the head"
+        ),
         "head moved": f"{found.mean_displacement_mm:.2f} mm on average, "
         f"{found.max_displacement_mm:.2f} mm at most",
         f"score ({found.metric})": found.score_summary,
         "overlap": f"{100 * found.overlap_fraction:.0f} %",
         "noise": found.noise_summary,
+        "contrast": contrasts(found.fixed_contrast, found.moving_contrast),
         "seconds": f"{', '.join(times)}; {sum(seconds.values()):.1f} in all",
-        "written": "\n".join(str(path) for path in outputs),
+        "written": "\n".join(printable(str(path)) for path in outputs),
     }

@@ -9,7 +9,7 @@ from dataclasses import replace
 import click
 
 from .._files.records import to_json
-from .common import mask_options, notes_told, prior_options, read_prior
+from .common import mask_options, notes_told, prior_options, read_prior, say
 
 
 @click.command(short_help="Score two scans at a pose by every metric.")
@@ -51,7 +51,9 @@ def score(
     Example:
       mireg score t1.nii.gz bold.nii.gz --transform bold_to_t1.tfm
     """
+    from .._contrast import contrast
     from .._files import formats
+    from .._prepare import prepare
     from .._score import score as score_pair
     from .._settings import METRICS, Settings
     from .._transform import as_transform
@@ -69,15 +71,17 @@ def score(
         pose = None
         if transform is not None:
             pose = as_transform(transform, fixed=images[0], moving=images[1])
+        prepared = [
+            prepare(image, mask, threads=threads)
+            for image, mask in zip(images, masks, strict=True)
+        ]
         scores = score_pair(
-            images[0],
-            images[1],
-            pose,
-            fixed_mask=masks[0],
-            moving_mask=masks[1],
-            settings=settings,
-            prior=learned,
+            prepared[0], prepared[1], pose, settings=settings, prior=learned
         )
+        bits = {
+            f"contrast_{role}_bits": contrast(one).score
+            for role, one in zip(("fixed", "moving"), prepared, strict=True)
+        }
     if as_json:
         files = {
             "fixed": fixed,
@@ -85,9 +89,13 @@ def score(
             "transform": transform,
             "prior": prior,
         }
-        click.echo(to_json({**files, "scores": dict(scores)}), nl=False)
+        say(to_json({**files, "scores": dict(scores), **bits}), nl=False)
         return
     words: dict[str, str] = {name: about.words for name, about in METRICS.items()}
     words["overlap_fraction"] = "share of the samples inside both images"
-    for name, value in scores.items():
-        click.echo(f"{name:17}{value:9.5f}  {words[name]}")
+    words["contrast_fixed_bits"] = (
+        "FIXED's divergence from uniform where compared, 0 to 4"
+    )
+    words["contrast_moving_bits"] = "MOVING's; 0 is best, 4 is nothing to see"
+    for name, value in {**scores, **bits}.items():
+        say(f"{name:20}{value:9.5f}  {words[name]}")

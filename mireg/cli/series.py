@@ -20,6 +20,7 @@ from .common import (
     output_options,
     progress_bar,
     read_output,
+    say,
     show_rows,
     stem,
 )
@@ -220,7 +221,7 @@ def series(
         rows = _summary(found, columns, seconds, written)
         show_rows(f"{given.name}, {len(given)} volumes:", rows, err=as_json)
     if as_json:
-        click.echo(to_json(found.to_dict()), nl=False)
+        say(to_json(found.to_dict()), nl=False)
 
 
 def _is_file(path: object) -> TypeGuard[str]:

@@ -14,11 +14,11 @@ from .._errors import InputError
 from .._files.records import to_json
 from .common import (
     OutputCommand,
-    colour,
     notes_told,
     output_options,
     progress_bar,
     read_output,
+    say,
 )
 from .register import read_formats
 
@@ -139,7 +139,7 @@ def session(
             force=force,
         )
     if as_json:
-        click.echo(to_json(found.to_dict()), nl=False)
+        say(to_json(found.to_dict()), nl=False)
     elif not quiet:
         _tell(found, written)
 
@@ -147,10 +147,8 @@ def session(
 def _tell(found: Session, written: Sequence[Path]) -> None:
     """Say what was found."""
     where = "the mean frame" if found.reference is None else "the reference"
-    click.echo(
-        click.style(f"{len(found.images)} images, seen from {where}:", bold=True),
-        color=colour(),
-    )
+    heading = f"{len(found.images)} images, seen from {where}:"
+    say("", mark=click.style(heading, bold=True))
     width = max(map(len, found.names))
     for k, name in enumerate(found.names):
         transform, error = found.transforms[k], found.errors_mm[k]
@@ -159,11 +157,11 @@ def _tell(found: Session, written: Sequence[Path]) -> None:
         what += f", centre moved {moved:6.2f} mm"
         if k:
             what += f", expected error {error:.2f} mm"
-        click.echo(f"  {name:{width}}  {what}")
+        say(f"  {name:{width}}  {what}")
     used = [pair for pair in found.pairs if pair.used]
-    click.echo(
+    say(
         f"  {len(used)} of {len(found.pairs)} pairs used; largest residual "
         f"{found.worst_mm:.2f} mm"
     )
     for path in written:
-        click.echo(f"  {path}")
+        say(f"  {path}")

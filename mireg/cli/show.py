@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from . import terminal
-from .common import check_outputs, check_picture, notes_told, stem
+from .common import check_outputs, check_picture, notes_told, say, stem
 
 
 @click.command(short_help="Draw two scans, each with the contours of the other.")
@@ -79,4 +79,4 @@ def show(
     with new_file(path, force=force) as file:
         file.write(content)
     if not quiet:
-        click.echo(f"wrote {path}")
+        say(f"wrote {path}")

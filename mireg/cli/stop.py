@@ -10,6 +10,9 @@ from typing import Any, NoReturn
 
 from .._files import writing
 
+#: What `mireg.__main__` lets take SIGINT until there is a `Stop`.
+_UNTIL_NOW = "stop_at_once"
+
 #: How long the work may take to stop by itself, seconds.
 _GRACE_S = 0.5
 
@@ -34,6 +37,7 @@ class Stop:
             number
             for number in writing.STOPS
             if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)
+            or getattr(signal.getsignal(number), "__name__", "") == _UNTIL_NOW
         ]
         for number in self._taken:
             signal.signal(number, self._take)

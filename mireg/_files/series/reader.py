@@ -15,17 +15,15 @@ import numpy.typing as npt
 
 from ..._errors import InputError
 from ..._image import Image
+from ..faults import in_file, name_of, reading_voxels
 from ..formats import (
     ImageLike,
     as_nibabel,
     grid_of,
-    in_file,
     is_gzipped,
     n_volumes,
-    name_of,
     scaled,
     scaling,
-    voxels_of,
 )
 
 try:
@@ -127,16 +125,16 @@ class Series:
         count = math.prod(proxy.shape[:3])
         if type(proxy) is not nib.arrayproxy.ArrayProxy or proxy.order != "F":
             for number in numbers:
-                with voxels_of(self.name):
+                with reading_voxels(self.name):
                     raw = np.asanyarray(proxy[..., number]).reshape(proxy.shape[:3])
                 yield Image(scaled(raw, 1.0, 0.0), affine)
             return
         # Nothing that is set for the reading may hold while others use the volume.
-        with voxels_of(self.name):
+        with reading_voxels(self.name):
             file = _open(proxy.file_like)
         with file:
             for number in numbers:
-                with voxels_of(self.name):
+                with reading_voxels(self.name):
                     file.seek(proxy.offset + number * count * proxy.dtype.itemsize)
                     raw = _numbers(file, proxy.dtype, count)
                     data = scaled(raw.reshape(proxy.shape[:3], order="F"), slope, inter)
@@ -154,7 +152,7 @@ def _is_list(given: Any) -> bool:
 
 def _whole(opened: Any) -> Image:
     """Read a 3-D image."""
-    with voxels_of(name_of(opened)):
+    with reading_voxels(name_of(opened)):
         raw = np.asanyarray(opened.dataobj).reshape(opened.shape[:3])
     with in_file(name_of(opened)):
         return Image(scaled(raw, 1.0, 0.0), opened.affine)

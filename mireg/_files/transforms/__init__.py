@@ -6,22 +6,32 @@ Other frames than RAS+ mm (LPS, voxels, FSL's and AFNI's own) live here and neve
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy.typing as npt
 
 from ..._errors import InputError, MiregError
-from ..formats import ImageLike, check_there, in_file
+from ..faults import check_there, hushed, in_file
+from ..formats import ImageLike
 from ..writing import PathLike
 from .afni import read_afni, write_afni
-from .common import FloatArray, Images, checked
+from .common import FloatArray, Images, checked, content
+from .dicom import read_dicom, write_dicom
 from .freesurfer import read_lta, write_lta
 from .fsl import read_fsl, write_fsl
 from .hdf5 import read_hdf5, write_itk_hdf5, write_x5
-from .itk import read_itk_matlab, read_itk_text, write_itk_matlab, write_itk_text
+from .itk import (
+    read_itk_matlab,
+    read_itk_text,
+    write_itk_matlab,
+    write_itk_rigid,
+    write_itk_text,
+)
 from .plain import read_npy, read_rows, write_npy, write_rows
 from .record import read_json, write_json
 
@@ -33,7 +43,7 @@ class Format:
     Attributes
     ----------
     name : str
-        The program or kind; ITK has three kinds of file under one name.
+        The program or kind; one may have several kinds of file.
     suffixes : tuple of str
         How the names of its files end; the first is the one that mireg gives.
     mark : bytes pattern or None
@@ -58,6 +68,7 @@ class Format:
 _HDF5 = re.compile(rb"\A\x89HDF\r\n\x1a\n")
 _ITK = re.compile(rb"\A#Insight Transform File|^Transform:", re.M)
 _LTA = re.compile(rb"^type\s*=.*\n(.*\n)*?^nxforms\s*=", re.M)
+_DICOM = re.compile(rb"\A# DICOM: fixed from moving")
 _JSON = re.compile(rb"\A\s*[\[{]")
 #: The first number of a MATLAB 4 file: byte order and precision, real and full.
 _MATLAB = re.compile(rb"\A(\x00|\x0a)\x00\x00\x00|\A\x00\x00(\x03\xe8|\x03\xf2)")
@@ -67,11 +78,14 @@ FORMATS = (
     Format("itk", (".tfm", ".txt"), _ITK, read_itk_text, write_itk_text),
     Format("itk", (".h5", ".hdf5"), _HDF5, read_hdf5, write_itk_hdf5),
     Format("itk", (".mat",), _MATLAB, read_itk_matlab, write_itk_matlab),
+    Format("itk-rigid", (".rigid.tfm",), _ITK, read_itk_text, write_itk_rigid),
     Format("fsl", (".mat",), None, read_fsl, write_fsl, "always"),
     Format("lta", (".lta",), _LTA, read_lta, write_lta, "to write"),
     Format("afni", (".aff12.1D", ".1D"), None, read_afni, write_afni, "always"),
     Format("x5", (".x5",), _HDF5, read_hdf5, write_x5),
     Format("json", (".json",), _JSON, read_json, write_json),
+    Format("dicom", (".dicom.txt",), _DICOM, read_dicom, write_dicom),
+    Format("dicom", (".dicom.txt",), None, read_dicom, write_dicom),
     Format("matrix", (".matrix.txt", ".txt"), None, read_rows, write_rows),
     Format("npy", (".npy",), re.compile(rb"\A\x93NUMPY"), read_npy, write_npy),
 )
@@ -94,9 +108,38 @@ def read_matrix(
     format: str | None = None,
 ) -> FloatArray:
     """Read moving_from_fixed, (4, 4), RAS+ mm; see `mireg.read_transform`."""
-    row = format_of(path, format)
-    with in_file(path), Path(path).open("rb") as file:
-        return checked(row.read(file, Images(fixed, moving)))
+    return read_with_format(path, Images(fixed, moving), format)[0]
+
+
+def read_with_format(
+    path: PathLike, images: Images, format: str | None = None
+) -> tuple[FloatArray, str]:
+    """Read moving_from_fixed, as `read_matrix`, and tell the format of the file."""
+    with hushed(), in_file(path), _opened(Path(path)) as file:
+        row = _recognised(path, file.read(_HEAD), format)
+        file.seek(0)
+        return checked(row.read(file, images)), row.name
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """Open a file; what cannot be read twice, as a pipe, is kept in memory."""
+    try:
+        check_there(path)
+        if path.is_dir():
+            raise InputError("a folder; give a file")
+        with path.open("rb") as file:
+            yield file if path.is_file() else BytesIO(content(file))
+    except MiregError:  # that a file is missing is an OSError, too
+        raise
+    except OSError as error:
+        raise InputError(
+            f"cannot be read ({error.strerror}); check the path"
+        ) from error
+    except Exception as error:  # each reader fails in its own way
+        raise InputError(
+            "cannot be read as a transform; it is damaged: copy or export it again"
+        ) from error
 
 
 def transform_bytes(
@@ -139,21 +182,6 @@ def format_name(name: str) -> str:
 def suffix_of(name: str) -> str:
     """Give the suffix that mireg gives to files of a format."""
     return _named(name)[0].suffixes[0]
-
-
-def format_of(path: PathLike, name: str | None = None) -> Format:
-    """Find the format of a file to read, by content or else by suffix."""
-    with in_file(path):
-        try:
-            check_there(Path(path))
-            if not Path(path).is_file():  # it is read more than once
-                raise InputError("a folder or pipe; give a file")
-            with Path(path).open("rb") as file:
-                return _recognised(path, file.read(_HEAD), name)
-        except MiregError:  # that a file is missing is an OSError, too
-            raise
-        except OSError as error:
-            raise InputError(f"cannot be read ({error.strerror})") from error
 
 
 def _recognised(path: PathLike, head: bytes, name: str | None) -> Format:

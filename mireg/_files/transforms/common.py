@@ -26,6 +26,9 @@ LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _LAST_ROW = np.array([0.0, 0.0, 0.0, 1.0])
 _ROUNDING = np.array([5e-9, 5e-9, 5e-9, 1e-6])
 
+#: Largest number of a matrix: no point of an image is further away, in mm, than 1e7.
+_LARGEST = 1e8
+
 #: No file with one linear transform is larger, HDF5 apart.
 _MOST_BYTES = 1 << 20
 
@@ -111,7 +114,9 @@ def content(file: BinaryIO) -> bytes:
     """Read a small file."""
     read = file.read(_MOST_BYTES + 1)
     if len(read) > _MOST_BYTES:
-        raise InputError("too large for one linear transform; is it a warp?")
+        raise InputError(
+            "too large for one linear transform; give no warp, but the linear part"
+        )
     return read
 
 
@@ -120,7 +125,9 @@ def text(file: BinaryIO) -> str:
     try:
         return content(file).decode("utf-8").replace("\r", "\n")
     except UnicodeDecodeError as error:
-        raise InputError("not a text file, and no other kind that is read") from error
+        raise InputError(
+            "not a text file, and no other kind that is read; export it as ITK's"
+        ) from error
 
 
 def number_rows(words: str) -> list[list[float]]:
@@ -151,17 +158,28 @@ def checked(matrix: npt.ArrayLike) -> FloatArray:
     try:
         given = np.asarray(matrix)
     except ValueError as error:  # rows of different lengths
-        raise InputError("a transform must be a matrix of shape (4, 4)") from error
+        raise InputError(
+            "a transform must be a matrix of shape (4, 4); its rows differ in length"
+        ) from error
     if given.dtype.kind not in "fiu":
         raise InputError("a transform must be a matrix of real numbers, or a file")
     m = given.astype(np.float64)
     if m.shape != (4, 4) or not np.isfinite(m).all():
         raise InputError("a transform must be a finite matrix of shape (4, 4)")
+    if np.abs(m).max() > _LARGEST:
+        raise InputError(
+            f"the transform has the number {m.flat[np.abs(m).argmax()]:g}, which moves "
+            "things out of this world; is the file damaged?"
+        )
     if (np.abs(m[3] - _LAST_ROW) > _ROUNDING).any():
-        raise InputError(f"the transform's last row is {m[3]}, not 0 0 0 1")
+        raise InputError(
+            f"the transform's last row is {m[3]}, not 0 0 0 1: no linear map"
+        )
     m[3] = _LAST_ROW
     if abs(np.linalg.det(m)) < 1e-9:
-        raise InputError("the transform is singular: it flattens space")
+        raise InputError(
+            "the transform is singular: it flattens space; check its numbers"
+        )
     return m
 
 
@@ -170,7 +188,5 @@ def h5py() -> ModuleType:
     try:
         import h5py  # noqa: PLC0415
     except ImportError as error:
-        raise InputError(
-            "HDF5 files need h5py; get it by: pip install 'mireg[formats]'"
-        ) from error
+        raise InputError("HDF5 files need h5py; get it by: pip install h5py") from error
     return h5py

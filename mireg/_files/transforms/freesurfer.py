@@ -98,7 +98,9 @@ def _numbers(lines: list[str], key: str, count: int) -> list[float]:
             if len(numbers) == count:
                 return numbers
             break
-    raise InputError(f"a damaged LTA: {key} is missing or has not {count} numbers")
+    raise InputError(
+        f"a damaged LTA: {key} is missing or has not {count} numbers: export it again"
+    )
 
 
 def _matrix(lines: list[str]) -> FloatArray:
@@ -108,7 +110,9 @@ def _matrix(lines: list[str]) -> FloatArray:
         (start,) = starts
         return np.array([line.split() for line in lines[start + 1 : start + 5]], float)
     except ValueError as error:
-        raise InputError("a damaged LTA: its matrix is not 4 x 4") from error
+        raise InputError(
+            "a damaged LTA: its matrix is not 4 x 4: export it again"
+        ) from error
 
 
 def _geometry(lines: list[str], title: str) -> FloatArray | None:

@@ -30,7 +30,9 @@ def read_hdf5(file: BinaryIO, _images: Images) -> FloatArray:
     except InputError:
         raise
     except Exception as error:  # h5py fails in many ways
-        raise InputError("neither an ITK nor an X5 transform, or damaged") from error
+        raise InputError(
+            "neither an ITK nor an X5 transform, or damaged: export it again"
+        ) from error
 
 
 def write_itk_hdf5(moving_from_fixed: FloatArray, _images: Images) -> bytes:

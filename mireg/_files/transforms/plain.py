@@ -39,9 +39,13 @@ def read_npy(file: BinaryIO, _images: Images) -> FloatArray:
     try:
         array = np.load(io.BytesIO(content(file)), allow_pickle=False)
     except Exception as error:  # a damaged header fails in many ways
-        raise InputError("not an .npy file of numbers, or damaged") from error
+        raise InputError(
+            "not an .npy file of numbers, or damaged: save it again"
+        ) from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
-        raise InputError("holds something else than an array of real numbers")
+        raise InputError(
+            "holds something else than real numbers; save a (4, 4) array of them"
+        )
     if array.shape != (4, 4):
         raise InputError(f"holds an array of shape {array.shape}, not (4, 4)")
     return array.astype(np.float64)

@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..._errors import InputError
-from ..formats import as_volume, check_there, in_file
+from ..faults import check_there, in_file
+from ..formats import as_volume
 from ..writing import PathLike
 from .afni import matrix_from_numbers, numbers_of_matrix
 from .common import (
