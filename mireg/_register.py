@@ -36,7 +36,6 @@ from ._engine.neighbourhood import twins, within_error
 from ._engine.optimize import (
     Channels,
     Fit,
-    best_distinct,
     evaluate,
     leading,
     maximise,
@@ -388,15 +387,14 @@ def _refined(
         fits = optimise_all(few, starts, foreground, threads)
     channel = leading(fits)
     best = fits[channel]
-    if found.best is not None:  # not where a start was given, which is stayed near
-        coarse = _compared({channel: found.levels[channel]}, settings)
-        best = _with_twins(pair, coarse, {channel: few[channel]}, best, threads)
     choice = None
     if not found.confident:
-        fits[channel] = best
         choice = chosen(few, fits, pair.header_pose, foreground, threads)
         channel, first = choice.best.channel, choice.best.fit
         best = [first, *(fit for fit in fits[channel] if fit is not first)]
+    if found.best is not None:  # not where a start was given, which is stayed near
+        coarse = _compared({channel: found.levels[channel]}, settings)
+        best = _with_twins(pair, coarse, {channel: few[channel]}, best, threads)
     return channel, full[channel], best, choice
 
 
@@ -415,8 +413,9 @@ def _with_twins(
     least = parameters.TWIN_SHARE * here.weighted_information
     starts = [(fit.pose, None) for fit in there if fit.weighted_information > least]
     foreground = pair.sampled.foreground
-    found = optimise_all(fine, {name: starts}, foreground, threads)
-    return best_distinct([*fits, *found[name]], foreground)
+    found = optimise_all(fine, {name: starts}, foreground, threads)[name]
+    better = found and found[0].weighted_information > fits[0].weighted_information
+    return [*found, *fits] if better else [*fits, *found]
 
 
 def _compared(full: Mapping[str, Level], settings: Settings) -> Channels:
