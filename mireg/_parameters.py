@@ -11,6 +11,7 @@ one and measure.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
@@ -249,14 +250,37 @@ DISTINCT_RADII = 0.2
 #: and after a local optimisation.
 PATTERN_RADII, OPTIMUM_RADII = 0.05, 0.05
 
-#: Most restarts of the thorough search in a stage. It stops as soon as two in a row
-#: leave no runner-up. Ablation: restarts.
-MAX_RESTARTS = 10
 
-#: Most stages of search and refinement: more than one while noise can have made the
-#: answer. An earlier engine brought three of 464 hard pairs right so; no pair of the
-#: ablation needed it.
-MAX_STAGES = 3
+@dataclass(frozen=True)
+class Effort:
+    """How long to search on in doubt.
+
+    Attributes
+    ----------
+    restarts : int
+        Most thorough searches in a row, each from other starts.
+    stages : int
+        Most rounds of searching on and refining, while noise can have made the answer.
+    patient : bool
+        Whether to stop only where two searches in a row leave no runner-up, and not
+        yet where a search finds nothing better than the one before.
+    """
+
+    restarts: int
+    stages: int
+    patient: bool
+
+
+#: By `Settings.effort`. In 12 of 12 hard phantom and real pairs that were followed
+#: search by search, the right pose was there after the first thorough search and
+#: stayed the best; where there is no right pose, 30 searches found none.
+EFFORT = MappingProxyType(
+    {
+        "quick": Effort(restarts=0, stages=0, patient=False),
+        "normal": Effort(restarts=3, stages=1, patient=False),
+        "thorough": Effort(restarts=10, stages=3, patient=True),
+    }
+)
 
 # --- the refinement of candidates (`_engine.optimize`) ------------------------------
 
@@ -288,6 +312,50 @@ CURVATURE_STEP_VOXELS = 0.3
 
 #: Least eigenvalue of a Hessian, as a share of the largest.
 MIN_EIGENVALUE_SHARE = 1e-3
+
+# --- poses next door (`_engine.neighbourhood`) --------------------------------------
+
+#: Voxels in the foreground's RMS radius, and in the foreground, where an image is
+#: compared with itself.
+REPEATS_RADIUS_VOXELS, REPEATS_VOXELS = 7, 100
+
+#: Correlation of an image with itself, shifted, from which it repeats; the share of the
+#: foreground that must overlap; the longest such shift, in RMS radii; and the most of
+#: them, each of which goes both ways. The vertebrae of a neck correlate by 0.2.
+REPEATS_ALIKE, REPEATS_OVERLAP, REPEATS_RADII, REPEATS = 0.1, 0.3, 1.2, 2
+
+#: Share of what the best pose explains, at a coarse level, from which a twin of it is
+#: followed to the finest.
+TWIN_SHARE = 0.8
+
+#: Evaluations at the coarse level after which a twin is judged.
+TWIN_EVALUATIONS = 8
+
+#: Standard error, in voxels, above which a better maximum is looked for within it: the
+#: similarity is flat there, and its ripples are maxima, too. How many of those found
+#: with few samples are followed with all, and how many times this is done at most.
+SETTLING_VOXELS, SETTLING_FITS, SETTLING = 0.2, 3, 2
+
+# --- evidence for a pose (`_engine.evidence`) -----------------------------------------
+
+#: Most poses of a channel, all different, that are weighed against each other in doubt.
+EVIDENCE_FITS = 4
+
+#: How far headers are off: share of pairs, and standard deviation (mm) along each of
+#: six coordinates. Scans of one session are a few mm off, as the patient moves; those
+#: of two sessions lie as the patient was laid and the slices were angled. An
+#: assumption: no survey is known. Of 22 real pairs with a
+#: reference those of one session were 0 to 6 mm off, those of two sessions 10 to 11 mm
+#: (one patient) and 67 to 72 mm (another).
+HEADER_ERRORS = ((0.6, 2.5), (0.3, 30.0))
+
+#: The share of pairs whose headers say nothing, an assumption as well, and the radius
+#: (mm) within which their poses then lie, in any orientation.
+ANYWHERE_SHARE, ANYWHERE_MM = 0.1, 150.0
+
+#: Voxels between the poses whose gradients tell how many samples are independent: the
+#: fewest count, since noise can make a flat maximum look sharp at one distance.
+EVIDENCE_STEPS_VOXELS = (0.3, 1.0)
 
 # --- the prior (`_prior`) -----------------------------------------------------------
 

@@ -22,6 +22,7 @@ from . import _parameters as parameters
 from . import _preflight as preflight
 from . import _threads
 from ._contrast import contrast
+from ._engine.evidence import Choice, chosen
 from ._engine.levels import (
     Level,
     Pyramid,
@@ -31,6 +32,7 @@ from ._engine.levels import (
     subsampled,
 )
 from ._engine.model_choice import header_or_answer
+from ._engine.neighbourhood import twins, within_error
 from ._engine.optimize import (
     Channels,
     Fit,
@@ -42,7 +44,12 @@ from ._engine.optimize import (
     pruned,
 )
 from ._engine.pair import Pair, inverse
-from ._engine.search import global_search, searched_channels, sure_candidates
+from ._engine.search import (
+    global_search,
+    is_same,
+    searched_channels,
+    sure_candidates,
+)
 from ._engine.similarity import metric_at
 from ._engine.uncertainty import (
     Uncertainty,
@@ -164,18 +171,28 @@ def register(
 
     told.start("search", 0.2)
     found = _first_search(pair, resolutions, start, settings, threads)
-    for stage in range(1 if start is not None else parameters.MAX_STAGES):
-        if stage > 0 or not found.confident:
-            told.start("search", 0.5 if stage else 0.2)
+    rounds = 0 if start is not None else parameters.EFFORT[settings.effort].stages
+    in_doubt = not found.confident
+    while True:
+        if in_doubt and rounds > 0 and not _is_late(told, settings):
+            told.start("search", 0.3, "in doubt, searching on")
             found = _search_on(pair, resolutions, found, settings, threads, told)
+            rounds -= 1
         _log_candidates(pair, found, settings)
         told.start("refine", 0.5)
-        channel, level, fits = _refined(pair, found, settings, threads)
+        channel, level, fits, choice = _refined(pair, found, settings, threads)
         answer = _polished(
             pair, resolutions, channel, level, fits[0].pose, settings, threads
         )
-        if not answer.error_voxels > parameters.UNCERTAIN_VOXELS:  # nor if unknown
+        # Also where the error is unknown, since next to nothing overlaps.
+        in_doubt = not answer.error_voxels <= parameters.UNCERTAIN_VOXELS
+        if not in_doubt or rounds == 0 or _is_late(told, settings):
             break
+    if rounds > 0 and (in_doubt or not found.confident) and _is_late(told, settings):
+        notes += (
+            f"the time limit of {settings.time_limit:g} s ended the search while it "
+            "was in doubt: more time might find another answer",
+        )
 
     header = evaluate(
         answer.level,
@@ -193,6 +210,11 @@ def register(
     judged = verdict(
         fits, pair.sampled.foreground, answer.error_mm, answer.level, contrasts
     )
+    if choice is not None and choice.for_the_headers:
+        notes += (
+            "chosen for the headers; by the images alone a pose "
+            f"{choice.apart_mm:.0f} mm away would be better",
+        )
     told.start("", 1.0)
     if judged.doubtful:
         warn(judged.notes[-1])
@@ -246,6 +268,8 @@ class _Found:
         Where local optimisation begins.
     finer : tuple of Resolution
         Through which it goes on.
+    best : (4, 4) ndarray or None
+        The best pose of the last search.
     """
 
     candidates: Mapping[str, FloatArray]
@@ -254,6 +278,7 @@ class _Found:
     searches: int
     levels: dict[str, Level]
     finer: tuple[Resolution, ...]
+    best: FloatArray | None = None
 
 
 def _first_search(
@@ -274,7 +299,8 @@ def _first_search(
         pair, parameters.QUICK_SEARCH, [rough, coarse], settings, threads
     )
     also = sure_candidates(pair)
-    return _Found(found.poses, also, found.confident, 0, coarse, resolutions.finer)
+    finer = resolutions.finer
+    return _Found(found.poses, also, found.confident, 0, coarse, finer, found.best)
 
 
 def _search_on(
@@ -285,19 +311,21 @@ def _search_on(
     threads: int,
     told: Stages,
 ) -> _Found:
-    """Search thoroughly, from other starts each time.
+    """Search thoroughly, from other starts each time, until that changes nothing.
 
-    Until two searches in a row end without a runner-up, `MAX_RESTARTS` at most.
+    That is, until a search finds nothing better than the one before it, and two in a
+    row if there is a runner-up; or with patience, until two in a row leave none.
     """
+    effort = parameters.EFFORT[settings.effort]
     begin = found.levels
     if not found.searches:
         begin = levels_at(pair, resolutions.detailed, settings, threads)
-    candidates, unimodal = found.candidates, False
-    for restart in range(found.searches, found.searches + parameters.MAX_RESTARTS):
-        told.reach(
-            0.2 + 0.7 * restart / (parameters.MAX_RESTARTS * parameters.MAX_STAGES)
-        )
-        unimodal_before = unimodal
+    candidates, best = found.candidates, found.best
+    unimodal, unchanged, done = False, 0, 0
+    while done < effort.restarts:
+        if done and _is_late(told, settings):
+            break
+        told.reach(0.3 + 0.2 * done / effort.restarts)
         search = global_search(
             pair,
             parameters.THOROUGH_SEARCH,
@@ -305,13 +333,29 @@ def _search_on(
             settings,
             threads,
             found=candidates,
-            restart=restart,
+            restart=found.searches + done,
         )
-        candidates, unimodal = search.poses, search.unimodal
-        if unimodal and unimodal_before:
+        done += 1
+        same = best is not None and is_same(best, search.best, pair.sampled.foreground)
+        unchanged = unchanged + 1 if same else 0
+        enough = search.unimodal and (unimodal if effort.patient else same)
+        candidates, best, unimodal = search.poses, search.best, search.unimodal
+        if enough or (unchanged == 2 and not effort.patient):
             break
-    finer = resolutions.finer[1:]
-    return _Found(candidates, found.also, False, restart + 1, begin, finer)
+    return _Found(
+        candidates,
+        found.also,
+        False,
+        found.searches + done,
+        begin,
+        found.finer if found.searches else resolutions.finer[1:],
+        best,
+    )
+
+
+def _is_late(told: Stages, settings: Settings) -> bool:
+    """Tell whether the time limit forbids another search."""
+    return settings.time_limit is not None and told.elapsed > settings.time_limit
 
 
 # --- multi-resolution refinement ------------------------------------------------------
@@ -319,11 +363,11 @@ def _search_on(
 
 def _refined(
     pair: Pair, found: _Found, settings: Settings, threads: int
-) -> tuple[str, Level, list[Fit]]:
+) -> tuple[str, Level, list[Fit], Choice | None]:
     """Optimise candidates level by level, ever fewer of them, with few samples.
 
-    Returns the channel that explains most, its finest level with all samples, and the
-    fits there, the best first.
+    Returns the channel that explains most, its finest level with all samples, the fits
+    there, the best first, and what was chosen by the evidence if there was doubt.
     """
     foreground, full = pair.sampled.foreground, found.levels
     few = _compared(full, settings)
@@ -342,7 +386,36 @@ def _refined(
             starts = pruned(few, starts[leading(fits)], threads)
         fits = optimise_all(few, starts, foreground, threads)
     channel = leading(fits)
-    return channel, full[channel], fits[channel]
+    best = fits[channel]
+    choice = None
+    if not found.confident:
+        choice = chosen(few, fits, pair.header_pose, foreground, threads)
+        channel, first = choice.best.channel, choice.best.fit
+        best = [first, *(fit for fit in fits[channel] if fit is not first)]
+    if found.best is not None:  # not where a start was given, which is stayed near
+        coarse = _compared({channel: found.levels[channel]}, settings)
+        best = _with_twins(pair, coarse, {channel: few[channel]}, best, threads)
+    return channel, full[channel], best, choice
+
+
+def _with_twins(
+    pair: Pair, coarse: Channels, fine: Channels, fits: list[Fit], threads: int
+) -> list[Fit]:
+    """Follow the twins of the best pose, too, where they explain nearly as much."""
+    ((name, (level, metric)),) = coarse.items()
+    near = twins(pair.sampled, pair.interpolated, fits[0].pose)
+
+    def run(pose: FloatArray) -> Fit:
+        most = parameters.TWIN_EVALUATIONS
+        return maximise(level, pose, metric, max_evaluations=most)
+
+    here, *there = shared(run, [fits[0].pose, *near], threads)
+    least = parameters.TWIN_SHARE * here.weighted_information
+    starts = [(fit.pose, None) for fit in there if fit.weighted_information > least]
+    foreground = pair.sampled.foreground
+    found = optimise_all(fine, {name: starts}, foreground, threads)[name]
+    better = found and found[0].weighted_information > fits[0].weighted_information
+    return [*found, *fits] if better else [*fits, *found]
 
 
 def _compared(full: Mapping[str, Level], settings: Settings) -> Channels:
@@ -417,6 +490,13 @@ def _polished(
     """
     few = subsampled(level, settings)
     here = _optimised(pair, level, few, pose, settings, threads)
+    for _ in range(parameters.SETTLING):
+        if not here.error_voxels > parameters.SETTLING_VOXELS:
+            break
+        there = _settled(here, few, settings, threads)
+        if there is here:
+            break
+        here = there
     if not here.error_voxels > parameters.OTHER_SAMPLING_VOXELS:
         return here
     here = _optimised(pair, level, level, here.fit.pose, settings, threads)
@@ -431,6 +511,33 @@ def _polished(
     better = there.error_mm < parameters.OTHER_SAMPLING_GAIN * here.error_mm
     near = apart < parameters.OTHER_SAMPLING_APART_VOXELS * level.size_mm
     return there if better and near else here
+
+
+def _settled(here: _Answer, few: Level, settings: Settings, threads: int) -> _Answer:
+    """Look for a better maximum within the error of an answer.
+
+    Where the similarity is flat, its ripples are maxima, too, and which of them is
+    found depends on where the search came from.
+    """
+    assert here.uncertainty is not None  # else its error would be unknown
+    metric = metric_at(few, settings.metric)
+    nearby = within_error(here.uncertainty, here.level.rms_radius)
+    starts = [here.fit.pose, *(here.fit.pose @ nearby)]
+
+    def run(pose: FloatArray) -> Fit:
+        tolerance = parameters.CANDIDATE_TOLERANCE
+        return maximise(few, pose, metric, tolerance=tolerance)
+
+    found = sorted(shared(run, starts, threads), key=lambda fit: -fit.score)
+    metric = metric_at(here.level, settings.metric)
+    found = [
+        maximise(here.level, fit.pose, metric, threads)
+        for fit in found[: parameters.SETTLING_FITS]
+    ]
+    best = max(found, key=lambda fit: fit.score)
+    if not best.score > here.fit.score:
+        return here
+    return _optimised(here.pair, here.level, few, best.pose, settings, threads)
 
 
 def _optimised(

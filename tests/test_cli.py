@@ -17,8 +17,10 @@ import pytest
 from checks import assert_close_pose
 
 from mireg import Registration, __version__
+from mireg._errors import InputError
 from mireg._files import nifti
 from mireg._image import Image
+from mireg._settings import Settings
 from mireg._transform import RigidTransform, read_transform, write_transform
 from mireg.cli import main
 from mireg.cli import phantom as cli_phantom
@@ -690,3 +692,25 @@ def test_a_demo_can_be_run_again(tmp_path, monkeypatch):
     for force in (False, True):
         with pytest.raises(DoneError, match=str(force)):
             main(["demo", "-q"])
+
+
+@pytest.mark.usefixtures("scans")
+def test_effort_and_time_limit_are_settings_of_the_record(capsys):
+    asked = ["--effort", "quick", "--time-limit", "90"]
+    how = ["--init", "header", "--json", "--no-image"]
+    main(["register", "t1.nii.gz", "t2.nii.gz", "-o", "limited", *asked, *how])
+    settings = json.loads(capsys.readouterr().out)["settings"]
+    assert settings["effort"] == "quick"
+    assert settings["time_limit"] == 90
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"effort": "hard"}, "effort is 'hard'"),
+        ({"time_limit": -1}, "time_limit is -1"),
+    ],
+)
+def test_settings_of_the_search_are_checked(wrong, says):
+    with pytest.raises(InputError, match=says):
+        Settings(**wrong)

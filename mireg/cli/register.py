@@ -17,7 +17,7 @@ import click
 from .._errors import InputError, printable
 from .._files import bids
 from .._files.records import to_json
-from .._settings import METRICS
+from .._settings import EFFORTS, METRICS
 from .common import (
     FORMAT_NAMES,
     TRANSFORM_FORMATS,
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from .._moved import Output
     from .._prepare import PreparedImage
     from .._registration import Registration
-    from .._settings import MetricName
+    from .._settings import EffortName, MetricName
 
 #: What is timed.
 _STAGES = ("start", "load", "register", "resample", "write")
@@ -144,6 +144,21 @@ def read_formats(_context: Any, _option: Any, values: Sequence[str]) -> tuple[st
     help="Write PREFIX.html, too: both images and what was found, to be looked at in "
     "a browser.",
 )
+@click.option(
+    "--effort",
+    type=click.Choice(EFFORTS),
+    default="normal",
+    show_default=True,
+    help="How long to search on in doubt: not at all, until that changes nothing, or "
+    "many times as long.",
+)
+@click.option(
+    "--time-limit",
+    type=click.FloatRange(min=0),
+    metavar="S",
+    help="Begin no further search after S seconds; take what was found so far. The "
+    "answer can then depend on the machine [no limit].",
+)
 @output_options
 @click.option(
     "--verbose",
@@ -227,6 +242,8 @@ def register_files(
     inverse: bool = False,
     picture: str | None = None,
     report: bool = False,
+    effort: EffortName = "normal",
+    time_limit: float | None = None,
     threads: int | None = None,
     force: bool = False,
     quiet: bool = False,
@@ -260,7 +277,7 @@ def register_files(
         check_picture("--picture", picture)
     check_outputs([*files.paths, *drawn], inputs, force=force)
     start = _start(init, fixed, moving)
-    settings = Settings(threads=threads)
+    settings = Settings(threads=threads, effort=effort, time_limit=time_limit)
     learned = read_prior(prior, prior_strength)
     if metric is not None or learned is not None:
         settings = replace(settings, metric=metric or "prior")
