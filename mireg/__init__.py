@@ -3,6 +3,7 @@
 Functions
 ---------
 register: Find the rigid transform that brings a moving image into line with a fixed one
+check: Judge a pose that anybody found
 score: Score two images at a pose by every similarity metric
 contrast: Score the contrast of a scan
 prepare: Learn what depends on one image alone, to register it with any number of others
@@ -20,6 +21,8 @@ PreparedImage: One image with what was learned of it, for any number of partners
 RigidTransform: A rotation about a centre, then a translation, in RAS+ mm
 AffineTransform: An invertible affine map, RAS+ mm to RAS+ mm, that need not be rigid
 Registration: A rigid transform between two images, and how it was found
+Verdict: Whether an answer is right, how far off it may be, and why
+Check: What is said of a pose that anybody found
 Settings: How to register. The defaults suit every pair that was measured
 Output: How an image that is brought into line with a fixed one is written
 Prior: The joint intensity distribution of aligned pairs of two contrasts
@@ -31,6 +34,7 @@ MiregError: Any error that mireg raises on purpose
 InputError: An image, transform or option that cannot be used
 MissingFileError: A file or folder that is not there
 OutputExistsError: A file that would be replaced, and nobody said that it may be
+DoubtfulError: An answer that is more likely wrong than right, and was to be trusted
 MiregWarning: An input is odd, and the work went on; the message says how
 
 Modules
@@ -54,8 +58,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from . import information as information
     from . import phantom as phantom
+    from ._check import Check, check
     from ._contrast import Contrast, contrast
+    from ._engine.verdict import Verdict
     from ._errors import (
+        DoubtfulError,
         InputError,
         MiregError,
         MiregWarning,
@@ -85,7 +92,9 @@ __version__ = "0.1.0"
 #: Where each public name is made.
 _HOME = {
     "AffineTransform": "_transform",
+    "Check": "_check",
     "Contrast": "_contrast",
+    "DoubtfulError": "_errors",
     "Image": "_image",
     "ImageLike": "_files.formats",
     "InputError": "_errors",
@@ -100,7 +109,9 @@ _HOME = {
     "Registration": "_registration",
     "RigidTransform": "_transform",
     "Settings": "_settings",
+    "Verdict": "_engine.verdict",
     "VolumeChoice": "_image",
+    "check": "_check",
     "contrast": "_contrast",
     "learn_prior": "_prior",
     "prepare": "_prepare",
@@ -119,7 +130,9 @@ _MODULES = ("information", "phantom")
 
 __all__ = [
     "AffineTransform",
+    "Check",
     "Contrast",
+    "DoubtfulError",
     "Image",
     "ImageLike",
     "InputError",
@@ -135,7 +148,9 @@ __all__ = [
     "Registration",
     "RigidTransform",
     "Settings",
+    "Verdict",
     "VolumeChoice",
+    "check",
     "contrast",
     "learn_prior",
     "prepare",

@@ -323,3 +323,18 @@ UNCERTAIN_VOXELS = 0.5
 #: Voxels from the headers' pose within which an answer must beat it by BIC.
 #: Ablation: model choice.
 MODEL_CHOICE_VOXELS = 0.1
+
+#: An answer is right within one voxel of the coarser image, but this many mm at least,
+#: or as many RMS radii of the anatomy where that is less: that of a mouse is 5 mm.
+TOLERANCE_MM, TOLERANCE_RADII = 2.0, 0.1
+
+#: An answer is doubtful where it is less likely right than this: more likely wrong.
+DOUBTFUL_BELOW = 0.5
+
+#: How rare mirrored images are; handedness is said where the images tell it, at even
+#: odds, with this probability.
+MIRRORED_PRIOR, MIRRORED_ABOVE = 0.01, 0.95
+
+#: A signal is a reason where it takes this from the log-odds of a right answer; so many
+#: reasons are said at most.
+REASON_LOG_ODDS, MOST_REASONS = 0.7, 3

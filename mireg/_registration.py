@@ -20,7 +20,8 @@ import numpy.typing as npt
 from . import __version__
 from . import _results as results
 from ._contrast import Contrast, Histogram
-from ._errors import InputError
+from ._engine.verdict import Verdict
+from ._errors import DoubtfulError, InputError
 from ._files import formats
 from ._files.records import SCHEMA, json_number, read_record
 from ._image import Image
@@ -144,9 +145,9 @@ class Registration:
         R(dw) rotates about dw by its length in radians, and dt is in mm.
     converged : bool
         Whether the optimiser came to rest at the answer.
-    doubtful : bool
-        Whether the answer may be wrong, as its runner-up or its standard error tells;
-        then one of the warnings says why. No doubt is no proof.
+    verdict : Verdict
+        How likely the answer is right, how far off it is expected to be, and why; made
+        by weighing what was measured. No doubt is no proof.
     mireg_version : str
         Version of mireg that found the transform.
 
@@ -186,12 +187,12 @@ class Registration:
     settings: Settings
     fixed_contrast: Contrast
     moving_contrast: Contrast
+    verdict: Verdict
     warnings: tuple[str, ...] = ()
     runner_up: float = 0.0
     standard_error_mm: float = math.nan
     covariance: FloatArray | None = None
     converged: bool = True
-    doubtful: bool = False
     mireg_version: str = __version__
 
     def __post_init__(self) -> None:
@@ -208,7 +209,7 @@ class Registration:
                 ("moving", self._path("moving")),
             )
         ]
-        doubt = "doubtful" if self.doubtful else "not doubtful"
+        doubt = self.verdict.summary
         return (
             f"<Registration from {names[0]} to {names[1]}: rotation "
             f"{self.transform.angle_deg:.2f} degrees, moved "
@@ -220,6 +221,22 @@ class Registration:
     def moving_from_fixed(self) -> FloatArray:
         """The transform as a (4, 4) matrix, RAS+ mm to RAS+ mm."""
         return self.transform.matrix
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether the answer is more likely wrong than right, as the verdict says."""
+        return self.verdict.doubtful
+
+    def raise_if_doubtful(self) -> None:
+        """Refuse to go on with an answer that is more likely wrong than right.
+
+        Raises
+        ------
+        DoubtfulError
+            If `doubtful`; the message says why.
+        """
+        if self.doubtful:
+            raise DoubtfulError(self.verdict.warning)
 
     @property
     def score_summary(self) -> str:
@@ -273,7 +290,7 @@ class Registration:
                 warnings=tuple(record["warnings"]),
                 covariance=record["covariance"],
                 converged=record["converged"],
-                doubtful=record["doubtful"],
+                verdict=Verdict.from_dict(record["verdict"]),
                 mireg_version=record["mireg_version"],
             )
 
@@ -385,6 +402,7 @@ class Registration:
             "covariance": None if covariance is None else covariance.tolist(),
             "converged": self.converged,
             "doubtful": self.doubtful,
+            "verdict": self.verdict.to_dict(),
             "seconds": {
                 "register": sum(self.seconds.values()),
                 "register_stages": dict(self.seconds),
@@ -413,6 +431,8 @@ class Registration:
             self.metric: self.score_summary,
             "overlap": f"{100 * self.overlap_fraction:.0f} %",
             "noise": self.noise_summary,
+            "verdict": self.verdict.summary,
+            "error": self.verdict.error_summary,
             **{f"note {i}": note for i, note in enumerate(self.warnings, 1)},
         }
         cells = "".join(

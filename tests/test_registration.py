@@ -244,6 +244,8 @@ def exactly(one, other):
             exactly(getattr(one, part.name), getattr(other, part.name))
             for part in fields(one)
         )
+    if isinstance(one, mireg.Verdict):
+        return one.to_dict() == other.to_dict()
     return one == other or (one != one and other != other)  # noqa: PLR0124
 
 
@@ -256,7 +258,7 @@ def test_what_was_saved_is_loaded(found, tmp_path):
         runner_up=0.75,
         covariance=spread,
         converged=False,
-        doubtful=True,
+        verdict=replace(found.verdict, probability=0.2, error_mm=np.nan),
         warnings=("one [a  b]", "two"),
         mireg_version="0.0.1",
     )
@@ -365,8 +367,14 @@ def test_one_line_says_what_was_found(found):
     assert f"{found.transform.angle_deg:.2f} degrees" in said
     assert f"moved {found.mean_displacement_mm:.2f} mm" in said
     assert f"nmi {found.score:.4f} (before: {found.initial_score:.4f})" in said
-    assert said.endswith(", not doubtful>")
-    assert repr(replace(found, doubtful=True)).endswith(", doubtful>")
+    assert said.endswith(f", {found.verdict.summary}>")
+    assert not found.doubtful
+    found.raise_if_doubtful()
+    doubtful = replace(found, verdict=replace(found.verdict, probability=0.12))
+    assert ", doubtful, 12 % likely right within " in repr(doubtful)
+    assert doubtful.doubtful
+    with pytest.raises(mireg.DoubtfulError, match="12 % likely right"):
+        doubtful.raise_if_doubtful()
     lost = replace(found, initial_score=np.nan, standard_error_mm=np.nan)
     assert lost.score_summary.endswith("(before: no overlap)")
     assert lost.noise_summary == "error expected from noise: unknown"

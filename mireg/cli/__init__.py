@@ -23,7 +23,7 @@ import click
 from .. import __version__
 from .._errors import MiregError, OutputExistsError
 from .._files import writing
-from . import apply, contrast, convert, inspect, phantom, prior, register, score
+from . import apply, check, contrast, convert, inspect, phantom, prior, register, score
 from .common import colour, notes_told
 from .stop import Stop
 
@@ -69,8 +69,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0 done; 2 bad input or usage, told in one line on stderr; 130 stopped.
-        Any other error is a bug and keeps its traceback.
+        0 done; 1 done, but the answer is more likely wrong than right; 2 bad input or
+        usage, told in one line on stderr; 130 stopped. Any other error is a bug and
+        keeps its traceback.
     """
     began = time.perf_counter()
     if argv is None:  # Python has started for this alone: the clock shows that, too
@@ -152,8 +153,9 @@ def cli(context: click.Context) -> None:
       mireg demo
       mireg register t1.nii.gz bold.nii.gz
 
-    Exit codes: 0 done; 2 bad input or usage, told in one line; 130 stopped by
-    Ctrl-C (143 by SIGTERM, 129 by SIGHUP). Files are written whole or not at all.
+    Exit codes: 0 done; 1 done, but the answer is more likely wrong than right; 2 bad
+    input or usage, told in one line; 130 stopped by Ctrl-C (143 by SIGTERM, 129 by
+    SIGHUP). Files are written whole or not at all.
 
     Colours and progress are for terminals; NO_COLOR=1 turns colours off. For
     completion by the Tab key put this into ~/.bashrc (or zsh_source, fish_source
@@ -171,6 +173,7 @@ for command in (
     register.register,
     apply.apply,
     convert.convert,
+    check.check,
     score.score,
     prior.prior,
     inspect.inspect,

@@ -39,6 +39,8 @@ from .common import (
     say_note,
     show_rows,
     stem,
+    verdict_options,
+    verdict_rows,
 )
 
 if TYPE_CHECKING:
@@ -131,6 +133,10 @@ def _read_formats(
     is_flag=True,
     help="Write PREFIX_inverse.nii.gz, too: FIXED brought onto MOVING the same way.",
 )
+@verdict_options
+@click.option(
+    "--strict", is_flag=True, help="Write nothing where the answer is doubtful."
+)
 @output_options
 @click.option(
     "--verbose",
@@ -140,8 +146,14 @@ def _read_formats(
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the record on stdout.")
 def register(
-    *, fixed: str, moving: str, output: str | None, all_volumes: bool, **options: Any
-) -> None:
+    *,
+    fixed: str,
+    moving: str,
+    output: str | None,
+    all_volumes: bool,
+    accept: bool,
+    **options: Any,
+) -> int:
     """Find the rigid transform that brings MOVING into line with FIXED.
 
     \b
@@ -151,6 +163,9 @@ def register(
            PREFIX.json    the transform as a matrix, and how it was found
 
     If both have BIDS names and there is no -o, the files have BIDS names too.
+
+    The exit code is 1 if the answer is doubtful: more likely wrong than right. The
+    files are written all the same, but for --strict.
 
     \b
     Example:
@@ -167,7 +182,7 @@ def register(
             names = bids.Outputs(*(str(folder / name) for name in astuple(names)))
         output = str(folder / f"{stem(Path(moving))}_to_{stem(Path(fixed))}")
     assert output is not None
-    register_files(
+    found = register_files(
         Path(fixed),
         Path(moving),
         output,
@@ -177,6 +192,7 @@ def register(
         began=click.get_current_context().obj,
         **options,
     )
+    return int(found.doubtful and not accept)
 
 
 def register_files(
@@ -193,6 +209,8 @@ def register_files(
     fixed_mask: str | None = None,
     moving_mask: str | None = None,
     transform_formats: Sequence[str] = ("itk",),
+    tolerance: float | None = None,
+    strict: bool = False,
     how: Output | None = None,
     image: bool = True,
     inverse: bool = False,
@@ -221,7 +239,7 @@ def register_files(
     )
     check_outputs(files.paths, inputs, force=force)
     start = _start(init, fixed, moving)
-    settings = Settings(threads=threads)
+    settings = Settings(threads=threads, tolerance_mm=tolerance)
     learned = read_prior(prior, prior_strength)
     if metric is not None or learned is not None:
         settings = replace(settings, metric=metric or "prior")
@@ -251,29 +269,34 @@ def register_files(
                 progress=progress,
             )
             progress("write", 1.0)
-            record = results.write(
-                found.to_dict(),
-                files,
-                fixed=found.fixed,
-                moving=found.moving,
-                transform=found.transform,
-                output=how,
-                threads=threads,
-                force=force,
-                seconds={"start": started - began, "load": loaded - started},
-                options={
-                    "init": init,
-                    "prior": prior,
-                    "fixed_mask": fixed_mask,
-                    "moving_mask": moving_mask,
-                },
-                notes=notes,
+            unwritten = strict and found.doubtful
+            record = (
+                found.to_dict()
+                if unwritten
+                else results.write(
+                    found.to_dict(),
+                    files,
+                    fixed=found.fixed,
+                    moving=found.moving,
+                    transform=found.transform,
+                    output=how,
+                    threads=threads,
+                    force=force,
+                    seconds={"start": started - began, "load": loaded - started},
+                    options={
+                        "init": init,
+                        "prior": prior,
+                        "fixed_mask": fixed_mask,
+                        "moving_mask": moving_mask,
+                    },
+                    notes=notes,
+                )
             )
     if not quiet:
-        took = {name: record["seconds"][name] for name in _STAGES[:-1]}
+        took = {name: record["seconds"].get(name, 0.0) for name in _STAGES[:-1]}
         # With all that is short.
         took["write"] = time.perf_counter() - began - sum(took.values())
-        rows = _summary(found, took, files.paths)
+        rows = _summary(found, took, [] if unwritten else files.paths)
         show_rows(f"from {fixed.name} to {moving.name}:", rows, err=as_json)
     for note in found.warnings:
         if note not in notes:  # told when it was read
@@ -314,6 +337,7 @@ def _summary(
         f"score ({found.metric})": found.score_summary,
         "overlap": f"{100 * found.overlap_fraction:.0f} %",
         "noise": found.noise_summary,
+        **verdict_rows(found.verdict),
         "seconds": f"{', '.join(times)}; {sum(seconds.values()):.1f} in all",
-        "written": "\n".join(str(path) for path in outputs),
+        "written": "\n".join(map(str, outputs)) or "nothing, as --strict says",
     }
