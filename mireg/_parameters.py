@@ -323,3 +323,33 @@ UNCERTAIN_VOXELS = 0.5
 #: Voxels from the headers' pose within which an answer must beat it by BIC.
 #: Ablation: model choice.
 MODEL_CHOICE_VOXELS = 0.1
+
+# --- local residuals (`_engine.residuals`) ------------------------------------------
+
+#: Blocks in the volume of the foreground, about: 5 along each side of a cube. Those at
+#: its border, which hold part of it, come on top.
+RESIDUAL_BLOCKS = 125
+
+#: Cells along the side of a block, of which each other one is in the same half: 6 mm
+#: for a head, more than noise reaches.
+RESIDUAL_CELLS = 4
+
+#: Most samples that are shifted, about: each is read at hundreds of shifts.
+RESIDUAL_SAMPLES = 100_000
+
+#: Fewest samples of a block that are inside at every shift.
+RESIDUAL_FEWEST = 100
+
+#: How far blocks are shifted along each axis, both ways, in voxels of the coarser
+#: image; the most voxels of the interpolated image; and the share (one in so many) of
+#: its voxels along an axis that this may be.
+RESIDUAL_REACH_VOXELS, RESIDUAL_MOST_REACH, RESIDUAL_REACH_SHARE = 4.0, 5, 8
+
+#: Share of what independence expects in each cell of the joint histogram that is added
+#: to it: no intensity is impossible, and none costs more than log 100 nats.
+RESIDUAL_INDEPENDENCE = 0.01
+
+#: Standard error of a shift, in voxels of the coarser image, above which a block does
+#: not tell where it fits; and what its information must be above its mean over all
+#: shifts, in nats: the best of hundreds of shifts is above the mean by chance, too.
+RESIDUAL_WORST_ERROR_VOXELS, RESIDUAL_EVIDENCE = 1.0, 10.0
