@@ -75,6 +75,97 @@ class LocalResiduals:
         """Length of each shift, (n,); NaN where not told."""
         return np.asarray(np.linalg.norm(self.shifts_mm, axis=1), np.float64)
 
+    @property
+    def told_share(self) -> float:
+        """Share of the samples whose blocks tell where they fit."""
+        return float(self.weights[self.told].sum())
+
+    @property
+    def median_mm(self) -> float:
+        """Median length of the shifts; NaN where none is told."""
+        return self._quantile(0.5)
+
+    @property
+    def worst_mm(self) -> float:
+        """Length below which nine in ten of the told samples are."""
+        return self._quantile(0.9)
+
+    @property
+    def rms_mm(self) -> float:
+        """Root mean square of the shifts, less what noise explains of it."""
+        square = np.square(self.sizes_mm) - np.square(self.standard_errors_mm)
+        return math.sqrt(max(self._mean(square), 0)) if self.told.any() else math.nan
+
+    @property
+    def fit_share(self) -> float:
+        """Share of the told samples that fit within a voxel of the coarser image."""
+        return self._mean(np.float64(self.sizes_mm <= self.voxel_mm))
+
+    @property
+    def gain_share(self) -> float:
+        """Share of the information of all told blocks that moving them gains."""
+        told = self.told
+        if not told.any():
+            return math.nan
+        gained = self.gains[told] * self.information[told]
+        return float(gained.sum() / self.information[told].sum())
+
+    @cached_property
+    def rigid_mm(self) -> float:
+        """Size, RMS over the told blocks, of the rigid motion in the shifts."""
+        motion = self.rigid
+        if motion is None:
+            return math.nan
+        square = np.square(self._arms @ motion).reshape(-1, 3).sum(axis=1)
+        return math.sqrt(float(self.weights[self.told] @ square / self.told_share))
+
+    @cached_property
+    def rigid(self) -> FloatArray | None:
+        """Rotation vector (rad) and translation (mm) that explain most of the shifts.
+
+        (6,), about the origin of RAS+; None where fewer than four blocks are told.
+        """
+        told = self.told
+        if told.sum() < 4:
+            return None
+        share = self.weights[told] / self.standard_errors_mm[told] ** 2
+        share = np.repeat(np.sqrt(share), 3)
+        motion, *_ = np.linalg.lstsq(
+            self._arms * share[:, None],
+            self.shifts_mm[told].ravel() * share,
+            rcond=None,
+        )
+        return np.asarray(motion, np.float64)
+
+    @property
+    def _arms(self) -> FloatArray:
+        """By how much six numbers of a motion move the told blocks, (3 n, 6)."""
+        x, y, z = self.centres_mm[self.told].T
+        zero, one = np.zeros_like(x), np.ones_like(x)
+        rows = [
+            [zero, z, -y, one, zero, zero],
+            [-z, zero, x, zero, one, zero],
+            [y, -x, zero, zero, zero, one],
+        ]
+        return np.moveaxis(np.array(rows), 2, 0).reshape(-1, 6)
+
+    def _mean(self, values: FloatArray) -> float:
+        """Mean of the told samples; NaN where there are none."""
+        told = self.told
+        if not told.any():
+            return math.nan
+        return float(self.weights[told] @ values[told] / self.told_share)
+
+    def _quantile(self, share: float) -> float:
+        """Length below which a share of the told samples is."""
+        told = self.told
+        if not told.any():
+            return math.nan
+        order = np.argsort(self.sizes_mm[told], kind="stable")
+        upto = np.cumsum(self.weights[told][order])
+        at = int(np.searchsorted(upto, share * upto[-1]))
+        return float(self.sizes_mm[told][order][min(at, len(order) - 1)])
+
 
 def local_residuals(
     level: Level, pose: FloatArray, foreground: Foreground, threads: int = 1
@@ -111,7 +202,7 @@ def local_residuals(
        Gauss-Newton method", Biometrika 1974.
     """
     histogram, _ = joint_histogram(level, pose, threads)
-    blocks = _blocks(level, (foreground.volume / parameters.RESIDUAL_BLOCKS) ** (1 / 3))
+    blocks = _blocks(level, foreground)
     reach = _reach(level)
     scores, counts = shifted_information(
         level, pose, blocks, reach, pointwise_information(histogram), threads
@@ -144,15 +235,26 @@ class Blocks:
     side_mm: float
 
 
-def _blocks(level: Level, side_mm: float) -> Blocks:
+def cell_side(foreground: Foreground) -> float:
+    """Side, mm, of the cells of which every other one is in the same half."""
+    return _block_side(foreground) / parameters.RESIDUAL_CELLS
+
+
+def _block_side(foreground: Foreground) -> float:
+    """Side, mm, of the blocks into which a foreground is parted."""
+    return float((foreground.volume / parameters.RESIDUAL_BLOCKS) ** (1 / 3))
+
+
+def _blocks(level: Level, foreground: Foreground) -> Blocks:
     """Part the samples into cubes, and those into two halves in interleaved cells."""
+    side_mm = _block_side(foreground)
     step = max(1, level.n_samples // parameters.RESIDUAL_SAMPLES)
     points, sampled_bin = level.points[:, ::step], level.sampled_bin[::step]
     cells = np.floor(points / np.float32(side_mm) + np.float32(0.5)).astype(np.int64)
     cells -= cells.min(axis=1, keepdims=True)
     of_block = np.ravel_multi_index(tuple(cells), tuple(cells.max(axis=1) + 1))
     _, of_block = np.unique(of_block, return_inverse=True)
-    small = np.floor(points * np.float32(parameters.RESIDUAL_CELLS / side_mm))
+    small = np.floor(points * np.float32(1 / cell_side(foreground)))
     of_half = 2 * of_block + (small.sum(axis=0).astype(np.int64) & 1)
     n_blocks = int(of_block.max()) + 1
     order = np.argsort(of_half.astype(np.uint16), kind="stable")
@@ -196,6 +298,15 @@ def pointwise_information(histogram: FloatArray) -> FloatArray:
     return np.asarray(np.log((ratio + some) / (1 + some)), np.float64)
 
 
+def tabulated(pointwise: FloatArray) -> npt.NDArray[np.float32]:
+    """Spread pointwise information (n_bins, n_bins) over 256 interpolated intensities.
+
+    Seen through the Parzen window of the joint histogram; (n_bins, 256), float32.
+    """
+    values = np.arange(_TABULATED) / (_TABULATED - 1)
+    return (pointwise @ parzen_window(values, len(pointwise))).astype(np.float32)
+
+
 def shifted_information(
     level: Level,
     pose: FloatArray,
@@ -229,9 +340,7 @@ def shifted_information(
     counts : (n_blocks, 2) ndarray
         Samples that were compared: those that are inside at every shift.
     """
-    values = np.arange(_TABULATED) / (_TABULATED - 1)
-    window = parzen_window(values, level.n_bins)
-    table = (pointwise @ window).astype(np.float32)
+    table = tabulated(pointwise)
     matrix, wide = level.ijk_from_points(pose), np.array(reach)
     memory, shape = level.interpolated
     groups = len(blocks.ends) - 1
@@ -295,12 +404,13 @@ def _residuals(
         + np.einsum("ni,ni->n", gradient, step)
         + np.einsum("ni,nij,nj->n", step, hessian, step) / 2
     )
-    at_answer = both[:, *reach]
+    at_answer = both[(slice(None), *reach)]
     top = np.maximum(top, at_answer)
 
-    mm_from_ijk = np.linalg.inv(pose)[:3, :3] @ np.linalg.inv(
-        level.interpolated_ijk_from_mm
-    )[:3, :3]
+    mm_from_ijk = (
+        np.linalg.inv(pose)[:3, :3]
+        @ np.linalg.inv(level.interpolated_ijk_from_mm)[:3, :3]
+    )
     shifts = (near - reach + step) @ mm_from_ijk.T
     covariance = dispersion * mm_from_ijk @ inverse @ mm_from_ijk.T
     error = np.sqrt(np.trace(covariance, axis1=1, axis2=2))
@@ -327,7 +437,7 @@ _MEDIAN_CHI2_3 = 2.366
 
 
 def _neighbours(volumes: FloatArray, at: npt.NDArray[np.intp]) -> FloatArray:
-    """The 27 values (n, 27) around a place (n, 3) in each of (n, ...) volumes."""
+    """Take the 27 values (n, 27) around a place (n, 3) in each of (n, ...) volumes."""
     off = _OFFSETS[:, :, None] + at.T[:, None, :].transpose(1, 0, 2)
     return np.ascontiguousarray(
         volumes[np.arange(len(volumes)), off[:, 0], off[:, 1], off[:, 2]].T
@@ -335,7 +445,7 @@ def _neighbours(volumes: FloatArray, at: npt.NDArray[np.intp]) -> FloatArray:
 
 
 def _symmetric(six: FloatArray) -> FloatArray:
-    """Symmetric matrices (n, 3, 3) of their six numbers: xx, yy, zz, xy, xz, yz."""
+    """Make symmetric matrices (n, 3, 3) of their six numbers: xx, yy, zz, xy, xz, yz."""
     return six[:, [[0, 3, 4], [3, 1, 5], [4, 5, 2]]]
 
 
