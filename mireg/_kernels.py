@@ -311,6 +311,73 @@ def score_gradient(points, sampled_bin, readings, d_histogram, start, stop, out)
 
 
 @_compiled()
+def shifted_information(
+    points, sampled_bin, memory, shape, matrix, reach, table, start, stop, out
+):
+    """Add to out what samples start to stop tell of one another at each shift.
+
+    See `residuals.shifted_information`. out is (n_shifts + 1,), the number of samples
+    last; shifts are whole voxels of the interpolated image, -reach to reach along each
+    axis, the last one fastest. Whole voxels share their fractions: a sample reads its
+    neighbourhood once, and interpolates along one axis after the other.
+    """
+    rx, ry, rz = reach[0], reach[1], reach[2]
+    wx, wy, wz = 2 * rx + 1, 2 * ry + 1, 2 * rz + 1
+    step_x, step_y = shape[1] * shape[2], shape[2]
+    levels = table.shape[1]
+    flat = table.reshape(-1)
+    scale = np.float32((levels - 1) / 32767.0)
+    half = np.float32(0.5)
+    plane = wy * wz
+    along_z = np.empty((wx + 1) * (wy + 1) * wz, np.float32)
+    along_y = np.empty((wx + 1) * plane, np.float32)
+    cell = np.empty(plane, np.uint32)
+    for s in range(start, stop):
+        p, q, r = points[0, s], points[1, s], points[2, s]
+        x = matrix[0, 0] * p + matrix[0, 1] * q + matrix[0, 2] * r + matrix[0, 3]
+        y = matrix[1, 0] * p + matrix[1, 1] * q + matrix[1, 2] * r + matrix[1, 3]
+        z = matrix[2, 0] * p + matrix[2, 1] * q + matrix[2, 2] * r + matrix[2, 3]
+        # The whole neighbourhood is inside, or none of it counts.
+        inside = (x >= rx) & (y >= ry) & (z >= rz)
+        inside &= (x < shape[0] - 1 - rx) & (y < shape[1] - 1 - ry)
+        inside &= z < shape[2] - 1 - rz
+        if not inside:
+            continue
+        i, j, k = np.int64(x), np.int64(y), np.int64(z)
+        fx, fy, fz = np.float32(x - i), np.float32(y - j), np.float32(z - k)
+        corner = (i - rx) * step_x + (j - ry) * step_y + k - rz
+        seen = np.uint16(0)
+        for a in range(wx + 1):
+            for b in range(wy + 1):
+                at = corner + a * step_x + b * step_y
+                line = memory[at : at + wz + 1]
+                target = along_z[(a * (wy + 1) + b) * wz : (a * (wy + 1) + b + 1) * wz]
+                for c in range(wz):
+                    seen |= line[c] | line[c + 1]
+                    v0, v1 = np.float32(line[c]), np.float32(line[c + 1])
+                    target[c] = v0 + fz * (v1 - v0)
+        if seen & np.uint16(0x8000):
+            continue
+        for a in range(wx + 1):
+            for b in range(wy):
+                here = along_z[(a * (wy + 1) + b) * wz :]
+                there = along_z[(a * (wy + 1) + b + 1) * wz :]
+                target = along_y[a * plane + b * wz : a * plane + (b + 1) * wz]
+                for c in range(wz):
+                    target[c] = here[c] + fy * (there[c] - here[c])
+        row = np.uint32(np.uint32(sampled_bin[s]) * np.uint32(levels))
+        for a in range(wx):
+            here, there = along_y[a * plane :], along_y[(a + 1) * plane :]
+            for c in range(plane):
+                value = here[c] + fx * (there[c] - here[c])
+                cell[c] = row + np.uint32(np.int32(value * scale + half))
+            target = out[a * plane : (a + 1) * plane]
+            for c in range(plane):
+                target[c] += flat[cell[c]]
+        out[wx * plane] += 1.0
+
+
+@_compiled()
 def entropies(histogram, by_row, by_column, by_cell, out):
     """Fill out (3,) with entropies, and the slopes by (n,) (m,) (n, m) counts.
 

@@ -338,3 +338,49 @@ MIRRORED_PRIOR, MIRRORED_ABOVE = 0.01, 0.95
 #: A signal is a reason where it takes this from the log-odds of a right answer; so many
 #: reasons are said at most.
 REASON_LOG_ODDS, MOST_REASONS = 0.7, 3
+
+# --- local residuals (`_engine.residuals`) ------------------------------------------
+
+#: Blocks in the volume of the foreground, about: 5 along each side of a cube. Those at
+#: its border, which hold part of it, come on top.
+RESIDUAL_BLOCKS = 60
+
+#: Cells along the side of a block, of which each other one is in the same half: 6 mm
+#: for a head, more than noise reaches.
+RESIDUAL_CELLS = 4
+
+#: Most samples that are shifted, about: each is read at hundreds of shifts.
+RESIDUAL_SAMPLES = 40_000
+
+#: Fewest samples of a block that are inside at every shift.
+RESIDUAL_FEWEST = 100
+
+#: How far blocks are shifted along each axis, both ways, in voxels of the coarser
+#: image; the most voxels of the interpolated image; and the share (one in so many) of
+#: its voxels along an axis that this may be.
+RESIDUAL_REACH_VOXELS, RESIDUAL_MOST_REACH, RESIDUAL_REACH_SHARE = 4.0, 4, 8
+
+#: Share of what independence expects in each cell of the joint histogram that is added
+#: to it: no intensity is impossible, and none costs more than log 100 nats.
+RESIDUAL_INDEPENDENCE = 0.01
+
+#: Standard error of a shift, in voxels of the coarser image, above which a block does
+#: not tell where it fits; and what its information must be above its mean over all
+#: shifts, in nats: the best of hundreds of shifts is above the mean by chance, too.
+RESIDUAL_WORST_ERROR_VOXELS, RESIDUAL_EVIDENCE = 1.0, 10.0
+
+# --- left and right (`_engine.handedness`) ------------------------------------------
+
+#: Points, at most about, by which an image is compared with its mirror image; planes
+#: that are tried, and times that the comparison is made for each.
+MID_PLANE_POINTS, MID_PLANES, MID_PLANE_EVALUATIONS = 3000, 2, 60
+
+#: Standard errors by which one handedness must explain more than the other, and the
+#: share of the information of the one that the other must stay below.
+HANDEDNESS_Z, HANDEDNESS_SHARE = 3.0, 0.9
+
+# --- signals of a verdict (`_engine.signals`) ---------------------------------------
+
+#: Wrong poses, turned evenly about the centroid, that information is compared with; and
+#: the angle (rad) to the answer below which one is not wrong enough.
+WRONG_POSES, WRONG_ANGLE = 64, 0.5

@@ -22,6 +22,7 @@ from . import _parameters as parameters
 from . import _preflight as preflight
 from . import _threads
 from ._contrast import Contrast, contrast
+from ._engine.handedness import handedness
 from ._engine.levels import (
     Level,
     Pyramid,
@@ -43,7 +44,9 @@ from ._engine.optimize import (
     successive_halving,
 )
 from ._engine.pair import Pair, inverse
+from ._engine.residuals import local_residuals
 from ._engine.search import always_followed, global_search, searched_channels
+from ._engine.signals import signals
 from ._engine.similarity import metric_at
 from ._engine.uncertainty import (
     Uncertainty,
@@ -306,22 +309,49 @@ def judge(
 
     What stands elsewhere is known only where everywhere was searched.
     """
-    share, _ = runner_up(fits, task.pair.sampled.foreground)
-    error = answer.error_voxels
-    signals = {
-        "log_error_voxels": math.inf if math.isnan(error) else math.log(error + 1e-6),
-        "runner_up": share if searched else math.nan,
-        "overlap": answer.fit.overlap_fraction,
-    }
+    measured = _signals(task, answer, fits if searched else ())
     usual = usual_tolerance_mm(answer.level.size_mm, task.pair.fixed.foreground)
     return verdict(
-        signals,
+        measured,
         standard_error_mm=answer.error_mm,
         voxel_mm=answer.level.size_mm,
         usual_mm=usual,
         tolerance_mm=task.settings.tolerance_mm or usual,
         distance_mm=distance_mm,
     )
+
+
+def _log_error(voxels: float) -> float:
+    """Logarithm of a standard error; one that cannot be told is the worst."""
+    return math.inf if math.isnan(voxels) else math.log(voxels + 1e-6)
+
+
+def _signals(task: Task, answer: Answer, fits: Sequence[Fit]) -> Mapping[str, float]:
+    """Measure what speaks for an answer and against it; `fits` are what was searched."""
+    pair, settings, threads = answer.pair, task.settings, task.threads
+    level, pose = subsampled(answer.level, settings), answer.fit.pose
+    metric, foreground = metric_at(level, settings.metric), pair.sampled.foreground
+    resolution = task.resolutions.coarse
+    if pair.sampled_is_fixed != task.pair.sampled_is_fixed:
+        resolution = resolution.exchanged()
+    (coarse,) = levels(pair, resolution, settings, threads).values()
+    return {
+        "log_error_voxels": _log_error(answer.error_voxels),
+        "runner_up": (
+            runner_up(fits, task.pair.sampled.foreground)[0] if fits else math.nan
+        ),
+        "overlap": answer.fit.overlap_fraction,
+        **signals(
+            coarse,
+            level,
+            pose,
+            metric,
+            foreground,
+            threads,
+            residuals=local_residuals(level, pose, foreground, threads),
+            handedness=handedness(coarse, level, pose, metric, pair.sampled, threads),
+        ).as_dict(),
+    }
 
 
 # --- global search --------------------------------------------------------------------
@@ -472,7 +502,7 @@ class Answer:
     Attributes
     ----------
     pair : Pair
-        The roles in which it was.
+        The roles in which it was, and the channel.
     level : Level
         The finest level in its channel.
     fit : Fit
@@ -529,12 +559,12 @@ def _polished(
     Interpolation smooths, which suppresses noise. A coarse and noisy image is better
     interpolated, and the finer one sampled, even if it shows more of the anatomy.
     """
-    few = subsampled(level, settings)
+    few, pair = subsampled(level, settings), pair.only(channel)
     here = _optimised(pair, level, few, pose, settings, threads)
     if not here.error_voxels > parameters.OTHER_SAMPLING_VOXELS:
         return here
     here = _optimised(pair, level, level, here.fit.pose, settings, threads)
-    other, finest = pair.only(channel).exchanged(), resolutions.finest.exchanged()
+    other, finest = pair.exchanged(), resolutions.finest.exchanged()
     try:
         (other_level,) = levels(other, finest, settings, threads).values()
     except InputError:  # a mask, or missing data, leaves too little there

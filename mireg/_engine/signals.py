@@ -7,10 +7,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import numpy.typing as npt
+
+from .. import _parameters as parameters
+from .._prepare import Foreground
+from .._threads import shared
+from .handedness import Handedness
+from .levels import Level
+from .metrics import Metric
+from .optimize import evaluate, maximise
+from .pose import PoseParameters
+from .residuals import LocalResiduals, cell_side
+from .search import even_rotations, starting_poses
+from .similarity import information as information_in
+from .similarity import joint_histogram
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -90,3 +103,140 @@ class Signals:
     def as_dict(self) -> Mapping[str, float]:
         """Give the numbers by their names."""
         return {one.name: getattr(self, one.name) for one in fields(self)}
+
+
+def signals(
+    coarse: Level,
+    level: Level,
+    pose: FloatArray,
+    metric: Metric,
+    foreground: Foreground,
+    threads: int = 1,
+    *,
+    residuals: LocalResiduals | None = None,
+    handedness: Handedness | None = None,
+) -> Signals:
+    """Measure what speaks for a pose and against it.
+
+    Parameters
+    ----------
+    coarse, level : Level
+        The pair at a coarse resolution and at that of the answer, in one channel; a
+        few of the samples are enough.
+    pose : (4, 4) array
+        The answer: `interpolated_from_sampled`, RAS+ mm.
+    metric : callable
+        What is maximised, as in `metrics`; of the histograms of `level`.
+    foreground : Foreground
+        Of the sampled image.
+    threads : int, optional
+        Threads to use; the answer does not depend on it.
+    residuals : LocalResiduals, optional
+        Those at the pose.
+    handedness : Handedness, optional
+        That at the pose.
+
+    Returns
+    -------
+    Signals
+        NaN where residuals or handedness are not given, or nothing overlaps.
+    """
+    here = evaluate(level, pose, metric, threads)
+    known: dict[str, float] = {}
+    if residuals is not None:
+        known |= {
+            "residual_told": residuals.told_share,
+            "residual_median_mm": residuals.median_mm,
+            "residual_rms_mm": residuals.rms_mm,
+            "residual_worst_mm": residuals.worst_mm,
+            "residual_fit": residuals.fit_share,
+            "residual_rigid_mm": residuals.rigid_mm,
+            "residual_gain": residuals.gain_share,
+        }
+    if handedness is not None:
+        known["mirrored_share"] = handedness.mirrored_share
+        known["mirrored_z"] = handedness.z
+    if here.overlap_fraction < parameters.MIN_OVERLAP:
+        return Signals(**known)
+    information = here.weighted_information
+    coarsely = _explained(coarse, [pose], threads)[0]
+    wrong = _explained(coarse, _wrong_poses(pose, foreground), threads)
+    by_voxel = _costs(level, pose, information, 1.0, threads)
+    by_2mm = _costs(level, pose, information, 2.0 / level.size_mm, threads)
+    apart = _halves_apart(level, pose, metric, foreground, threads)
+    uphill = maximise(
+        level, pose, metric, threads, tolerance=parameters.CANDIDATE_TOLERANCE
+    )
+    return Signals(
+        information=information,
+        coarse_share=_ratio(coarsely, information),
+        cost_voxel=float(by_voxel.mean()),
+        least_cost_voxel=float(by_voxel.min()),
+        cost_2mm=float(by_2mm.mean()),
+        least_cost_2mm=float(by_2mm.min()),
+        halves_apart_mm=apart,
+        halves_apart_voxels=apart / level.size_mm,
+        uphill_mm=foreground.distance(pose, uphill.pose),
+        wrong_pose_z=_ratio(coarsely - float(wrong.mean()), float(wrong.std())),
+        wrong_pose_share=_ratio(float(wrong.max()), coarsely),
+        **known,
+    )
+
+
+def _explained(level: Level, poses: list[FloatArray], threads: int) -> FloatArray:
+    """Information at each of some poses, nats a sample; 0 without overlap."""
+
+    def explained(pose: FloatArray) -> float:
+        histogram, _ = joint_histogram(level, pose)
+        overlap = float(histogram.sum()) / level.n_samples
+        return information_in(level, histogram) * overlap if overlap else 0.0
+
+    return np.array(shared(explained, poses, threads))
+
+
+def _wrong_poses(pose: FloatArray, foreground: Foreground) -> list[FloatArray]:
+    """Poses that turn the anatomy about its centroid, evenly."""
+    turns = even_rotations(parameters.WRONG_POSES)
+    cosines = (np.trace(turns, axis1=1, axis2=2) - 1) / 2
+    turns = turns[cosines < math.cos(parameters.WRONG_ANGLE)]
+    there = pose[:3, :3] @ foreground.centroid + pose[:3, 3]
+    return [*starting_poses(turns @ pose[:3, :3], foreground.centroid, there)]
+
+
+def _costs(
+    level: Level, pose: FloatArray, information: float, voxels: float, threads: int
+) -> FloatArray:
+    """Share of the information that moves by so many voxels cost, each both ways."""
+    near = PoseParameters.about(level, pose)
+    moves = voxels * np.concatenate([np.eye(6), -np.eye(6)])
+    left = _explained(level, [near.pose(move)[0] for move in moves], threads)
+    return 1 - left.reshape(2, 6).mean(axis=0) / max(information, 1e-12)
+
+
+def _halves_apart(
+    level: Level, pose: FloatArray, metric: Metric, foreground: Foreground, threads: int
+) -> float:
+    """Distance between the optima of two halves of the samples, in cells; mm."""
+    cells = np.floor(level.points / np.float32(cell_side(foreground)))
+    odd = (cells.sum(axis=0).astype(np.int64) & 1).astype(bool)
+
+    def optimum(where: npt.NDArray[np.bool_]) -> FloatArray:
+        half = replace(
+            level,
+            points=np.ascontiguousarray(level.points[:, where]),
+            sampled_values=level.sampled_values[where],
+            sampled_bin=level.sampled_bin[where],
+        )
+        return maximise(
+            half, pose, metric, tolerance=parameters.CANDIDATE_TOLERANCE
+        ).pose
+
+    if min(odd.sum(), (~odd).sum()) == 0:
+        return math.nan
+    one, other = shared(optimum, [odd, ~odd], threads)
+    return foreground.distance(one, other)
+
+
+def _ratio(part: float, whole: float) -> float:
+    """Divide; NaN by nothing."""
+    return part / whole if whole > 0 else math.nan
