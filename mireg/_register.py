@@ -321,22 +321,18 @@ def judge(
     )
 
 
-def _log_error(voxels: float) -> float:
-    """Logarithm of a standard error; one that cannot be told is the worst."""
-    return math.inf if math.isnan(voxels) else math.log(voxels + 1e-6)
-
-
 def _signals(task: Task, answer: Answer, fits: Sequence[Fit]) -> Mapping[str, float]:
-    """Measure what speaks for an answer and against it; `fits` are what was searched."""
+    """Measure what speaks for an answer; `fits` are those of a search everywhere."""
     pair, settings, threads = answer.pair, task.settings, task.threads
     level, pose = subsampled(answer.level, settings), answer.fit.pose
     metric, foreground = metric_at(level, settings.metric), pair.sampled.foreground
-    resolution = task.resolutions.coarse
+    error, resolution = answer.error_voxels, task.resolutions.coarse
     if pair.sampled_is_fixed != task.pair.sampled_is_fixed:
         resolution = resolution.exchanged()
     (coarse,) = levels(pair, resolution, settings, threads).values()
     return {
-        "log_error_voxels": _log_error(answer.error_voxels),
+        # One that cannot be told is the worst.
+        "error_voxels": math.inf if math.isnan(error) else error,
         "runner_up": (
             runner_up(fits, task.pair.sampled.foreground)[0] if fits else math.nan
         ),

@@ -21,7 +21,7 @@ belongs to (see evaluate.py), coarser than usual for speed. Of each scene come
     apart     two halves that do not overlap
     body      another kind of body
 
-A third of the scenes have more noise, and some fewer slices, than the kind has. Real
+A third of the scenes have more noise than the kind has, some fewer slices. Real
 pairs of a case file are made in the same ways; their subjects are crossed.
 
 ``train`` chooses on one split, reports on the other, and writes the model
@@ -100,16 +100,14 @@ def phantom_scenes(first: int, count: int) -> Iterator[Callable[[], Scene]]:
     kinds = list(KINDS)
     for n in range(first, first + count):
         kind = kinds[n % len(kinds)]
-        # Even rounds are to choose on, odd ones to report.
-        number, reported = divmod(n // len(kinds), 2)
-        if kind in HELD_OUT:
-            reported = 1
-        yield partial(phantom_scene, n, kind, number, bool(reported))
+        # Even rounds are to choose on, odd ones to report; each scene has a subject.
+        reported = kind in HELD_OUT or n // len(kinds) % 2 == 1
+        yield partial(phantom_scene, n, kind, reported)
 
 
-def phantom_scene(n: int, kind: str, number: int, reported: bool) -> Scene:
-    """Make one scene; a third is degraded."""
-    seed = number + FIRST_REPORTED_SEED * reported
+def phantom_scene(n: int, kind: str, reported: bool) -> Scene:
+    """Make one scene; half are degraded."""
+    seed = n + FIRST_REPORTED_SEED * reported
     rng = np.random.default_rng([n, 0x51])
     made = hard_pair(kind, seed, voxel_scale=SCALE.get(kind, USUAL_SCALE))
     pair = Pair(made.fixed, made.moving, made.moving_from_fixed.matrix, made.points)
@@ -214,7 +212,7 @@ class Way(NamedTuple):
 
 
 def answers(scene: Scene, others: dict[str, Scene]) -> Iterator[Row]:
-    """Make all answers of a scene; `others` are the last scenes of each kind."""
+    """Make all answers of a scene; `others` are the last scenes by body and split."""
     pair, truth = scene.pair, scene.pair.moving_from_fixed
     points = pair.points
     assert points is not None
@@ -239,12 +237,12 @@ def answers(scene: Scene, others: dict[str, Scene]) -> Iterator[Row]:
         here = Way(name, fixed, moving, begin, None, name == "mirrored")
         task = open_task(here)
         yield answer(scene, here, task)[0]
-        if rng.random() < 0.25:
+        if rng.random() < 0.2:
             again = here._replace(name=f"{name}-auto", start=None)
             yield answer(scene, again, task)[0]
 
     yield from crossed("mirrored", pair.fixed, *mirrored(pair))
-    other = others.get(scene.kind)
+    other = others.get(f"{body_of(scene)} {scene.split}")
     if scene.source == "real":
         other = next((s for s in others.values() if s.subject != scene.subject), None)
     if other is not None:
@@ -272,11 +270,15 @@ def answers(scene: Scene, others: dict[str, Scene]) -> Iterator[Row]:
         low = pair.fixed.mm_from_ijk[k, k] > 0
         lower = cut(pair.fixed, k, 0 if low else size, size)
         yield from crossed("apart", lower, upper, truth)
-    body = next((o for o in others.values() if o.kind in ("knee", "spine")), None)
-    if rng.random() < 0.15 and body is not None and scene.kind not in ("knee", "spine"):
-        yield from crossed(
-            "body", pair.fixed, body.pair.moving, body.pair.moving_from_fixed
-        )
+    body = next((o for o in others.values() if body_of(o) in ("knee", "spine")), None)
+    if rng.random() < 0.15 and body is not None and body_of(scene) == "head":
+        start = body.pair.moving_from_fixed
+        yield from crossed("body", pair.fixed, body.pair.moving, start)
+
+
+def body_of(scene: Scene) -> str:
+    """Say what a scene shows."""
+    return KINDS[scene.kind].subject if scene.source == "phantom" else "real"
 
 
 def open_task(way: Way) -> Task:
@@ -344,7 +346,7 @@ def make(args: argparse.Namespace) -> int:
     others: dict[str, Scene] = {}
     began = time.perf_counter()
     for number, load in enumerate(scenes):
-        if number % args.of != args.part:
+        if number // len(KINDS) % args.of != args.part:
             continue
         if time.perf_counter() - began > 60 * args.minutes:
             break
@@ -360,7 +362,7 @@ def make(args: argparse.Namespace) -> int:
                 rows.append({"scene": scene.id, **row})
         except InputError as error:  # of what was cut away too little is left
             print(f"{scene.id}: {error}", file=sys.stderr)
-        others[scene.kind if scene.source == "phantom" else scene.id] = scene
+        others[f"{body_of(scene)} {scene.split}"] = scene
         if not rows:
             continue
         new = header is None

@@ -26,7 +26,13 @@ MODEL = {
     "right": {
         "intercept": math.log(9),
         "signals": {
-            "log_error_voxels": {"weight": -2, "low": -5, "high": 3, "typical": -3},
+            "error_voxels": {
+                "weight": -2,
+                "log": True,
+                "low": math.exp(-5),
+                "high": math.exp(3),
+                "typical": math.exp(-3),
+            },
             "runner_up": {"weight": -4, "low": 0, "high": 1, "typical": 0.25},
         },
     },
@@ -61,7 +67,7 @@ def fit(mm: float, explained: float) -> Fit:
 def judged(error_mm=0.05, *, distance_mm=0.0, tolerance_mm=2.0, **signals) -> Verdict:
     """Judge an answer."""
     return module.verdict(
-        {"log_error_voxels": -3.0, "runner_up": 0.25, **signals},
+        {"error_voxels": math.exp(-3), "runner_up": 0.25, **signals},
         standard_error_mm=error_mm,
         voxel_mm=2.0,
         usual_mm=2.0,
@@ -81,22 +87,22 @@ def test_odds_are_multiplied_by_what_each_signal_says():
     found = judged(runner_up=0.75)
     assert found.probability == pytest.approx(9 / (9 + math.exp(2)), abs=1e-3)
     assert found.reasons == ("a pose elsewhere explains 75 % as much",)
-    found = judged(runner_up=0.75, log_error_voxels=0.0)
+    found = judged(runner_up=0.75, error_voxels=1.0)
     odds = 9 * math.exp(-2 - 6)
     assert found.probability == pytest.approx(odds / (1 + odds), abs=1e-3)
     assert found.doubtful
     # The most important comes first.
-    assert found.reasons[0].startswith("noise may have made it")
+    assert found.reasons[0].startswith("noise alone moves it by 1 voxels")
     assert found.reasons[1].startswith("a pose elsewhere explains 75 %")
     assert found.warning.startswith("the answer is doubtful, 0.3 % likely right")
 
 
 def test_a_signal_is_clipped_and_one_that_is_unknown_says_nothing():
-    assert judged(log_error_voxels=30.0).probability == pytest.approx(
-        judged(log_error_voxels=3.0).probability
+    assert judged(error_voxels=1e9).probability == pytest.approx(
+        judged(error_voxels=math.exp(3)).probability
     )
     assert judged(runner_up=math.nan).probability == pytest.approx(0.9, abs=1e-3)
-    found = judged(math.nan, log_error_voxels=math.inf)
+    found = judged(math.nan, error_voxels=math.inf)
     assert found.doubtful
     assert "too little overlaps" in found.reasons[0]
     assert math.isnan(found.error_mm)
@@ -146,7 +152,7 @@ def test_a_tolerance_is_a_voxel_but_two_mm_and_less_for_a_mouse():
 
 
 def test_a_verdict_comes_back_from_json():
-    found = judged(math.nan, log_error_voxels=math.inf, mirrored_z=-2)
+    found = judged(math.nan, error_voxels=math.inf, mirrored_z=-2)
     record = found.to_dict()
     again = Verdict.from_dict(json.loads(to_json(record)))
     assert again.to_dict() == record

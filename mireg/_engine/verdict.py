@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -31,30 +31,32 @@ Handedness = Literal["as stored", "mirrored", "cannot be told"]
 #: What a signal says where it speaks against an answer, by its name; it is given the
 #: signal as ``x``, and in percent as ``percent``.
 REASONS = {
-    "log_error_voxels": "noise may have made it: it moves the answer by {exp:.2g} "
-    "voxels",
+    "error_voxels": "noise alone moves it by {x:.2g} voxels",
     "runner_up": "a pose elsewhere explains {percent:.0f} % as much",
-    "overlap": "{percent:.0f} % of the compared points lie inside both images",
-    "coarse_share": "{percent:.0f} % of the information is in the coarse image alone, "
-    "as in scans of two people",
-    "cost_voxel": "a move by one voxel costs {percent:.1f} % of the information only",
-    "least_cost_voxel": "in one direction a move by one voxel costs {percent:.1f} % of "
-    "the information only",
-    "cost_2mm": "a move by 2 mm costs {percent:.1f} % of the information only",
-    "least_cost_2mm": "in one direction a move by 2 mm costs {percent:.1f} % of the "
-    "information only",
-    "log_halves_voxels": "two halves of the samples lead {exp:.2g} voxels apart",
-    "wrong_pose_z": "it explains only {x:.1f} standard deviations more than wrong "
-    "poses do",
+    "overlap": "only {percent:.0f} % of the compared points lie inside both images",
+    "information": "the images tell only {x:.2g} nats a sample of each other",
+    "coarse_share": "the coarse images tell {percent:.0f} % as much as the fine ones, "
+    "as those of two people do",
+    "cost_voxel": "a move by a voxel costs only {percent:.1f} % of the information",
+    "least_cost_voxel": "in one direction a move by a voxel costs only {percent:.1f} % "
+    "of the information",
+    "cost_2mm": "a move by 2 mm costs only {percent:.1f} % of the information",
+    "least_cost_2mm": "in one direction a move by 2 mm costs only {percent:.1f} % of "
+    "the information",
+    "halves_apart_voxels": "two halves of the samples lead {x:.2g} voxels apart",
+    "uphill_mm": "a local refinement goes on for {x:.2g} mm",
+    "wrong_pose_z": "it explains only {x:.1f} standard deviations more than wrong ones",
     "wrong_pose_share": "poses turned at random explain up to {percent:.0f} % as much",
-    "residual_told": "{percent:.0f} % of the blocks of the anatomy tell where they fit",
-    "log_residual_voxels": "blocks of the anatomy fit best {exp:.2g} voxels off",
-    "residual_fit": "{percent:.0f} % of the blocks of the anatomy fit within a voxel",
-    "residual_gain": "blocks of the anatomy would gain {percent:.0f} % by moving",
+    "residual_told": "only {percent:.0f} % of the anatomy tells where it fits",
+    "residual_median_mm": "half of the anatomy fits best {x:.2g} mm off or more",
+    "residual_rms_mm": "parts of the anatomy fit best {x:.2g} mm off",
+    "residual_worst_mm": "a tenth of the anatomy fits best {x:.2g} mm off or more",
+    "residual_fit": "only {percent:.0f} % of the anatomy fits within a voxel",
+    "residual_rigid_mm": "the anatomy as a whole fits best {x:.2g} mm off",
+    "residual_gain": "parts of the anatomy gain {percent:.0f} % by moving",
     "mirrored_share": "its mirror image explains {percent:.0f} % as much",
-    "mirrored_z": "its mirror image fits as well or better",
+    "mirrored_z": "its mirror image fits as well, or better",
 }
-
 _UNKNOWN = "too little overlaps to tell how far noise moves it"
 
 
@@ -244,8 +246,14 @@ def _contributions(
     for name, term in part["signals"].items():
         x = signals.get(name, math.nan)
         x = term["typical"] if math.isnan(x) else min(max(x, term["low"]), term["high"])
-        added[name] = term["weight"] * (x - term["typical"])
+        scale = _scale(term)
+        added[name] = term["weight"] * (scale(x) - scale(term["typical"]))
     return added
+
+
+def _scale(term: Mapping[str, Any]) -> Callable[[float], float]:
+    """Return how a signal enters the sum: as it is, or its logarithm."""
+    return math.log if term.get("log") else float
 
 
 def _probability(part: Mapping[str, Any], signals: Mapping[str, float]) -> float:
@@ -286,9 +294,7 @@ def _reasons(part: Mapping[str, Any], signals: Mapping[str, float]) -> tuple[str
     return tuple(
         _UNKNOWN
         if math.isinf(signals[name])
-        else REASONS[name].format(
-            x=signals[name], percent=100 * signals[name], exp=math.exp(signals[name])
-        )
+        else REASONS[name].format(x=signals[name], percent=100 * signals[name])
         for name in against[: parameters.MOST_REASONS]
         if added[name] < -parameters.REASON_LOG_ODDS
     )
