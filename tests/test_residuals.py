@@ -182,7 +182,7 @@ def test_images_that_share_nothing_tell_nothing(rng):
     other = texture(rng)
     unrelated = replace(level, interpolated=quantised_volume(other))
     found = residuals_of(unrelated)
-    assert found.told_share < 0.15
+    assert found.told_share < 0.25
     assert np.isnan(found.shifts_mm[~found.told]).all()
 
 

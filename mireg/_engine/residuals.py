@@ -445,7 +445,7 @@ def _neighbours(volumes: FloatArray, at: npt.NDArray[np.intp]) -> FloatArray:
 
 
 def _elsewhere(volumes: FloatArray, at: npt.NDArray[np.intp]) -> FloatArray:
-    """Highest value (n,) of each of (n, ...) volumes that is no neighbour of a place."""
+    """Highest value (n,) of each of (n, ...) volumes, away from a place."""
     wide = volumes.shape[1:]
     far = np.zeros(volumes.shape, bool)
     for axis, n in enumerate(wide):
