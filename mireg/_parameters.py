@@ -345,9 +345,9 @@ REASON_LOG_ODDS, MOST_REASONS = 0.7, 3
 #: its border, which hold part of it, come on top.
 RESIDUAL_BLOCKS = 60
 
-#: Cells along the side of a block, of which each other one is in the same half: 6 mm
+#: Cells along the side of a block, of which each other one is in the same half: 13 mm
 #: for a head, more than noise reaches.
-RESIDUAL_CELLS = 4
+RESIDUAL_CELLS = 2
 
 #: Most samples that are shifted, about: each is read at hundreds of shifts.
 RESIDUAL_SAMPLES = 40_000
@@ -365,9 +365,12 @@ RESIDUAL_REACH_VOXELS, RESIDUAL_MOST_REACH, RESIDUAL_REACH_SHARE = 4.0, 4, 8
 RESIDUAL_INDEPENDENCE = 0.01
 
 #: Standard error of a shift, in voxels of the coarser image, above which a block does
-#: not tell where it fits; and what its information must be above its mean over all
-#: shifts, in nats: the best of hundreds of shifts is above the mean by chance, too.
-RESIDUAL_WORST_ERROR_VOXELS, RESIDUAL_EVIDENCE = 1.0, 10.0
+#: not tell where it fits.
+RESIDUAL_WORST_ERROR_VOXELS = 1.0
+
+#: Nats, over the dispersion, by which the best shift must lead all those more than so
+#: many voxels away: of hundreds of shifts some are high by chance.
+RESIDUAL_LEAD, RESIDUAL_NEAR = 10.0, 2
 
 # --- left and right (`_engine.handedness`) ------------------------------------------
 

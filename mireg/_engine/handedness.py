@@ -18,11 +18,12 @@ from scipy.optimize import minimize
 
 from .. import _parameters as parameters
 from .._prepare import PreparedImage, interpolate
+from .._settings import MetricName
 from .levels import Level
-from .metrics import Metric, normalised_mutual_information
+from .metrics import normalised_mutual_information
 from .optimize import evaluate, maximise
 from .residuals import pointwise_information, tabulated
-from .similarity import joint_histogram, values_of
+from .similarity import joint_histogram, metric_at, values_of
 
 FloatArray = npt.NDArray[np.float64]
 Judgement = Literal["as stored", "mirrored", "cannot be told"]
@@ -74,7 +75,7 @@ def handedness(
     coarse: Level,
     level: Level,
     pose: FloatArray,
-    metric: Metric,
+    metric: MetricName,
     sampled: PreparedImage,
     threads: int = 1,
 ) -> Handedness:
@@ -87,8 +88,8 @@ def handedness(
         are enough.
     pose : (4, 4) array
         The answer: `interpolated_from_sampled`, RAS+ mm.
-    metric : callable
-        What is maximised, as in `metrics`.
+    metric : str
+        What is maximised, one of `mireg._settings.METRICS`.
     sampled : PreparedImage
         The sampled image: mirrored where it resembles itself most.
     threads : int, optional
@@ -99,7 +100,7 @@ def handedness(
         fit = maximise(
             mirrored(coarse, plane),
             pose,
-            metric,
+            metric_at(coarse, metric),
             threads,
             tolerance=parameters.CANDIDATE_TOLERANCE,
         )
@@ -111,7 +112,7 @@ def handedness(
     fit = maximise(
         other,
         best.pose,
-        metric,
+        metric_at(level, metric),
         threads,
         inverse_hessian=best.inverse_hessian,
         tolerance=parameters.CANDIDATE_TOLERANCE,

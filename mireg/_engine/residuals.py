@@ -99,7 +99,7 @@ class LocalResiduals:
     @property
     def fit_share(self) -> float:
         """Share of the told samples that fit within a voxel of the coarser image."""
-        return self._mean(np.float64(self.sizes_mm <= self.voxel_mm))
+        return self._mean((self.sizes_mm <= self.voxel_mm).astype(np.float64))
 
     @property
     def gain_share(self) -> float:
@@ -414,9 +414,9 @@ def _residuals(
     shifts = (near - reach + step) @ mm_from_ijk.T
     covariance = dispersion * mm_from_ijk @ inverse @ mm_from_ijk.T
     error = np.sqrt(np.trace(covariance, axis1=1, axis2=2))
-    evidence = (top - both.mean(axis=(1, 2, 3))) / dispersion
+    lead = (top - _elsewhere(both, near)) / dispersion
     told = sharp & (error <= parameters.RESIDUAL_WORST_ERROR_VOXELS * level.size_mm)
-    told &= evidence > parameters.RESIDUAL_EVIDENCE
+    told &= lead > parameters.RESIDUAL_LEAD
     told &= top > 0
     with np.errstate(divide="ignore", invalid="ignore"):
         gains = (top - at_answer) / top
@@ -444,8 +444,20 @@ def _neighbours(volumes: FloatArray, at: npt.NDArray[np.intp]) -> FloatArray:
     )
 
 
+def _elsewhere(volumes: FloatArray, at: npt.NDArray[np.intp]) -> FloatArray:
+    """Highest value (n,) of each of (n, ...) volumes, away from a place."""
+    wide = volumes.shape[1:]
+    far = np.zeros(volumes.shape, bool)
+    for axis, n in enumerate(wide):
+        off = np.abs(np.arange(n) - at[:, axis, None]) > parameters.RESIDUAL_NEAR
+        shape = [len(volumes), 1, 1, 1]
+        shape[axis + 1] = n
+        far |= off.reshape(shape)
+    return np.asarray(np.where(far, volumes, -np.inf).max(axis=(1, 2, 3)), np.float64)
+
+
 def _symmetric(six: FloatArray) -> FloatArray:
-    """Make symmetric matrices (n, 3, 3) of their six numbers: xx, yy, zz, xy, xz, yz."""
+    """Make symmetric matrices (n, 3, 3) of their xx, yy, zz, xy, xz and yz."""
     return six[:, [[0, 3, 4], [3, 1, 5], [4, 5, 2]]]
 
 

@@ -14,16 +14,18 @@ import numpy.typing as npt
 
 from .. import _parameters as parameters
 from .._prepare import Foreground
+from .._settings import Settings
 from .._threads import shared
-from .handedness import Handedness
-from .levels import Level
+from .handedness import Handedness, handedness
+from .levels import Level, Pyramid, levels, subsampled
 from .metrics import Metric
 from .optimize import evaluate, maximise
+from .pair import Pair
 from .pose import PoseParameters
-from .residuals import LocalResiduals, cell_side
+from .residuals import LocalResiduals, cell_side, local_residuals
 from .search import even_rotations, starting_poses
 from .similarity import information as information_in
-from .similarity import joint_histogram
+from .similarity import joint_histogram, metric_at
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -105,6 +107,78 @@ class Signals:
         return {one.name: getattr(self, one.name) for one in fields(self)}
 
 
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """All that is measured at a pose.
+
+    Attributes
+    ----------
+    signals : Signals
+        As numbers.
+    residuals : LocalResiduals
+        Where it fits.
+    handedness : Handedness
+        What the mirrored image explains.
+    """
+
+    signals: Signals
+    residuals: LocalResiduals
+    handedness: Handedness
+
+
+def evidence(
+    pair: Pair,
+    resolutions: Pyramid,
+    channel: str,
+    pose: FloatArray,
+    settings: Settings,
+    threads: int = 1,
+    *,
+    level: Level | None = None,
+) -> Evidence:
+    """Measure all that speaks for a pose and against it, whoever found it.
+
+    Parameters
+    ----------
+    pair : Pair
+        The pair, in the roles that the pose is in.
+    resolutions : Pyramid
+        Of the pair in these roles.
+    channel : str
+        The channel in which to compare.
+    pose : (4, 4) array
+        `interpolated_from_sampled`, RAS+ mm.
+    settings : Settings
+        Metric, bins, samples and seed.
+    threads : int, optional
+        Threads to use; the answer does not depend on it.
+    level : Level, optional
+        The finest level in that channel, where it is at hand.
+    """
+    only = pair.only(channel)
+    if level is None:
+        (level,) = levels(only, resolutions.finest, settings, threads).values()
+    (coarse,) = levels(only, resolutions.coarse, settings, threads).values()
+    few = subsampled(level, settings)
+    metric = metric_at(few, settings.metric)
+    residuals = local_residuals(level, pose, pair.sampled.foreground, threads)
+    hand = handedness(coarse, few, pose, settings.metric, pair.sampled, threads)
+    return Evidence(
+        signals(
+            coarse,
+            few,
+            pose,
+            metric,
+            pair.sampled.foreground,
+            threads,
+            residuals=residuals,
+            hand=hand,
+        ),
+        residuals,
+        hand,
+    )
+
+
 def signals(
     coarse: Level,
     level: Level,
@@ -114,7 +188,7 @@ def signals(
     threads: int = 1,
     *,
     residuals: LocalResiduals | None = None,
-    handedness: Handedness | None = None,
+    hand: Handedness | None = None,
 ) -> Signals:
     """Measure what speaks for a pose and against it.
 
@@ -133,7 +207,7 @@ def signals(
         Threads to use; the answer does not depend on it.
     residuals : LocalResiduals, optional
         Those at the pose.
-    handedness : Handedness, optional
+    hand : Handedness, optional
         That at the pose.
 
     Returns
@@ -153,9 +227,9 @@ def signals(
             "residual_rigid_mm": residuals.rigid_mm,
             "residual_gain": residuals.gain_share,
         }
-    if handedness is not None:
-        known["mirrored_share"] = handedness.mirrored_share
-        known["mirrored_z"] = handedness.z
+    if hand is not None:
+        known["mirrored_share"] = hand.mirrored_share
+        known["mirrored_z"] = hand.z
     if here.overlap_fraction < parameters.MIN_OVERLAP:
         return Signals(**known)
     information = here.weighted_information
