@@ -22,7 +22,6 @@ from . import _parameters as parameters
 from . import _preflight as preflight
 from . import _threads
 from ._contrast import Contrast, contrast
-from ._engine.handedness import handedness
 from ._engine.levels import (
     Level,
     Pyramid,
@@ -44,9 +43,8 @@ from ._engine.optimize import (
     successive_halving,
 )
 from ._engine.pair import Pair, inverse
-from ._engine.residuals import local_residuals
 from ._engine.search import always_followed, global_search, searched_channels
-from ._engine.signals import signals
+from ._engine.signals import evidence
 from ._engine.similarity import metric_at
 from ._engine.uncertainty import (
     Uncertainty,
@@ -309,7 +307,7 @@ def judge(
 
     What stands elsewhere is known only where everywhere was searched.
     """
-    measured = _signals(task, answer, fits if searched else ())
+    measured = _measured(task, answer, fits if searched else ())
     usual = usual_tolerance_mm(answer.level.size_mm, task.pair.fixed.foreground)
     return verdict(
         measured,
@@ -321,32 +319,28 @@ def judge(
     )
 
 
-def _signals(task: Task, answer: Answer, fits: Sequence[Fit]) -> Mapping[str, float]:
+def _measured(task: Task, answer: Answer, fits: Sequence[Fit]) -> dict[str, float]:
     """Measure what speaks for an answer; `fits` are those of a search everywhere."""
-    pair, settings, threads = answer.pair, task.settings, task.threads
-    level, pose = subsampled(answer.level, settings), answer.fit.pose
-    metric, foreground = metric_at(level, settings.metric), pair.sampled.foreground
-    error, resolution = answer.error_voxels, task.resolutions.coarse
-    if pair.sampled_is_fixed != task.pair.sampled_is_fixed:
-        resolution = resolution.exchanged()
-    (coarse,) = levels(pair, resolution, settings, threads).values()
+    pair, error = answer.pair, answer.error_voxels
+    exchanged = pair.sampled_is_fixed != task.pair.sampled_is_fixed
+    resolutions = task.resolutions.exchanged() if exchanged else task.resolutions
+    (channel,) = pair.channels
+    known = evidence(
+        pair,
+        resolutions,
+        channel,
+        answer.fit.pose,
+        task.settings,
+        task.threads,
+        level=answer.level,
+    )
+    elsewhere = runner_up(fits, task.pair.sampled.foreground)[0] if fits else math.nan
     return {
         # One that cannot be told is the worst.
         "error_voxels": math.inf if math.isnan(error) else error,
-        "runner_up": (
-            runner_up(fits, task.pair.sampled.foreground)[0] if fits else math.nan
-        ),
+        "runner_up": elsewhere,
         "overlap": answer.fit.overlap_fraction,
-        **signals(
-            coarse,
-            level,
-            pose,
-            metric,
-            foreground,
-            threads,
-            residuals=local_residuals(level, pose, foreground, threads),
-            handedness=handedness(coarse, level, pose, metric, pair.sampled, threads),
-        ).as_dict(),
+        **known.signals.as_dict(),
     }
 
 

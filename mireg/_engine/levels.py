@@ -149,6 +149,14 @@ class Pyramid:
     coarse: Resolution
     finer: tuple[Resolution, ...]
 
+    def exchanged(self) -> Pyramid:
+        """Exchange the roles of the images."""
+        return Pyramid(
+            self.rough.exchanged(),
+            self.coarse.exchanged(),
+            tuple(one.exchanged() for one in self.finer),
+        )
+
     @property
     def finest(self) -> Resolution:
         """The images in their own voxels, or near them; not smoothed."""
