@@ -31,9 +31,11 @@ from ._engine.levels import (
     subsampled,
 )
 from ._engine.model_choice import header_or_answer
+from ._engine.neighbourhood import twins
 from ._engine.optimize import (
     Channels,
     Fit,
+    best_distinct,
     evaluate,
     leading,
     maximise,
@@ -43,7 +45,12 @@ from ._engine.optimize import (
     successive_halving,
 )
 from ._engine.pair import Pair, inverse
-from ._engine.search import always_followed, global_search, searched_channels
+from ._engine.search import (
+    always_followed,
+    global_search,
+    is_same,
+    searched_channels,
+)
 from ._engine.similarity import metric_at
 from ._engine.uncertainty import (
     Uncertainty,
@@ -165,18 +172,27 @@ def register(
 
     told.start("search", 0.2)
     found = _first_search(pair, resolutions, start, settings, threads)
-    for stage in range(1 if start is not None else parameters.MAX_STAGES):
-        if stage > 0 or not found.confident:
-            told.start("search", 0.5 if stage else 0.2)
+    rounds = 0 if start is not None else parameters.EFFORT[settings.effort].stages
+    in_doubt = not found.confident
+    while True:
+        if in_doubt and rounds > 0 and not _is_late(told, settings):
+            told.start("search", 0.3, "in doubt, searching on")
             found = _search_on(pair, resolutions, found, settings, threads, told)
+            rounds -= 1
         _log_candidates(pair, found, settings)
         told.start("refine", 0.5)
         channel, level, fits = _refined(pair, found, settings, threads)
         answer = _polished(
             pair, resolutions, channel, level, fits[0].pose, settings, threads
         )
-        if not answer.error_voxels > parameters.UNCERTAIN_VOXELS:  # nor if unknown
+        in_doubt = answer.error_voxels > parameters.UNCERTAIN_VOXELS  # not if unknown
+        if not in_doubt or rounds == 0 or _is_late(told, settings):
             break
+    if rounds > 0 and (in_doubt or not found.confident) and _is_late(told, settings):
+        notes += (
+            f"the time limit of {settings.time_limit:g} s ended the search while it "
+            "was in doubt: more time might find another answer",
+        )
 
     header = evaluate(
         answer.level,
@@ -247,6 +263,8 @@ class _Found:
         Where local optimisation begins.
     finer : tuple of Resolution
         Through which it goes on.
+    best : (4, 4) ndarray or None
+        The best pose of the last search.
     """
 
     candidates: Mapping[str, FloatArray]
@@ -255,6 +273,7 @@ class _Found:
     searches: int
     levels: dict[str, Level]
     finer: tuple[Resolution, ...]
+    best: FloatArray | None = None
 
 
 def _first_search(
@@ -275,7 +294,8 @@ def _first_search(
         pair, parameters.QUICK_SEARCH, [rough, coarse], settings, threads
     )
     also = always_followed(pair)
-    return _Found(found.poses, also, found.confident, 0, coarse, resolutions.finer)
+    finer = resolutions.finer
+    return _Found(found.poses, also, found.confident, 0, coarse, finer, found.best)
 
 
 def _search_on(
@@ -286,19 +306,21 @@ def _search_on(
     threads: int,
     told: Stages,
 ) -> _Found:
-    """Search thoroughly, from other starts each time.
+    """Search thoroughly, from other starts each time, until that changes nothing.
 
-    Until two searches in a row end without a runner-up, `MAX_RESTARTS` at most.
+    That is, until a search finds nothing better than the one before it, and two in a
+    row if there is a runner-up; or with patience, until two in a row leave none.
     """
+    effort = parameters.EFFORT[settings.effort]
     begin = found.levels
     if not found.searches:
         begin = levels(pair, resolutions.detailed, settings, threads)
-    candidates, unimodal = found.candidates, False
-    for restart in range(found.searches, found.searches + parameters.MAX_RESTARTS):
-        told.reach(
-            0.2 + 0.7 * restart / (parameters.MAX_RESTARTS * parameters.MAX_STAGES)
-        )
-        unimodal_before = unimodal
+    candidates, best = found.candidates, found.best
+    unimodal, unchanged, done = False, 0, 0
+    while done < effort.restarts:
+        if done and _is_late(told, settings):
+            break
+        told.reach(0.3 + 0.2 * done / effort.restarts)
         search = global_search(
             pair,
             parameters.THOROUGH_SEARCH,
@@ -306,13 +328,29 @@ def _search_on(
             settings,
             threads,
             found=candidates,
-            restart=restart,
+            restart=found.searches + done,
         )
-        candidates, unimodal = search.poses, search.unimodal
-        if unimodal and unimodal_before:
+        done += 1
+        same = best is not None and is_same(best, search.best, pair.sampled.foreground)
+        unchanged = unchanged + 1 if same else 0
+        enough = search.unimodal and (unimodal if effort.patient else same)
+        candidates, best, unimodal = search.poses, search.best, search.unimodal
+        if enough or (unchanged == 2 and not effort.patient):
             break
-    finer = resolutions.finer[1:]
-    return _Found(candidates, found.also, False, restart + 1, begin, finer)
+    return _Found(
+        candidates,
+        found.also,
+        False,
+        found.searches + done,
+        begin,
+        found.finer if found.searches else resolutions.finer[1:],
+        best,
+    )
+
+
+def _is_late(told: Stages, settings: Settings) -> bool:
+    """Tell whether the time limit forbids another search."""
+    return settings.time_limit is not None and told.elapsed > settings.time_limit
 
 
 # --- multi-resolution refinement ------------------------------------------------------
@@ -353,7 +391,29 @@ def _refined(
     best = fits[channel]
     if not found.confident:
         best = restart_from_channels(few, best, channel, foreground, threads)
+    if found.best is not None:  # not where a start was given, which is stayed near
+        coarse = _compared({channel: found.levels[channel]}, settings)
+        best = _with_twins(pair, coarse, {channel: few[channel]}, best, threads)
     return channel, full[channel], best
+
+
+def _with_twins(
+    pair: Pair, coarse: Channels, fine: Channels, fits: list[Fit], threads: int
+) -> list[Fit]:
+    """Follow the twins of the best pose, too, where they explain nearly as much."""
+    foreground, few = pair.sampled.foreground, parameters.FIRST_EVALUATIONS
+    ((name, _),) = fine.items()
+    near = twins(pair.sampled, pair.interpolated, fits[0].pose)
+    here, there = (
+        optimise_all(coarse, {name: starts}, foreground, threads, max_evaluations=few)
+        for starts in ([fits[0].start], [(pose, None) for pose in near])
+    )
+    least = parameters.TWIN_SHARE * here[name][0].weighted_information
+    starts = [
+        (fit.pose, None) for fit in there[name] if fit.weighted_information > least
+    ]
+    found = optimise_all(fine, {name: starts}, foreground, threads)
+    return best_distinct([*fits, *found[name]], foreground)
 
 
 def _compared(full: Mapping[str, Level], settings: Settings) -> Channels:

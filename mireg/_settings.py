@@ -11,6 +11,10 @@ from ._errors import InputError
 MetricName = Literal["mi", "nmi", "ecc", "js", "hellinger", "chi2", "oimi", "prior"]
 METRICS: tuple[MetricName, ...] = get_args(MetricName)
 
+#: How long to search on where a quick search leaves doubt.
+EffortName = Literal["quick", "normal", "thorough"]
+EFFORTS: tuple[EffortName, ...] = get_args(EffortName)
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -52,6 +56,14 @@ class Settings:
         Seed of the jitter of the sample positions.
     threads : int or None
         Threads to use; None is all processors. The answer does not depend on it.
+    effort : {"quick", "normal", "thorough"}
+        How long to search on where the first search leaves doubt: not at all, until
+        more searching changes nothing, or many times as long.
+    time_limit : float or None
+        Seconds after which no further search is begun, and what was found so far is
+        refined and returned, which may take as long as a sure registration; a warning
+        says so. With a limit the answer can depend on the machine and on what else it
+        does; without one (None) it does not.
 
     Examples
     --------
@@ -67,6 +79,8 @@ class Settings:
     candidates: int = 20
     seed: int = 0
     threads: int | None = None
+    effort: EffortName = "normal"
+    time_limit: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse numbers that cannot work."""
@@ -88,3 +102,11 @@ class Settings:
             )
         if self.threads is not None and self.threads < 1:
             raise InputError(f"threads is {self.threads}; it must be at least 1")
+        if self.effort not in EFFORTS:
+            raise InputError(
+                f"effort is {self.effort!r}; choose one of {', '.join(EFFORTS)}"
+            )
+        if self.time_limit is not None and not self.time_limit >= 0:
+            raise InputError(
+                f"time_limit is {self.time_limit}; it must be 0 s or more, or None"
+            )

@@ -115,6 +115,8 @@ RECORD: dict[str, Any] = {
         **dict.fromkeys(("bins", "samples", "orientations", "candidates", "seed"), 7),
         "prior_strength": 1.0,
         "threads": None,
+        "effort": "normal",
+        "time_limit": None,
     },
     "mireg_version": "0.1.0",
     "warnings": ["odd"],
