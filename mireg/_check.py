@@ -180,8 +180,11 @@ def check(
         images = pair.fixed.image, pair.moving.image
         given = as_rigid(moving_from_fixed, fixed=images[0], moving=images[1])
     start = pair.engine_pose(given.matrix)
-    near, _ = best_answer(task, start)
-    best, fits = best_answer(task, None, also=[start, near.fit.pose])
+    near = best_answer(task, start).answer
+    search = best_answer(
+        task, None, also=[start, pair.engine_pose(near.moving_from_fixed)]
+    )
+    best = search.answer
 
     points, centre = pair.fixed.foreground.points, pair.fixed.foreground.centroid
     metric = metric_at(best.level, task.settings.metric)
@@ -199,7 +202,7 @@ def check(
     here, nearest, beyond = at(given.matrix), optimum(near), optimum(best)
     apart = nearest.transform.mean_displacement(points, beyond.transform)
     told.start("judge", 0.95)
-    judged = judge(task, best, fits, searched=True, distance_mm=beyond.mean_mm)
+    judged = judge(task, search, distance_mm=beyond.mean_mm)
     told.start("", 1.0)
     return Check(
         transform=given.about(centre),

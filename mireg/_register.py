@@ -31,9 +31,11 @@ from ._engine.levels import (
     subsampled,
 )
 from ._engine.model_choice import header_or_answer
+from ._engine.neighbourhood import twins
 from ._engine.optimize import (
     Channels,
     Fit,
+    best_distinct,
     evaluate,
     leading,
     maximise,
@@ -43,7 +45,12 @@ from ._engine.optimize import (
     successive_halving,
 )
 from ._engine.pair import Pair, inverse
-from ._engine.search import always_followed, global_search, searched_channels
+from ._engine.search import (
+    always_followed,
+    global_search,
+    is_same,
+    searched_channels,
+)
 from ._engine.signals import evidence
 from ._engine.similarity import metric_at
 from ._engine.uncertainty import (
@@ -147,8 +154,8 @@ def register(
     """
     task = opened(fixed, moving, fixed_mask, moving_mask, settings, prior, progress)
     pair, settings, told = task.pair, task.settings, task.told
-    start = _start(init, pair)
-    answer, fits = best_answer(task, start)
+    outcome = best_answer(task, _start(init, pair))
+    answer = outcome.answer
     header = evaluate(
         answer.level,
         pair.header_pose,
@@ -163,7 +170,7 @@ def register(
     sampled = answer.pair.sampled.foreground
     fit = header_or_answer(answer.level, header, answer.fit, sampled)
     told.start("judge", 0.95)
-    judged = judge(task, answer, fits, searched=start is None)
+    judged = judge(task, outcome)
     told.start("", 1.0)
     doubts = (judged.warning,) if judged.doubtful else ()
     for doubt in doubts:
@@ -188,8 +195,8 @@ def register(
         settings=settings,
         fixed_contrast=task.contrasts[0],
         moving_contrast=task.contrasts[1],
-        warnings=task.notes + doubts,
-        runner_up=runner_up(fits, pair.sampled.foreground)[0],
+        warnings=task.notes + outcome.notes + doubts,
+        runner_up=runner_up(outcome.fits, pair.sampled.foreground)[0],
         standard_error_mm=answer.error_mm,
         covariance=answer.covariance(transform),
         converged=answer.fit.converged,
@@ -258,14 +265,35 @@ def opened(
     return Task(pair, resolutions, contrasts, notes, settings, threads, told)
 
 
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a search ended with.
+
+    Attributes
+    ----------
+    answer : Answer
+        The best pose.
+    fits : sequence of Fit
+        What was followed to the finest level, the best, which led to it, first.
+    searched : bool
+        Whether everywhere was searched.
+    notes : tuple of str
+        What the user should know of the search.
+    """
+
+    answer: Answer
+    fits: Sequence[Fit]
+    searched: bool
+    notes: tuple[str, ...] = ()
+
+
 def best_answer(
     task: Task, start: FloatArray | None, *, also: Sequence[FloatArray] = ()
-) -> tuple[Answer, list[Fit]]:
+) -> Outcome:
     """Search, refine and polish, until noise is unlikely to have made the answer.
 
     From a start that is given, or where it is None from everywhere; poses in `also` are
-    followed, too. Returns the answer, and the fits that were followed to the finest
-    level, the best, which led to it, first.
+    followed, too.
     """
     pair, resolutions, told = task.pair, task.resolutions, task.told
     settings, threads = task.settings, task.threads
@@ -280,34 +308,34 @@ def best_answer(
             },
             also=[*found.also, *also],
         )
-    for stage in range(1 if start is not None else parameters.MAX_STAGES):
-        if stage > 0 or not found.confident:
-            told.start("search", 0.5 if stage else 0.2)
+    rounds = 0 if start is not None else parameters.EFFORT[settings.effort].stages
+    in_doubt = not found.confident
+    while True:
+        if in_doubt and rounds > 0 and not _is_late(told, settings):
+            told.start("search", 0.3, "in doubt, searching on")
             found = _search_on(pair, resolutions, found, settings, threads, told)
+            rounds -= 1
         _log_candidates(pair, found, settings)
         told.start("refine", 0.5)
         channel, level, fits = _refined(pair, found, settings, threads)
         answer = _polished(
             pair, resolutions, channel, level, fits[0].pose, settings, threads
         )
-        if not answer.error_voxels > parameters.UNCERTAIN_VOXELS:  # nor if unknown
+        in_doubt = answer.error_voxels > parameters.UNCERTAIN_VOXELS  # not if unknown
+        if not in_doubt or rounds == 0 or _is_late(told, settings):
             break
-    return answer, fits
+    notes: tuple[str, ...] = ()
+    if rounds > 0 and (in_doubt or not found.confident) and _is_late(told, settings):
+        notes = (
+            f"the time limit of {settings.time_limit:g} s ended the search while it "
+            "was in doubt: more time might find another answer",
+        )
+    return Outcome(answer, fits, start is None, notes)
 
 
-def judge(
-    task: Task,
-    answer: Answer,
-    fits: Sequence[Fit],
-    *,
-    searched: bool,
-    distance_mm: float = 0.0,
-) -> Verdict:
-    """Say how likely an answer is right, or a pose so far from it, and why.
-
-    What stands elsewhere is known only where everywhere was searched.
-    """
-    measured = _measured(task, answer, fits if searched else ())
+def judge(task: Task, outcome: Outcome, *, distance_mm: float = 0.0) -> Verdict:
+    """Say how likely an answer is right, or a pose so far from it, and why."""
+    answer, measured = outcome.answer, _measured(task, outcome)
     usual = usual_tolerance_mm(answer.level.size_mm, task.pair.fixed.foreground)
     return verdict(
         measured,
@@ -319,8 +347,9 @@ def judge(
     )
 
 
-def _measured(task: Task, answer: Answer, fits: Sequence[Fit]) -> dict[str, float]:
-    """Measure what speaks for an answer; `fits` are those of a search everywhere."""
+def _measured(task: Task, outcome: Outcome) -> dict[str, float]:
+    """Measure what speaks for an answer and against it."""
+    answer = outcome.answer
     pair, error = answer.pair, answer.error_voxels
     exchanged = pair.sampled_is_fixed != task.pair.sampled_is_fixed
     resolutions = task.resolutions.exchanged() if exchanged else task.resolutions
@@ -334,11 +363,11 @@ def _measured(task: Task, answer: Answer, fits: Sequence[Fit]) -> dict[str, floa
         task.threads,
         level=answer.level,
     )
-    elsewhere = runner_up(fits, task.pair.sampled.foreground)[0] if fits else math.nan
+    elsewhere, _ = runner_up(outcome.fits, task.pair.sampled.foreground)
     return {
-        # One that cannot be told is the worst.
+        # What cannot be told is the worst; what was not looked for says nothing.
         "error_voxels": math.inf if math.isnan(error) else error,
-        "runner_up": elsewhere,
+        "runner_up": elsewhere if outcome.searched else math.nan,
         "overlap": answer.fit.overlap_fraction,
         **known.signals.as_dict(),
     }
@@ -365,6 +394,8 @@ class _Found:
         Where local optimisation begins.
     finer : tuple of Resolution
         Through which it goes on.
+    best : (4, 4) ndarray or None
+        The best pose of the last search.
     """
 
     candidates: Mapping[str, FloatArray]
@@ -373,6 +404,7 @@ class _Found:
     searches: int
     levels: dict[str, Level]
     finer: tuple[Resolution, ...]
+    best: FloatArray | None = None
 
 
 def _first_search(
@@ -393,7 +425,8 @@ def _first_search(
         pair, parameters.QUICK_SEARCH, [rough, coarse], settings, threads
     )
     also = always_followed(pair)
-    return _Found(found.poses, also, found.confident, 0, coarse, resolutions.finer)
+    finer = resolutions.finer
+    return _Found(found.poses, also, found.confident, 0, coarse, finer, found.best)
 
 
 def _search_on(
@@ -404,19 +437,21 @@ def _search_on(
     threads: int,
     told: Stages,
 ) -> _Found:
-    """Search thoroughly, from other starts each time.
+    """Search thoroughly, from other starts each time, until that changes nothing.
 
-    Until two searches in a row end without a runner-up, `MAX_RESTARTS` at most.
+    That is, until a search finds nothing better than the one before it, and two in a
+    row if there is a runner-up; or with patience, until two in a row leave none.
     """
+    effort = parameters.EFFORT[settings.effort]
     begin = found.levels
     if not found.searches:
         begin = levels(pair, resolutions.detailed, settings, threads)
-    candidates, unimodal = found.candidates, False
-    for restart in range(found.searches, found.searches + parameters.MAX_RESTARTS):
-        told.reach(
-            0.2 + 0.7 * restart / (parameters.MAX_RESTARTS * parameters.MAX_STAGES)
-        )
-        unimodal_before = unimodal
+    candidates, best = found.candidates, found.best
+    unimodal, unchanged, done = False, 0, 0
+    while done < effort.restarts:
+        if done and _is_late(told, settings):
+            break
+        told.reach(0.3 + 0.2 * done / effort.restarts)
         search = global_search(
             pair,
             parameters.THOROUGH_SEARCH,
@@ -424,13 +459,29 @@ def _search_on(
             settings,
             threads,
             found=candidates,
-            restart=restart,
+            restart=found.searches + done,
         )
-        candidates, unimodal = search.poses, search.unimodal
-        if unimodal and unimodal_before:
+        done += 1
+        same = best is not None and is_same(best, search.best, pair.sampled.foreground)
+        unchanged = unchanged + 1 if same else 0
+        enough = search.unimodal and (unimodal if effort.patient else same)
+        candidates, best, unimodal = search.poses, search.best, search.unimodal
+        if enough or (unchanged == 2 and not effort.patient):
             break
-    finer = resolutions.finer[1:]
-    return _Found(candidates, found.also, False, restart + 1, begin, finer)
+    return _Found(
+        candidates,
+        found.also,
+        False,
+        found.searches + done,
+        begin,
+        found.finer if found.searches else resolutions.finer[1:],
+        best,
+    )
+
+
+def _is_late(told: Stages, settings: Settings) -> bool:
+    """Tell whether the time limit forbids another search."""
+    return settings.time_limit is not None and told.elapsed > settings.time_limit
 
 
 # --- multi-resolution refinement ------------------------------------------------------
@@ -471,7 +522,29 @@ def _refined(
     best = fits[channel]
     if not found.confident:
         best = restart_from_channels(few, best, channel, foreground, threads)
+    if found.best is not None:  # not where a start was given, which is stayed near
+        coarse = _compared({channel: found.levels[channel]}, settings)
+        best = _with_twins(pair, coarse, {channel: few[channel]}, best, threads)
     return channel, full[channel], best
+
+
+def _with_twins(
+    pair: Pair, coarse: Channels, fine: Channels, fits: list[Fit], threads: int
+) -> list[Fit]:
+    """Follow the twins of the best pose, too, where they explain nearly as much."""
+    foreground, few = pair.sampled.foreground, parameters.FIRST_EVALUATIONS
+    ((name, _),) = fine.items()
+    near = twins(pair.sampled, pair.interpolated, fits[0].pose)
+    here, there = (
+        optimise_all(coarse, {name: starts}, foreground, threads, max_evaluations=few)
+        for starts in ([fits[0].start], [(pose, None) for pose in near])
+    )
+    least = parameters.TWIN_SHARE * here[name][0].weighted_information
+    starts = [
+        (fit.pose, None) for fit in there[name] if fit.weighted_information > least
+    ]
+    found = optimise_all(fine, {name: starts}, foreground, threads)
+    return best_distinct([*fits, *found[name]], foreground)
 
 
 def _compared(full: Mapping[str, Level], settings: Settings) -> Channels:

@@ -12,6 +12,10 @@ from ._errors import InputError
 MetricName = Literal["mi", "nmi", "ecc", "js", "hellinger", "chi2", "oimi", "prior"]
 METRICS: tuple[MetricName, ...] = get_args(MetricName)
 
+#: How long to search on where a quick search leaves doubt.
+EffortName = Literal["quick", "normal", "thorough"]
+EFFORTS: tuple[EffortName, ...] = get_args(EffortName)
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -56,6 +60,14 @@ class Settings:
     tolerance_mm : float or None
         An answer is right, says its verdict, if its error is within this; None is one
         voxel of the coarser image, 2 mm at least.
+    effort : {"quick", "normal", "thorough"}
+        How long to search on where the first search leaves doubt: not at all, until
+        more searching changes nothing, or many times as long.
+    time_limit : float or None
+        Seconds after which no further search is begun, and what was found so far is
+        refined and returned, which may take as long as a sure registration; a warning
+        says so. With a limit the answer can depend on the machine and on what else it
+        does; without one (None) it does not.
 
     Examples
     --------
@@ -72,6 +84,8 @@ class Settings:
     seed: int = 0
     threads: int | None = None
     tolerance_mm: float | None = None
+    effort: EffortName = "normal"
+    time_limit: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse numbers that cannot work."""
@@ -96,4 +110,12 @@ class Settings:
         if self.tolerance_mm is not None and not 0 < self.tolerance_mm < math.inf:
             raise InputError(
                 f"tolerance_mm is {self.tolerance_mm}; it must be above 0, or None"
+            )
+        if self.effort not in EFFORTS:
+            raise InputError(
+                f"effort is {self.effort!r}; choose one of {', '.join(EFFORTS)}"
+            )
+        if self.time_limit is not None and not self.time_limit >= 0:
+            raise InputError(
+                f"time_limit is {self.time_limit}; it must be 0 s or more, or None"
             )

@@ -16,7 +16,7 @@ belongs to (see evaluate.py), coarser than usual for speed. Of each scene come
     mirrored  the moving image mirrored, from about where it fits
     other     the moving image of another subject, from about where it fits
     mirrored-auto, other-auto
-              the same after a search everywhere, which two restarts bound for speed
+              the same after a search everywhere
     noise     the moving image turned to noise
     apart     two halves that do not overlap
     body      another kind of body
@@ -70,8 +70,8 @@ SETTINGS = Settings(threads=1)
 #: Kinds whose EPI are bent, of which no rigid answer is right everywhere.
 DISTORTED = ("epi-lr", "epi-rl", "epi-both")
 #: Voxels are so much larger than those of the kinds.
-SCALE = {"slices": 1.0, "slab": 1.3, "mouse": 1.5, "spect": 1.2, "pet": 1.3}
-USUAL_SCALE = 1.7
+SCALE = {"slices": 1.0, "slab": 1.5, "mouse": 1.5, "spect": 1.2, "pet": 1.5}
+USUAL_SCALE = 2.0
 #: What a row says besides the signals.
 ABOUT = (
     *("id", "source", "kind", "subject", "split", "way", "degraded"),
@@ -291,13 +291,9 @@ def answer(scene: Scene, way: Way, task: Task) -> tuple[Row, list[FloatArray]]:
     began = time.process_time()
     pair = task.pair
     start = None if way.start is None else pair.engine_pose(way.start)
-    restarts = parameters.MAX_RESTARTS, parameters.MAX_STAGES
-    parameters.MAX_RESTARTS, parameters.MAX_STAGES = 2, 1
-    try:
-        found, fits = best_answer(task, start)
-    finally:
-        parameters.MAX_RESTARTS, parameters.MAX_STAGES = restarts
-    judged = judge(task, found, fits, searched=start is None)
+    outcome = best_answer(task, start)
+    found, fits = outcome.answer, outcome.fits
+    judged = judge(task, outcome)
     points = scene.pair.points
     error = math.nan
     if way.truth is not None:

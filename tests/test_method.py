@@ -287,7 +287,7 @@ def searches(
         sizes = [next(iter(of.values())).size_mm for of in levels]
         asked.append((schedule, sizes, restart, None if found is None else len(found)))
         poses = {name: np.eye(4)[None] for name in parameters.SEARCHED_CHANNELS}
-        return Candidates(poses, answers.pop(0), confident)
+        return Candidates(poses, answers.pop(0), confident, np.eye(4))
 
     monkeypatch.setattr(method, "global_search", global_search)
     return asked

@@ -127,6 +127,8 @@ RECORD: dict[str, Any] = {
         "prior_strength": 1.0,
         "threads": None,
         "tolerance_mm": None,
+        "effort": "normal",
+        "time_limit": None,
     },
     "mireg_version": "0.1.0",
     "warnings": ["odd"],
