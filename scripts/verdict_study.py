@@ -32,12 +32,13 @@ from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import json
 import math
 import sys
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -50,14 +51,21 @@ from measuring import (
     Pair,
     cases_from_file,
     distances,
+    plain,
     ready,
     split_of,
     subject_of,
 )
 from scipy import ndimage
+from scipy.optimize import minimize
+from scipy.special import expit
+from scipy.stats import rankdata
 
 from mireg import _parameters as parameters
+from mireg._engine import verdict as module
+from mireg._engine.verdict import NORMAL_90, verdict
 from mireg._errors import InputError
+from mireg._files.records import to_json
 from mireg._image import Image
 from mireg._register import Task, best_answer, judge, opened
 from mireg._settings import Settings
@@ -66,12 +74,13 @@ from mireg.phantom import KINDS, hard_pair, random_pose
 FloatArray = npt.NDArray[np.float64]
 Row = dict[str, Any]
 
-SETTINGS = Settings(threads=1)
+#: Fewer samples than usual and no search on in doubt, for speed.
+SETTINGS = Settings(threads=1, samples=80_000, effort="quick")
 #: Kinds whose EPI are bent, of which no rigid answer is right everywhere.
 DISTORTED = ("epi-lr", "epi-rl", "epi-both")
 #: Voxels are so much larger than those of the kinds.
 SCALE = {"slices": 1.0, "slab": 1.5, "mouse": 1.5, "spect": 1.2, "pet": 1.5}
-USUAL_SCALE = 2.0
+USUAL_SCALE = 2.3
 #: What a row says besides the signals.
 ABOUT = (
     *("id", "source", "kind", "subject", "split", "way", "degraded"),
@@ -230,6 +239,16 @@ def answers(scene: Scene, others: dict[str, Scene]) -> Iterator[Row]:
         off = displaced(truth, points, rng, (25, 60), 60)
         yield answer(scene, own("outside", start=off), task)[0]
 
+    yield from crossings(scene, others, rng)
+
+
+def crossings(
+    scene: Scene, others: dict[str, Scene], rng: np.random.Generator
+) -> Iterator[Row]:
+    """Make the answers that cannot be right: mirrored, other people, noise, apart."""
+    pair, truth, points = scene.pair, scene.pair.moving_from_fixed, scene.pair.points
+    assert points is not None
+
     def crossed(
         name: str, fixed: Image, moving: Image, start: FloatArray
     ) -> Iterator[Row]:
@@ -237,7 +256,7 @@ def answers(scene: Scene, others: dict[str, Scene]) -> Iterator[Row]:
         here = Way(name, fixed, moving, begin, None, name == "mirrored")
         task = open_task(here)
         yield answer(scene, here, task)[0]
-        if rng.random() < 0.2:
+        if rng.random() < 0.3:
             again = here._replace(name=f"{name}-auto", start=None)
             yield answer(scene, again, task)[0]
 
@@ -376,6 +395,408 @@ def make(args: argparse.Namespace) -> int:
     return 0
 
 
+# --- what the signals say -------------------------------------------------------------
+
+#: Signals that the model may use, and whether more of it speaks for an answer (1) or
+#: against it (-1): a weight never has the other sign. None is a length in mm, which a
+#: mouse and a man do not share. Those of LEAST, which says from where on, enter as
+#: logarithms.
+DIRECTIONS = {
+    "error_voxels": -1,
+    "runner_up": -1,
+    "information": 1,
+    "coarse_share": -1,
+    "cost_voxel": 1,
+    "least_cost_voxel": 1,
+    "halves_apart_voxels": -1,
+    "wrong_pose_z": 1,
+    "wrong_pose_share": -1,
+    "residual_told": 1,
+    "residual_fit": 1,
+    "residual_gain": -1,
+    "mirrored_share": -1,
+    "mirrored_z": 1,
+}
+LEAST = {
+    "error_voxels": 1e-3,
+    "information": 1e-3,
+    "halves_apart_voxels": 1e-3,
+    "wrong_pose_z": 0.1,
+}
+HANDEDNESS = ("mirrored_z", "mirrored_share")
+#: Most signals of a model, and the gain of log-likelihood (nats an answer) that one
+#: more must bring on scenes that were left out.
+MOST_SIGNALS, LEAST_GAIN = 8, 0.002
+#: Strength of the ridge that keeps weights small, nats for one of standardised size.
+RIDGE = 1.0
+FOLDS = 5
+MODEL = Path(__file__).parents[1] / "mireg" / "_engine" / "verdict.json"
+
+
+class Table:
+    """Answers as columns."""
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self.rows = list(rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, name: str) -> Any:
+        """Give a column: numbers where they are, NaN for none, else text."""
+        column = [row.get(name, "") for row in self.rows]
+        try:
+            return np.array([float(x) if x != "" else math.nan for x in column])
+        except ValueError:
+            return np.array(column)
+
+    def where(self, chosen: npt.ArrayLike) -> Table:
+        """Keep some rows."""
+        mask = np.asarray(chosen)
+        return Table([row for row, keep in zip(self.rows, mask, strict=True) if keep])
+
+
+def read(paths: Sequence[Path]) -> Table:
+    """Read the answers of some files."""
+    rows: list[Row] = []
+    for path in paths:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows += csv.DictReader(file)
+    return Table(rows)
+
+
+def scaled(table: Table, name: str) -> FloatArray:
+    """Give a signal as it enters the model; NaN where it was not measured."""
+    x = table[name]
+    return np.log(np.maximum(x, LEAST[name])) if name in LEAST else x
+
+
+def fitted(table: Table, truth: npt.NDArray[np.bool_], names: Sequence[str]) -> Row:
+    """Fit a logistic regression; right and wrong count the same in sum."""
+    terms: Row = {}
+    columns = []
+    for name in names:
+        x = scaled(table, name)
+        known = x[np.isfinite(x)]
+        low, high = np.quantile(known, [0.01, 0.99])
+        typical = float(np.median(x[truth & np.isfinite(x)]))
+        x = np.where(np.isnan(x), typical, np.clip(x, low, high)) - typical
+        spread = float(x.std()) or 1.0
+        columns.append(x / spread)
+        terms[name] = {
+            "spread": spread,
+            "low": float(low),
+            "high": float(high),
+            "typical": min(max(typical, float(low)), float(high)),
+        }
+    design = np.array(columns).reshape(len(names), -1)
+    sign = np.where(truth, 1.0, -1.0)
+    share = truth.mean()
+    weights = np.where(truth, 0.5 / share, 0.5 / (1 - share))
+
+    def loss(numbers: FloatArray) -> tuple[float, FloatArray]:
+        odds = numbers[0] + numbers[1:] @ design
+        value = weights @ np.logaddexp(0, -sign * odds) + RIDGE / 2 * (
+            numbers[1:] @ numbers[1:]
+        )
+        slope = -weights * sign * expit(-sign * odds)
+        return value, np.concatenate(
+            [[slope.sum()], design @ slope + RIDGE * numbers[1:]]
+        )
+
+    bounds = [(None, None)]
+    bounds += [(0, None) if DIRECTIONS[name] > 0 else (None, 0) for name in names]
+    found = minimize(loss, np.zeros(1 + len(names)), jac=True, bounds=bounds).x
+    part: Row = {"intercept": float(found[0]), "signals": {}}
+    for name, weight in zip(names, found[1:], strict=True):
+        term, back = terms[name], np.exp if name in LEAST else float
+        part["signals"][name] = {
+            "weight": float(weight / term["spread"]),
+            **({"log": True} if name in LEAST else {}),
+            **{key: float(back(term[key])) for key in ("low", "high", "typical")},
+        }
+    return part
+
+
+def log_odds(part: Row, table: Table) -> FloatArray:
+    """Say of each answer what `mireg` will say; the same sum, over columns."""
+    odds = np.full(len(table), part["intercept"])
+    for name, term in part["signals"].items():
+        x = table[name]
+        x = np.where(
+            np.isnan(x), term["typical"], np.clip(x, term["low"], term["high"])
+        )
+        scale = np.log if term.get("log") else np.asarray
+        odds += term["weight"] * (scale(x) - scale(term["typical"]))
+    return odds
+
+
+def left_out(table: Table, truth: npt.NDArray[np.bool_], names: Sequence[str]) -> float:
+    """Mean log-likelihood, nats, of scenes that were left out of the fit."""
+    folds = np.array([zlib.crc32(str(s).encode()) % FOLDS for s in table["scene"]])
+    share, total = truth.mean(), 0.0
+    weights = np.where(truth, 0.5 / share, 0.5 / (1 - share))
+    for fold in range(FOLDS):
+        out = folds == fold
+        part = fitted(table.where(~out), truth[~out], names)
+        sign = np.where(truth[out], 1, -1)
+        odds = log_odds(part, table.where(out))
+        total -= float(weights[out] @ np.logaddexp(0, -sign * odds))
+    return total / len(table)
+
+
+def selected(
+    table: Table, truth: npt.NDArray[np.bool_], candidates: Sequence[str]
+) -> Row:
+    """Add the signal that helps most, until none does."""
+    names: list[str] = []
+    best = -math.log(2)
+    while len(names) < MOST_SIGNALS:
+        gains = {
+            name: left_out(table, truth, [*names, name])
+            for name in candidates
+            if name not in names
+        }
+        name = max(gains, key=gains.__getitem__)
+        print(f"  {name:22} {gains[name]:8.4f} nats an answer")
+        if gains[name] < best + LEAST_GAIN:
+            break
+        names.append(name)
+        best = gains[name]
+    part = fitted(table, truth, names)
+    part["signals"] = {k: v for k, v in part["signals"].items() if v["weight"] != 0}
+    return part
+
+
+def error_model(table: Table) -> Row:
+    """Fit the logarithm of the error to those of the standard error and the voxel."""
+    error, noise = np.log(table["error_mm"]), np.log(table["standard_error_mm"])
+    voxel = np.log(table["voxel_mm"])
+    design = np.column_stack([np.ones(len(table)), noise, voxel])
+    # Least absolute deviations by reweighting: the line is then that of the median.
+    numbers = np.linalg.lstsq(design, error, rcond=None)[0]
+    for _ in range(50):
+        weight = 1 / np.sqrt(np.maximum(np.abs(error - design @ numbers), 1e-3))
+        numbers = np.linalg.lstsq(design * weight[:, None], error * weight, rcond=None)[
+            0
+        ]
+    beyond = np.quantile(error - design @ numbers, 0.9)
+    return {
+        "constant": float(numbers[0]),
+        "log_standard_error": float(numbers[1]),
+        "log_voxel": float(numbers[2]),
+        "spread": float(beyond / NORMAL_90),
+    }
+
+
+# --- figures --------------------------------------------------------------------------
+
+
+def auroc(score: FloatArray, truth: npt.NDArray[np.bool_]) -> float:
+    """Probability that a true one scores above a false one."""
+    if truth.all() or not truth.any():
+        return math.nan
+    ranks = rankdata(score)
+    n = truth.sum()
+    return float((ranks[truth].sum() - n * (n + 1) / 2) / (n * (~truth).sum()))
+
+
+def verdicts(table: Table) -> list[Any]:
+    """Judge all answers by the model in the package, as `mireg` does."""
+    columns = {name: table[name] for name in (*DIRECTIONS, *ABOUT[6:-1])}
+    out = []
+    for n in range(len(table)):
+        row = {name: float(column[n]) for name, column in columns.items()}
+        out.append(
+            verdict(
+                row,
+                standard_error_mm=row["standard_error_mm"],
+                voxel_mm=row["voxel_mm"],
+                usual_mm=row["tolerance_mm"],
+                tolerance_mm=row["tolerance_mm"],
+            )
+        )
+    return out
+
+
+def figures(table: Table) -> Row:
+    """Sum up how good the verdicts on some answers are."""
+    judged = verdicts(table)
+    chance = np.array([one.probability for one in judged])
+    right = table["right"] == 1
+    passed = chance >= parameters.DOUBTFUL_BELOW
+    straight = right & ~np.isin(table["kind"], DISTORTED)
+    error = table["error_mm"][straight]
+    median = np.array([one.error_mm for one in judged])[straight]
+    bound = np.array([one.error_bound_mm for one in judged])[straight]
+    ratio = np.maximum(error, 1e-6) / median
+    return {
+        "answers": len(table),
+        "right": int(right.sum()),
+        "auroc": auroc(chance, right),
+        "wrong_passed": int((passed & ~right).sum()),
+        "right_doubted": int((~passed & right).sum()),
+        "bound_holds": float((error <= bound).mean()) if straight.any() else math.nan,
+        "within_factor_2": float(((ratio < 2) & (ratio > 0.5)).mean())
+        if straight.any()
+        else math.nan,
+    }
+
+
+def row_of(name: str, found: Row) -> str:
+    """Write a line of the table of figures."""
+    wrong = found["answers"] - found["right"]
+    holds, near = 100 * found["bound_holds"], 100 * found["within_factor_2"]
+    return (
+        f"| {name} | {found['answers']} | {found['auroc']:.3f} "
+        f"| {found['wrong_passed']} of {wrong} "
+        f"| {found['right_doubted']} of {found['right']} "
+        f"| {holds:.0f} % | {near:.0f} % |"
+    )
+
+
+def tables(table: Table) -> Row:
+    """Print the figures of a half, by kind and by way; return those of the whole."""
+    print(
+        "| | answers | AUROC | wrong passed | right doubted | 90 % bound holds "
+        "| error within factor 2 |\n|---|---|---|---|---|---|---|"
+    )
+    whole = figures(table)
+    print(row_of("all", whole))
+    for column in ("kind", "way", "degraded"):
+        for name in sorted(set(map(str, table[column]))):
+            some = table.where(np.array([str(x) == name for x in table[column]]))
+            if column != "degraded" or name not in ("", "nan"):
+                print(row_of(f"{column} {name}", figures(some)))
+    print(two_by_two(table))
+    return whole
+
+
+def two_by_two(table: Table) -> str:
+    """Say how well left and right, and one person and two, are told."""
+    judged, way = verdicts(table), np.array([str(w) for w in table["way"]])
+    right = table["right"] == 1
+    flipped = np.array([w.startswith("mirrored") for w in way])
+    hand = np.array([one.handedness for one in judged])
+    lines = [
+        "| handedness | as stored | mirrored | cannot be told |",
+        "|---|---|---|---|",
+    ]
+    for name, rows in (("right answers", right), ("mirrored", flipped)):
+        counts = [
+            int((hand[rows] == word).sum())
+            for word in ("as stored", "mirrored", "cannot be told")
+        ]
+        lines.append(f"| {name} | {counts[0]} | {counts[1]} | {counts[2]} |")
+    alike = np.array([one.same_anatomy for one in judged])
+    others = np.array([w.split("-")[0] in ("other", "body") for w in way])
+    both = right | others
+    area = auroc(alike[both], right[both]) if both.any() else math.nan
+    lines += [
+        "",
+        f"Same anatomy: AUROC {area:.3f}; of one person {(alike[right] >= 0.5).sum()} "
+        f"of {right.sum()} are called so, of two {(alike[others] < 0.5).sum()} of "
+        f"{others.sum()}.",
+    ]
+    return "\n".join(lines)
+
+
+def reliability(table: Table) -> list[tuple[float, float, int]]:
+    """Say of answers with about the same probability how many are right."""
+    chance = np.array([one.probability for one in verdicts(table)])
+    right = table["right"] == 1
+    # Right and wrong count the same in sum, as the probability is meant.
+    share = right.mean()
+    weight = np.where(right, 0.5 / share, 0.5 / (1 - share))
+    edges = [0, 0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.98, 1.0001]
+    points = []
+    for low, high in itertools.pairwise(edges):
+        some = (chance >= low) & (chance < high)
+        if some.any():
+            mean = float(weight[some] @ chance[some] / weight[some].sum())
+            true = float(weight[some] @ right[some] / weight[some].sum())
+            points.append((mean, true, int(some.sum())))
+    return points
+
+
+def draw(path: Path, halves: Mapping[str, Table]) -> None:
+    """Draw the reliability diagram."""
+    from matplotlib.figure import Figure  # noqa: PLC0415, slow and only needed here
+
+    figure = Figure(figsize=(4.5, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot([0, 1], [0, 1], color="0.7")
+    for name, table in halves.items():
+        points = np.array(reliability(table))
+        axes.plot(points[:, 0], points[:, 1], "o-", label=f"{name} ({len(table)})")
+    axes.set(xlabel="said probability", ylabel="share that is right, at even odds")
+    axes.legend()
+    figure.savefig(path, dpi=120)
+
+
+def train(args: argparse.Namespace) -> int:
+    """Learn from one half, report on the other, and write the model."""
+    table = read(args.answers)
+    phantom, split = table["source"] == "phantom", table["split"]
+    chosen = table.where(phantom & (split == "choose"))
+    if not args.report:
+        model = learned(chosen)
+        model["trained"]["commit"] = args.commit
+        args.model.write_text(to_json(model), encoding="utf-8")
+        module._model.cache_clear()
+    halves = {
+        "phantoms to choose on": chosen,
+        "phantoms to report": table.where(phantom & (split == "report")),
+        "real": table.where(~phantom),
+    }
+    halves = {name: half for name, half in halves.items() if len(half)}
+    found = {}
+    for name, half in halves.items():
+        print(f"\n{name}:\n")
+        found[name] = tables(half)
+        print("\nreliability (said, true, answers):")
+        for point in reliability(half):
+            print("  {:.3f} {:.3f} {}".format(*point))
+    if not args.report:
+        model["figures"] = plain(found)
+        args.model.write_text(to_json(model), encoding="utf-8")
+    if args.picture is not None:
+        draw(args.picture, halves)
+    return 0
+
+
+def learned(chosen: Table) -> Row:
+    """Fit all parts of the model."""
+    right = chosen["right"] == 1
+    ways = np.array([str(way).split("-")[0] for way in chosen["way"]])
+    print("right or wrong:")
+    parts = {"right": selected(chosen, right, list(DIRECTIONS))}
+    print("one person or two:")
+    alike = chosen.where(right | np.isin(ways, ("other", "body")))
+    parts["same_anatomy"] = selected(alike, alike["right"] == 1, list(DIRECTIONS))
+    print("as stored or mirrored:")
+    hand = chosen.where(right | (ways == "mirrored"))
+    parts["as_stored"] = selected(hand, hand["right"] == 1, HANDEDNESS)
+    straight = right & ~np.isin(chosen["kind"], DISTORTED)
+    return {
+        "about": "Numbers of mireg._engine.verdict, made by scripts/verdict_study.py.",
+        "trained": {
+            "commit": "",
+            "answers": len(chosen),
+            "right": int(right.sum()),
+            "scenes": len(set(chosen["scene"])),
+            "kinds": sorted(set(map(str, chosen["kind"]))),
+            "subjects": [int(chosen["subject"].min()), int(chosen["subject"].max())],
+            "ways": {
+                way: int((chosen["way"] == way).sum())
+                for way in sorted(set(chosen["way"]))
+            },
+        },
+        **parts,
+        "error": error_model(chosen.where(straight)),
+    }
+
+
 # --- the command ----------------------------------------------------------------------
 
 
@@ -394,6 +815,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--of", type=int, default=1)
     add("--minutes", type=float, default=math.inf, help="start no scene after so long")
     commands.choices["make"].set_defaults(run=make)
+    add = commands.add_parser("train", help="learn and report").add_argument
+    add("answers", type=Path, nargs="+")
+    add("--report", action="store_true", help="report on the model there is, only")
+    add("--model", type=Path, default=MODEL, help="where to write it [the package]")
+    add("--commit", default="", help="of what made the answers, to be written")
+    add("--picture", type=Path, help="reliability diagram, PNG")
+    commands.choices["train"].set_defaults(run=train)
     return parser.parse_args(argv)
 
 

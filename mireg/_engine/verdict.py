@@ -23,7 +23,7 @@ from .._prepare import Foreground
 from .optimize import Fit
 
 #: 90 % of a normal distribution lie below so many standard deviations.
-_NORMAL_90 = 1.2815515655446004
+NORMAL_90 = 1.2815515655446004
 
 #: What is said of left and right.
 Handedness = Literal["as stored", "mirrored", "cannot be told"]
@@ -77,7 +77,8 @@ class Verdict:
     same_anatomy : float
         Probability that both images show the same person's anatomy.
     mirrored : float
-        Probability that one of the images is stored mirrored; NaN if not measured.
+        Probability that one of the images is stored mirrored, if that were as likely as
+        not; 0.5 if unknown.
     reasons : tuple of str
         What speaks against the answer, the most important first, in plain words.
     signals : mapping of str to float
@@ -201,13 +202,15 @@ def verdict(
     model = _model()
     median = _median_error(model["error"], standard_error_mm, voxel_mm)
     spread = model["error"]["spread"]
-    mirrored = 1 - _probability(model["as_stored"], signals)
+    mirrored = 0.5
+    if not math.isnan(signals.get("mirrored_z", math.nan)):
+        mirrored = 1 - _probability(model["as_stored"], signals)
     right = _probability(model["right"], signals)
     right *= min(1.0, _not_mirrored(mirrored) / _not_mirrored(0.5))
     # That of the right optimum, whatever the tolerance.
     right = min(1.0, right / max(_within(usual_mm, median, spread), 0.5))
     beside = math.sqrt(max(tolerance_mm**2 - distance_mm**2, 0.0))
-    bound = median * math.exp(_NORMAL_90 * spread)
+    bound = median * math.exp(NORMAL_90 * spread)
     return Verdict(
         probability=right * _within(beside, median, spread),
         tolerance_mm=tolerance_mm,
