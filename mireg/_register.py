@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -44,6 +44,7 @@ from ._engine.optimize import (
 )
 from ._engine.pair import Pair, inverse
 from ._engine.search import always_followed, global_search, searched_channels
+from ._engine.signals import Evidence, evidence
 from ._engine.similarity import metric_at
 from ._engine.uncertainty import (
     Uncertainty,
@@ -191,6 +192,8 @@ def register(
         )
     sampled = answer.pair.sampled.foreground
     fit = header_or_answer(answer.level, header, answer.fit, sampled)
+    told.start("verdict", 0.95)
+    measured = _measured(answer, resolutions, fit.pose, settings, threads)
     judged = verdict(
         fits, pair.sampled.foreground, answer.error_mm, answer.level, contrasts
     )
@@ -223,6 +226,9 @@ def register(
         covariance=answer.covariance(transform),
         converged=answer.fit.converged,
         doubtful=judged.doubtful,
+        residuals=measured.residuals.seen_from_fixed(
+            fit.pose, sampled_is_fixed=answer.pair.sampled_is_fixed
+        ),
     )
 
 
@@ -374,7 +380,9 @@ class _Answer:
     Attributes
     ----------
     pair : Pair
-        The roles in which it was.
+        The roles in which it was, and the channel.
+    exchanged : bool
+        Whether the roles are others than those of the search.
     level : Level
         The finest level in its channel.
     fit : Fit
@@ -384,6 +392,7 @@ class _Answer:
     """
 
     pair: Pair
+    exchanged: bool
     level: Level
     fit: Fit
     uncertainty: Uncertainty | None
@@ -426,18 +435,19 @@ def _polished(
     Interpolation smooths, which suppresses noise. A coarse and noisy image is better
     interpolated, and the finer one sampled, even if it shows more of the anatomy.
     """
-    few = subsampled(level, settings)
+    pair, few = pair.only(channel), subsampled(level, settings)
     here = _optimised(pair, level, few, pose, settings, threads)
     if not here.error_voxels > parameters.OTHER_SAMPLING_VOXELS:
         return here
     here = _optimised(pair, level, level, here.fit.pose, settings, threads)
-    other, finest = pair.only(channel).exchanged(), resolutions.finest.exchanged()
+    other, finest = pair.exchanged(), resolutions.finest.exchanged()
     try:
         (other_level,) = levels(other, finest, settings, threads).values()
     except InputError:  # a mask, or missing data, leaves too little there
         return here
     pose = inverse(here.fit.pose)
     there = _optimised(other, other_level, other_level, pose, settings, threads)
+    there = replace(there, exchanged=True)
     apart = pair.sampled.foreground.distance(here.fit.pose, inverse(there.fit.pose))
     better = there.error_mm < parameters.OTHER_SAMPLING_GAIN * here.error_mm
     near = apart < parameters.OTHER_SAMPLING_APART_VOXELS * level.size_mm
@@ -458,9 +468,26 @@ def _optimised(
     metric = metric_at(level, settings.metric)
     fit = maximise(level, pose, metric, threads, inverse_hessian=inverse_hessian)
     if inverse_hessian is None:
-        return _Answer(pair, level, fit, None)
+        return _Answer(pair, False, level, fit, None)
     noise = uncertainty(level, fit.pose, metric, inverse_hessian, threads)
-    return _Answer(pair, level, fit, noise)
+    return _Answer(pair, False, level, fit, noise)
+
+
+def _measured(
+    answer: _Answer,
+    resolutions: Pyramid,
+    pose: FloatArray,
+    settings: Settings,
+    threads: int,
+) -> Evidence:
+    """Measure what speaks for an answer and against it."""
+    if answer.exchanged:
+        resolutions = resolutions.exchanged()
+    (channel,) = answer.pair.channels
+    level = answer.level
+    return evidence(
+        answer.pair, resolutions, channel, pose, settings, threads, level=level
+    )
 
 
 # --- input and log --------------------------------------------------------------------

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from . import __version__
 from . import _results as results
 from ._contrast import Contrast, Histogram
+from ._engine.residuals import LocalResiduals
 from ._errors import InputError
 from ._files import formats
 from ._files.records import SCHEMA, json_number, read_record
@@ -147,6 +148,10 @@ class Registration:
     doubtful : bool
         Whether the answer may be wrong, as its runner-up or its standard error tells;
         then one of the warnings says why. No doubt is no proof.
+    residuals : LocalResiduals or None
+        Where the anatomy fits, and how far off it is elsewhere: blocks of it, each
+        shifted by itself, with the size and the standard error of each shift. None
+        where it was not measured.
     mireg_version : str
         Version of mireg that found the transform.
 
@@ -192,6 +197,7 @@ class Registration:
     covariance: FloatArray | None = None
     converged: bool = True
     doubtful: bool = False
+    residuals: LocalResiduals | None = None
     mireg_version: str = __version__
 
     def __post_init__(self) -> None:
@@ -274,6 +280,7 @@ class Registration:
                 covariance=record["covariance"],
                 converged=record["converged"],
                 doubtful=record["doubtful"],
+                residuals=_residuals(record["residuals"]),
                 mireg_version=record["mireg_version"],
             )
 
@@ -385,6 +392,7 @@ class Registration:
             "covariance": None if covariance is None else covariance.tolist(),
             "converged": self.converged,
             "doubtful": self.doubtful,
+            "residuals": None if self.residuals is None else self.residuals.to_dict(),
             "seconds": {
                 "register": sum(self.seconds.values()),
                 "register_stages": dict(self.seconds),
@@ -495,6 +503,11 @@ def _transform(record: Mapping[str, Any]) -> RigidTransform:
         )
     matrix = record["moving_from_fixed"]
     return RigidTransform.from_matrix(matrix, record["centre_mm"])
+
+
+def _residuals(figures: Mapping[str, Any] | None) -> LocalResiduals | None:
+    """Take the local residuals from a record."""
+    return None if figures is None else LocalResiduals.from_dict(figures)
 
 
 def _contrast(figures: Mapping[str, Any]) -> Contrast:

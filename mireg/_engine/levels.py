@@ -149,6 +149,11 @@ class Pyramid:
     coarse: Resolution
     finer: tuple[Resolution, ...]
 
+    def exchanged(self) -> Pyramid:
+        """Exchange the roles of the images."""
+        finer = tuple(one.exchanged() for one in self.finer)
+        return Pyramid(self.rough.exchanged(), self.coarse.exchanged(), finer)
+
     @property
     def finest(self) -> Resolution:
         """The images in their own voxels, or near them; not smoothed."""

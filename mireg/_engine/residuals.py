@@ -10,14 +10,17 @@ or its mirror image, all of them.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .. import _kernels as kernels
 from .. import _parameters as parameters
+from .._files.records import json_number
 from .._prepare import Foreground
 from .._threads import shared
 from .levels import Level
@@ -36,11 +39,12 @@ class LocalResiduals:
     Attributes
     ----------
     centres_mm : (n, 3) ndarray
-        Centres of the blocks in the sampled image, RAS+ mm.
+        Centres of the blocks, RAS+ mm: in the fixed image, as `Registration` has them;
+        as `local_residuals` gives them in the sampled one.
     shifts_mm : (n, 3) ndarray
-        Where each block fits better, less where it is: what its anatomy would have to
-        move in the sampled image before the pose brings it into line, RAS+ mm. NaN
-        where a block holds too little information to tell.
+        From where that image shows the anatomy of a block to where the other one does,
+        once the answer has brought it there, RAS+ mm. NaN where a block holds too
+        little information to tell.
     standard_errors_mm : (n,) ndarray
         Expected length of the error of each shift, from noise; NaN as above.
     gains : (n,) ndarray
@@ -65,6 +69,23 @@ class LocalResiduals:
     block_mm: float
     voxel_mm: float
 
+    def to_dict(self) -> dict[str, Any]:
+        """Give them as JSON has them: NaN as null, four decimals, and a summary."""
+        return {
+            **{name: json_number(getattr(self, name)) for name in _SUMMARY},
+            **{name: _rounded(getattr(self, name)) for name in _ARRAYS},
+            "block_mm": self.block_mm,
+            "voxel_mm": self.voxel_mm,
+        }
+
+    @classmethod
+    def from_dict(cls, figures: Mapping[str, Any]) -> LocalResiduals:
+        """Take them from what `to_dict` gave."""
+        arrays = {name: np.array(figures[name], np.float64) for name in _ARRAYS}
+        for name in _ARRAYS[:2]:
+            arrays[name] = arrays[name].reshape(-1, 3)
+        return cls(**arrays, block_mm=figures["block_mm"], voxel_mm=figures["voxel_mm"])
+
     @cached_property
     def told(self) -> npt.NDArray[np.bool_]:
         """Which blocks tell where they fit, (n,)."""
@@ -74,6 +95,27 @@ class LocalResiduals:
     def sizes_mm(self) -> FloatArray:
         """Length of each shift, (n,); NaN where not told."""
         return np.asarray(np.linalg.norm(self.shifts_mm, axis=1), np.float64)
+
+    def seen_from_fixed(
+        self, pose: FloatArray, *, sampled_is_fixed: bool
+    ) -> LocalResiduals:
+        """Restate them for the user, in the fixed image.
+
+        Parameters
+        ----------
+        pose : (4, 4) array
+            The answer: `interpolated_from_sampled`, RAS+ mm.
+        sampled_is_fixed : bool
+            Whether they are in the fixed image as they are.
+        """
+        if sampled_is_fixed:
+            return self
+        where = self.centres_mm + np.nan_to_num(self.shifts_mm)
+        return replace(
+            self,
+            centres_mm=where @ pose[:3, :3].T + pose[:3, 3],
+            shifts_mm=-self.shifts_mm @ pose[:3, :3].T,
+        )
 
     @property
     def told_share(self) -> float:
@@ -165,6 +207,32 @@ class LocalResiduals:
         upto = np.cumsum(self.weights[told][order])
         at = int(np.searchsorted(upto, share * upto[-1]))
         return float(self.sizes_mm[told][order][min(at, len(order) - 1)])
+
+
+#: What a record holds of them: arrays by block, and numbers that sum them up.
+_ARRAYS = (
+    "centres_mm",
+    "shifts_mm",
+    "standard_errors_mm",
+    "gains",
+    "information",
+    "weights",
+)
+_SUMMARY = (
+    "told_share",
+    "median_mm",
+    "rms_mm",
+    "worst_mm",
+    "fit_share",
+    "rigid_mm",
+    "gain_share",
+)
+
+
+def _rounded(values: FloatArray) -> list[Any]:
+    """Give an array to JSON, which has no NaN."""
+    known = np.isfinite(values)
+    return np.where(known, np.round(values, 4), None).tolist()  # type: ignore[call-overload]
 
 
 def local_residuals(

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from .. import _parameters as parameters
+from .._errors import InputError
 from .._prepare import Foreground
 from .._settings import Settings
 from .._threads import shared
@@ -158,8 +160,9 @@ def evidence(
     only = pair.only(channel)
     if level is None:
         (level,) = levels(only, resolutions.finest, settings, threads).values()
-    (coarse,) = levels(only, resolutions.coarse, settings, threads).values()
-    few = subsampled(level, settings)
+    few = coarse = subsampled(level, settings)
+    with suppress(InputError):  # a mask can leave too few of the coarse samples
+        (coarse,) = levels(only, resolutions.coarse, settings, threads).values()
     metric = metric_at(few, settings.metric)
     residuals = local_residuals(level, pose, pair.sampled.foreground, threads)
     hand = handedness(coarse, few, pose, settings.metric, pair.sampled, threads)
@@ -313,4 +316,4 @@ def _halves_apart(
 
 def _ratio(part: float, whole: float) -> float:
     """Divide; NaN by nothing."""
-    return part / whole if whole > 0 else math.nan
+    return float(part / whole) if whole > 0 else math.nan
