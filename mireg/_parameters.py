@@ -357,6 +357,10 @@ RESIDUAL_WORST_ERROR_VOXELS = 1.0
 #: many voxels away: of hundreds of shifts some are high by chance.
 RESIDUAL_LEAD, RESIDUAL_NEAR = 10.0, 2
 
+#: Standard errors that a block must be off by to be clearly off; and how far apart, in
+#: blocks, the centres of two that are neighbours may be: across an edge of a cube.
+RESIDUAL_CLEAR, RESIDUAL_NEIGHBOURS = 3.0, 1.5
+
 # --- left and right (`_engine.handedness`) ------------------------------------------
 
 #: Points, at most about, by which an image is compared with its mirror image; planes

@@ -326,6 +326,7 @@ class Registration:
         output: Output | None = None,
         image: bool = True,
         inverse: bool = False,
+        residuals: bool = False,
         force: bool = False,
     ) -> list[Path]:
         """Write the files that ``mireg register -o PREFIX`` writes.
@@ -345,6 +346,10 @@ class Registration:
         inverse : bool, optional
             Write ``PREFIX_inverse.nii.gz`` as well: the fixed image, brought onto the
             moving one in the same way.
+        residuals : bool, optional
+            Write ``PREFIX_residuals.nii.gz`` as well: how far off each part of the
+            fixed image is, in mm; NaN where that cannot be told. Its voxels are half
+            as large as the blocks that were compared.
         force : bool, optional
             Replace files that exist.
 
@@ -356,10 +361,17 @@ class Registration:
         Raises
         ------
         InputError
-            If a file exists or cannot be written; then none is.
+            If a file exists or cannot be written; then none is. If residuals are
+            wanted and were not measured.
         """
+        if residuals and self.residuals is None:
+            raise InputError("no residuals were measured: register anew")
         files = results.Files.named(
-            str(prefix), transform_formats, image=image, inverse=inverse
+            str(prefix),
+            transform_formats,
+            image=image,
+            inverse=inverse,
+            residuals=residuals,
         )
         results.write(
             self.to_dict(),
@@ -370,6 +382,7 @@ class Registration:
             output=output,
             threads=self.settings.threads,
             force=force,
+            residuals=self.residuals,
         )
         return files.paths
 

@@ -14,6 +14,7 @@ from typing import Any
 import nibabel as nib
 
 from . import __version__
+from ._engine.residuals import LocalResiduals
 from ._errors import InputError
 from ._files import bids, nifti
 from ._files import transforms as transform_files
@@ -28,8 +29,9 @@ from ._transform import RigidTransform
 class Files:
     """The files to write: an image, if wanted, a transform in each format, a record.
 
-    The inverse image is the fixed one, brought onto the moving one. With names of BIDS
-    each image has a record of its own, a sidecar.
+    The inverse image is the fixed one, brought onto the moving one. The map of the
+    residuals says how far off each part of the fixed image is. With names of BIDS each
+    image has a record of its own, a sidecar.
     """
 
     image: Path | None
@@ -37,6 +39,7 @@ class Files:
     record: Path
     inverse: Path | None = None
     with_sidecars: bool = False
+    residuals: Path | None = None
 
     @classmethod
     def named(
@@ -47,6 +50,7 @@ class Files:
         *,
         image: bool = True,
         inverse: bool = False,
+        residuals: bool = False,
     ) -> Files:
         """Name the files after a prefix, or as BIDS has it.
 
@@ -73,6 +77,7 @@ class Files:
             Path(f"{names.transform}.json"),
             Path(names.inverse + kind) if inverse else None,
             with_sidecars,
+            Path(f"{base}_residuals.nii.gz") if residuals else None,
         )
 
     @property
@@ -90,7 +95,8 @@ class Files:
     @property
     def paths(self) -> list[Path]:
         """All files."""
-        return [*self.images, *self.transforms, self.record, *self.sidecars]
+        maps = [] if self.residuals is None else [self.residuals]
+        return [*self.images, *self.transforms, self.record, *self.sidecars, *maps]
 
     def transform_bytes(
         self, moving_from_fixed: Any, fixed: Any, moving: Any
@@ -117,6 +123,7 @@ def write(
     seconds: Mapping[str, float] | None = None,
     options: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
+    residuals: LocalResiduals | None = None,
 ) -> dict[str, Any]:
     """Write the files of a registration: all of them, or none.
 
@@ -137,6 +144,8 @@ def write(
     seconds, options, notes : optional
         What else to say in the record: times of other stages, options that were
         given, what was told.
+    residuals : LocalResiduals, optional
+        Where a map of them is to be written.
 
     Returns
     -------
@@ -171,6 +180,14 @@ def write(
             write_image(taken[path], path)
         for path, content in made.items():
             taken[path].write(content)
+        if files.residuals is not None and residuals is not None:
+            nifti.dump_image(
+                taken[files.residuals],
+                files.residuals,
+                residuals.on_grid_of(fixed),
+                template=None,
+                space=nifti.space_code(opened(fixed)),
+            )
         fill = None if output.fill is None else str(output.fill)
         method = f"mireg {__version__}, rigid registration by {record['metric']}"
         paths = record["fixed"]["path"], record["moving"]["path"]

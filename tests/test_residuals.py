@@ -20,6 +20,7 @@ from mireg._engine.residuals import (
     pointwise_information,
     shifted_information,
 )
+from mireg._image import Image
 from mireg._prepare import Foreground
 from mireg._transform import RigidTransform
 
@@ -275,3 +276,39 @@ def test_residuals_survive_json():
     assert LocalResiduals.from_dict(
         some_residuals(np.empty((0, 3)), np.empty((0, 3))).to_dict()
     ).centres_mm.shape == (0, 3)
+
+
+def test_the_map_shows_each_block_where_it_is():
+    found = some_residuals([[-20, 0, 0], [20, 0, 0]], [[1, 2, 2], [np.nan] * 3])
+    found = replace(found, standard_errors_mm=np.array([0.3, np.nan]))
+    grid = np.diag([2.0, 2, 2, 1])
+    grid[:3, 3] = -50
+    seen = found.on_grid_of(Image(np.zeros((50, 50, 50), np.float32), grid))
+    np.testing.assert_allclose(seen.voxel_size_mm, 10)
+    assert read(seen, [-20, 0, 0]) == 3
+    assert math.isnan(read(seen, [20, 0, 0]))
+    assert math.isnan(read(seen, [-20, 40, 0]))
+
+
+def read(image: Image, point) -> float:
+    """Return the voxel that a point lies in."""
+    return float(image.data[tuple(np.rint(image.to_ijk(point)).astype(int))])
+
+
+def test_the_largest_region_that_is_off_the_same_way_by_hand():
+    centres = [[20 * n, 0, 0] for n in range(8)]
+    shifts = np.zeros((8, 3))
+    shifts[1:4, 1] = 4, 6, 5  # together
+    shifts[5] = 0, 0, 9  # alone
+    shifts[6] = 0, 0, -9  # its neighbour is off the other way
+    found = some_residuals(centres, shifts)
+    region = found.misfit
+    assert region is not None
+    np.testing.assert_array_equal(region.blocks, [1, 2, 3])
+    np.testing.assert_allclose(region.centre_mm, [40, 0, 0])
+    np.testing.assert_allclose(region.shift_mm, [0, 5, 0])
+    assert region.share == pytest.approx(3 / 8)
+    # What noise can have made is not off.
+    noisy = replace(found, standard_errors_mm=np.full(8, 2.5))
+    assert noisy.misfit is None
+    assert some_residuals([[0, 0, 0]], [[np.nan] * 3]).misfit is None

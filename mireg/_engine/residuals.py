@@ -21,7 +21,9 @@ import numpy.typing as npt
 from .. import _kernels as kernels
 from .. import _parameters as parameters
 from .._files.records import json_number
-from .._prepare import Foreground
+from .._image import Image
+from .._prepare import Foreground, voxel_centres
+from .._resample import regrid
 from .._threads import shared
 from .levels import Level
 from .similarity import joint_histogram, parzen_window
@@ -30,6 +32,28 @@ FloatArray = npt.NDArray[np.float64]
 
 #: Intensities of the interpolated image at which pointwise information is tabulated.
 _TABULATED = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """Neighbouring blocks that are off the same way.
+
+    Attributes
+    ----------
+    centre_mm : (3,) ndarray
+        Mean of their centres, RAS+ mm.
+    shift_mm : (3,) ndarray
+        Mean of their shifts, RAS+ mm.
+    blocks : (n,) ndarray
+        Which blocks they are.
+    share : float
+        Of all compared points, those in these blocks.
+    """
+
+    centre_mm: FloatArray
+    shift_mm: FloatArray
+    blocks: npt.NDArray[np.intp]
+    share: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +92,26 @@ class LocalResiduals:
     weights: FloatArray
     block_mm: float
     voxel_mm: float
+
+    def on_grid_of(self, image: Image) -> Image:
+        """Draw the sizes of the shifts, mm, over the field of view of an image.
+
+        In voxels of half a block, each of the block that is nearest; NaN away from the
+        anatomy and where a block does not tell.
+        """
+        grid = regrid(image, self.block_mm / 2)
+        sizes = np.full(grid.data.size, np.nan, np.float32)
+        centres = voxel_centres(grid)
+        if len(self.centres_mm):
+            # Squares added up axis by axis take no room for vectors.
+            apart = sum(
+                np.square(np.subtract.outer(centres[:, axis], self.centres_mm[:, axis]))
+                for axis in range(3)
+            )
+            nearest = np.argmin(apart, axis=1)
+            near = apart[np.arange(len(centres)), nearest] <= self.block_mm**2 / 2
+            sizes[near] = self.sizes_mm[nearest[near]]
+        return Image(sizes.reshape(grid.shape), grid.mm_from_ijk)
 
     def to_dict(self) -> dict[str, Any]:
         """Give them as JSON has them: NaN as null, four decimals, and a summary."""
@@ -153,6 +197,41 @@ class LocalResiduals:
         return float(gained.sum() / self.information[told].sum())
 
     @cached_property
+    def misfit(self) -> Region | None:
+        """The largest region that is clearly off the same way, such as by distortion.
+
+        By more than a voxel of the coarser image and than noise explains, in two blocks
+        or more that are neighbours; None where there is none.
+        """
+        error = parameters.RESIDUAL_CLEAR * self.standard_errors_mm
+        off = np.flatnonzero(self.sizes_mm > np.maximum(self.voxel_mm, error))
+        centres, shifts = self.centres_mm[off], self.shifts_mm[off]
+        near = _distances(centres) <= parameters.RESIDUAL_NEIGHBOURS * self.block_mm
+        sizes = np.minimum.outer(self.sizes_mm[off], self.sizes_mm[off])
+        alike = near & (_distances(shifts) <= sizes)
+        regions = []
+        left = set(range(len(off)))
+        while left:
+            region, edge = set(), {min(left)}
+            while edge:
+                region |= edge
+                edge = {*np.flatnonzero(alike[list(edge)].any(axis=0)).tolist()}
+                edge -= region
+            left -= region
+            regions.append(off[sorted(region)])
+        regions = [blocks for blocks in regions if len(blocks) > 1]
+        if not regions:
+            return None
+        largest = max(regions, key=lambda blocks: float(self.weights[blocks].sum()))
+        weights = self.weights[largest]
+        return Region(
+            centre_mm=np.average(self.centres_mm[largest], axis=0, weights=weights),
+            shift_mm=np.average(self.shifts_mm[largest], axis=0, weights=weights),
+            blocks=largest,
+            share=float(weights.sum()),
+        )
+
+    @cached_property
     def rigid_mm(self) -> float:
         """Size, RMS over the told blocks, of the rigid motion in the shifts."""
         motion = self.rigid
@@ -227,6 +306,11 @@ _SUMMARY = (
     "rigid_mm",
     "gain_share",
 )
+
+
+def _distances(points: FloatArray) -> FloatArray:
+    """Distance (n, n) between any two of points (n, 3)."""
+    return np.asarray(np.linalg.norm(points[:, None] - points, axis=2), np.float64)
 
 
 def _rounded(values: FloatArray) -> list[Any]:

@@ -131,6 +131,11 @@ def _read_formats(
     is_flag=True,
     help="Write PREFIX_inverse.nii.gz, too: FIXED brought onto MOVING the same way.",
 )
+@click.option(
+    "--residuals",
+    is_flag=True,
+    help="Write PREFIX_residuals.nii.gz, too: how far off each part of FIXED is, mm.",
+)
 @output_options
 @click.option(
     "--verbose",
@@ -196,6 +201,7 @@ def register_files(
     how: Output | None = None,
     image: bool = True,
     inverse: bool = False,
+    residuals: bool = False,
     threads: int | None = None,
     force: bool = False,
     quiet: bool = False,
@@ -217,7 +223,12 @@ def register_files(
 
     how = how or Output()
     files = results.Files.named(
-        prefix, transform_formats, bids_names, image=image, inverse=inverse
+        prefix,
+        transform_formats,
+        bids_names,
+        image=image,
+        inverse=inverse,
+        residuals=residuals,
     )
     check_outputs(files.paths, inputs, force=force)
     start = _start(init, fixed, moving)
@@ -268,6 +279,7 @@ def register_files(
                     "moving_mask": moving_mask,
                 },
                 notes=notes,
+                residuals=found.residuals,
             )
     if not quiet:
         took = {name: record["seconds"][name] for name in _STAGES[:-1]}
