@@ -365,13 +365,16 @@ RESIDUAL_CLEAR, RESIDUAL_NEIGHBOURS = 3.0, 1.5
 
 #: Points, at most about, by which an image is compared with its mirror image; planes
 #: that are tried, and times that the comparison is made for each.
-MID_PLANE_POINTS, MID_PLANES, MID_PLANE_EVALUATIONS = 3000, 2, 60
+MID_PLANE_POINTS, MID_PLANES, MID_PLANE_EVALUATIONS = 1500, 2, 60
 
 #: Standard errors by which one handedness must explain more than the other, and the
 #: share of the information of the one that the other must stay below.
 HANDEDNESS_Z, HANDEDNESS_SHARE = 3.0, 0.9
 
 # --- signals of a verdict (`_engine.signals`) ---------------------------------------
+
+#: Samples, at least, that show what a small move costs and which handedness it is.
+EVIDENCE_SAMPLES = 20_000
 
 #: Wrong poses, turned evenly about the centroid, that information is compared with; and
 #: the angle (rad) to the answer below which one is not wrong enough.

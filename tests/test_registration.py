@@ -200,8 +200,8 @@ def test_it_saves_the_files_of_the_command_line(found, folder, tmp_path, capsys)
 
 def test_what_is_saved_and_resampled_is_as_asked_for(found, pair, tmp_path):
     how = mireg.Output(grid=9.0, dtype="float32", interpolation="lanczos")
-    written = found.save(tmp_path / "x", output=how, inverse=True)
-    names = ["x.json", "x.nii.gz", "x.tfm", "x_inverse.nii.gz"]
+    written = found.save(tmp_path / "x", output=how, inverse=True, residuals=True)
+    names = ["x.json", "x.nii.gz", "x.tfm", "x_inverse.nii.gz", "x_residuals.nii.gz"]
     assert sorted(path.name for path in written) == names
     moved = nib.load(tmp_path / "x.nii.gz")
     assert moved.get_data_dtype() == np.float32

@@ -114,10 +114,10 @@ class LocalResiduals:
         return Image(sizes.reshape(grid.shape), grid.mm_from_ijk)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give them as JSON has them: NaN as null, four decimals, and a summary."""
+        """Give them as JSON has them, NaN as null, and a summary."""
         return {
             **{name: json_number(getattr(self, name)) for name in _SUMMARY},
-            **{name: _rounded(getattr(self, name)) for name in _ARRAYS},
+            **{name: _listed(getattr(self, name)) for name in _ARRAYS},
             "block_mm": self.block_mm,
             "voxel_mm": self.voxel_mm,
         }
@@ -313,10 +313,9 @@ def _distances(points: FloatArray) -> FloatArray:
     return np.asarray(np.linalg.norm(points[:, None] - points, axis=2), np.float64)
 
 
-def _rounded(values: FloatArray) -> list[Any]:
+def _listed(values: FloatArray) -> list[Any]:
     """Give an array to JSON, which has no NaN."""
-    known = np.isfinite(values)
-    return np.where(known, np.round(values, 4), None).tolist()  # type: ignore[call-overload]
+    return np.where(np.isfinite(values), values, None).tolist()  # type: ignore[call-overload]
 
 
 def local_residuals(
@@ -494,9 +493,10 @@ def shifted_information(
     """
     table = tabulated(pointwise)
     matrix, wide = level.ijk_from_points(pose), np.array(reach)
+    size = 2 * wide + [1, 2, 2]
     memory, shape = level.interpolated
     groups = len(blocks.ends) - 1
-    out = np.zeros((groups, math.prod((2 * wide + 1).tolist()) + 1))
+    out = np.zeros((groups, math.prod(size.tolist()) + 1), np.float32)
 
     def fill(group: int) -> None:
         kernels.shifted_information(
@@ -513,8 +513,9 @@ def shifted_information(
         )
 
     shared(fill, range(groups), threads)
-    n = groups // 2
-    return out[:, :-1].reshape(n, 2, *(2 * wide + 1)), out[:, -1].reshape(n, 2)
+    out = out.astype(np.float64)
+    scores = out[:, :-1].reshape(groups // 2, 2, *size)[..., :-1, :-1]
+    return scores, out[:, -1].reshape(-1, 2)
 
 
 def _residuals(
