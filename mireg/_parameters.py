@@ -368,7 +368,10 @@ RESIDUAL_CLEAR, RESIDUAL_NEIGHBOURS = 3.0, 1.5
 MID_PLANE_POINTS, MID_PLANES, MID_PLANE_EVALUATIONS = 1500, 2, 60
 
 #: Standard errors by which one handedness must explain more than the other, and the
-#: share of the information of the one that the other must stay below.
+#: share of the information of the one that the other must stay below. Of 16 kinds of
+#: phantoms to choose on, one each, the mirror image had 0.22 to 0.69 (9 to 75 standard
+#: errors); at a wrong pose, of two people's heads and of symmetric templates 0.99 to
+#: 1.03 (3 or less).
 HANDEDNESS_Z, HANDEDNESS_SHARE = 3.0, 0.9
 
 # --- signals of a verdict (`_engine.signals`) ---------------------------------------
