@@ -3,8 +3,11 @@
 Functions
 ---------
 register: Find the rigid transform that brings a moving image into line with a fixed one
+register_session: Bring all scans of a patient into line at once
 score: Score two images at a pose by every similarity metric
 contrast: Score the contrast of a scan
+show: Draw two images as a mosaic of slices, each with the contours of the other
+compare: Tell how far apart two transforms between the same two images are
 prepare: Learn what depends on one image alone, to register it with any number of others
 learn_prior: Learn a prior from pairs that are in line
 resample: Resample an image onto the grid of another one
@@ -20,10 +23,12 @@ PreparedImage: One image with what was learned of it, for any number of partners
 RigidTransform: A rotation about a centre, then a translation, in RAS+ mm
 AffineTransform: An invertible affine map, RAS+ mm to RAS+ mm, that need not be rigid
 Registration: A rigid transform between two images, and how it was found
+Session: Images of one patient in one frame
 Settings: How to register. The defaults suit every pair that was measured
 Output: How an image that is brought into line with a fixed one is written
 Prior: The joint intensity distribution of aligned pairs of two contrasts
 Contrast: How much contrast one scan has
+Comparison: How far apart two transforms, a and b, of the same two images are
 
 Errors and warnings
 -------------------
@@ -54,6 +59,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from . import information as information
     from . import phantom as phantom
+    from ._compare import Comparison, compare
     from ._contrast import Contrast, contrast
     from ._errors import (
         InputError,
@@ -70,8 +76,10 @@ if TYPE_CHECKING:
     from ._prior import Prior, learn_prior
     from ._register import register
     from ._registration import Registration
+    from ._report.mosaic import show
     from ._resample import Interpolation, resample
     from ._score import score
+    from ._session import Session, register_session
     from ._settings import MetricName, Settings
     from ._transform import (
         AffineTransform,
@@ -85,6 +93,7 @@ __version__ = "0.1.0"
 #: Where each public name is made.
 _HOME = {
     "AffineTransform": "_transform",
+    "Comparison": "_compare",
     "Contrast": "_contrast",
     "Image": "_image",
     "ImageLike": "_files.formats",
@@ -99,8 +108,10 @@ _HOME = {
     "Prior": "_prior",
     "Registration": "_registration",
     "RigidTransform": "_transform",
+    "Session": "_session",
     "Settings": "_settings",
     "VolumeChoice": "_image",
+    "compare": "_compare",
     "contrast": "_contrast",
     "learn_prior": "_prior",
     "prepare": "_prepare",
@@ -108,8 +119,10 @@ _HOME = {
     "read_image": "_files.formats",
     "read_transform": "_transform",
     "register": "_register",
+    "register_session": "_session",
     "resample": "_resample",
     "score": "_score",
+    "show": "_report.mosaic",
     "write_image": "_files.nifti",
     "write_transform": "_transform",
 }
@@ -119,6 +132,7 @@ _MODULES = ("information", "phantom")
 
 __all__ = [
     "AffineTransform",
+    "Comparison",
     "Contrast",
     "Image",
     "ImageLike",
@@ -134,16 +148,20 @@ __all__ = [
     "Prior",
     "Registration",
     "RigidTransform",
+    "Session",
     "Settings",
     "VolumeChoice",
+    "compare",
     "contrast",
     "learn_prior",
     "prepare",
     "read_image",
     "read_transform",
     "register",
+    "register_session",
     "resample",
     "score",
+    "show",
     "write_image",
     "write_transform",
 ]

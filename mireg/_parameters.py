@@ -382,3 +382,20 @@ EVIDENCE_SAMPLES = 20_000
 #: Wrong poses, turned evenly about the centroid, that information is compared with; and
 #: the angle (rad) to the answer below which one is not wrong enough.
 WRONG_POSES, WRONG_ANGLE = 64, 0.5
+
+# --- sessions (`_pose_graph`, `_session`) -------------------------------------------
+
+#: Rounds in which transforms that do not fit are left out and the rest solved again.
+GRAPH_ROUNDS = 10
+
+#: Standard deviation that every transform has at least, mm: of rounding.
+GRAPH_LEAST_MM = 0.01
+
+#: A transform is left out if its residual is this many times what noise and the other
+#: residuals explain, and more than GRAPH_LEAST_VOXELS voxels of the coarser image.
+GRAPH_OUTLIER, GRAPH_LEAST_VOXELS = 4.0, 0.5
+
+#: An image does not belong where more than this share of its transforms were left out,
+#: or likely wrong; it may bend or move where its residuals are so many times those of
+#: the others.
+STRANGER_SHARE, BENDING_RATIO = 0.5, 3.0

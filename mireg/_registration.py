@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,9 @@ from ._moved import Grid, Output, resampled
 from ._resample import Interpolation
 from ._settings import Settings
 from ._transform import RigidTransform
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -385,6 +388,29 @@ class Registration:
             residuals=self.residuals,
         )
         return files.paths
+
+    def show(self, *, slices: int = 7) -> Figure:
+        """Draw both images as a mosaic of slices, before and after; see `mireg.show`.
+
+        Parameters
+        ----------
+        slices : int, optional
+            How many slices in each of the three planes.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            ``figure.savefig("found.png")`` writes it.
+
+        Raises
+        ------
+        InputError
+            If matplotlib is not installed.
+        """
+        # Slow to import, and only needed here.
+        from ._report.mosaic import show  # noqa: PLC0415
+
+        return show(self.fixed, self.moving, self.transform, slices=slices)
 
     def to_dict(self) -> dict[str, Any]:
         """Give the record: everything that was found, ready for JSON.

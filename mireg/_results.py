@@ -124,6 +124,7 @@ def write(
     options: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
     residuals: LocalResiduals | None = None,
+    beside: Mapping[Path, bytes] | None = None,
 ) -> dict[str, Any]:
     """Write the files of a registration: all of them, or none.
 
@@ -146,14 +147,17 @@ def write(
         given, what was told.
     residuals : LocalResiduals, optional
         Where a map of them is to be written.
+    beside : mapping, optional
+        Content of other files to write with them, as pictures.
 
     Returns
     -------
     dict
         The record as written.
     """
-    output = output or Output()
-    for path in files.paths:
+    output, beside = output or Output(), beside or {}
+    paths = [*files.paths, *beside]
+    for path in paths:
         check_new(path, force=force)
     start = time.perf_counter()
     ways = []
@@ -175,10 +179,10 @@ def write(
     ]
     resampled = time.perf_counter()
     made = files.transform_bytes(transform, fixed, moving)
-    with new_files(files.paths, force=force) as taken:
+    with new_files(paths, force=force) as taken:
         for path, write_image in zip(files.images, writers, strict=True):
             write_image(taken[path], path)
-        for path, content in made.items():
+        for path, content in {**made, **beside}.items():
             taken[path].write(content)
         if files.residuals is not None and residuals is not None:
             nifti.dump_image(
@@ -190,13 +194,13 @@ def write(
             )
         fill = None if output.fill is None else str(output.fill)
         method = f"mireg {__version__}, rigid registration by {record['metric']}"
-        paths = record["fixed"]["path"], record["moving"]["path"]
-        ends = (paths, paths[::-1])
-        besides = [bids.sidecar(*pair, method) for pair in ends[: len(files.sidecars)]]
-        for path, beside in zip(files.sidecars, besides, strict=True):
-            taken[path].write(to_json(beside).encode())
+        images = record["fixed"]["path"], record["moving"]["path"]
+        ends = (images, images[::-1])
+        sidecars = [bids.sidecar(*pair, method) for pair in ends[: len(files.sidecars)]]
+        for path, sidecar in zip(files.sidecars, sidecars, strict=True):
+            taken[path].write(to_json(sidecar).encode())
         written = {
-            **(besides[0] if besides else {}),
+            **(sidecars[0] if sidecars else {}),
             **record,
             "seconds": {
                 **(seconds or {}),

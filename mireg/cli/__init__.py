@@ -23,7 +23,19 @@ import click
 from .. import __version__
 from .._errors import MiregError, OutputExistsError
 from .._files import writing
-from . import apply, contrast, convert, inspect, phantom, prior, register, score
+from . import (
+    apply,
+    compare,
+    contrast,
+    convert,
+    inspect,
+    phantom,
+    prior,
+    register,
+    score,
+    session,
+    show,
+)
 from .common import colour, notes_told
 from .stop import Stop
 
@@ -169,8 +181,11 @@ def cli(context: click.Context) -> None:
 
 for command in (
     register.register,
+    session.session,
     apply.apply,
     convert.convert,
+    show.show,
+    compare.compare,
     score.score,
     prior.prior,
     inspect.inspect,

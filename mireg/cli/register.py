@@ -24,6 +24,7 @@ from .common import (
     TRANSFORM_FORMATS,
     OutputCommand,
     check_outputs,
+    check_picture,
     folder_of,
     in_directions,
     log_told,
@@ -53,9 +54,7 @@ if TYPE_CHECKING:
 _STAGES = ("start", "load", "register", "resample", "write")
 
 
-def _read_formats(
-    _context: Any, _option: Any, values: Sequence[str]
-) -> tuple[str, ...]:
+def read_formats(_context: Any, _option: Any, values: Sequence[str]) -> tuple[str, ...]:
     """Read the formats to write, once each, given one by one or with commas."""
     names = [name.strip() for value in values for name in value.split(",")]
     for name in names:
@@ -96,7 +95,7 @@ def _read_formats(
     "--transform-format",
     "transform_formats",
     multiple=True,
-    callback=_read_formats,
+    callback=read_formats,
     metavar="FORMAT",
     help=f"Write the transform for other programs: {', '.join(TRANSFORM_FORMATS)}; "
     "several with commas [itk].",
@@ -135,6 +134,12 @@ def _read_formats(
     "--residuals",
     is_flag=True,
     help="Write PREFIX_residuals.nii.gz, too: how far off each part of FIXED is, mm.",
+)
+@click.option(
+    "--picture",
+    metavar="FILE.png",
+    help="Draw both images, each with the contours of the other, before and after; "
+    ".svg, .pdf too.",
 )
 @output_options
 @click.option(
@@ -202,6 +207,7 @@ def register_files(
     image: bool = True,
     inverse: bool = False,
     residuals: bool = False,
+    picture: str | None = None,
     threads: int | None = None,
     force: bool = False,
     quiet: bool = False,
@@ -230,7 +236,10 @@ def register_files(
         inverse=inverse,
         residuals=residuals,
     )
-    check_outputs(files.paths, inputs, force=force)
+    drawn = [] if picture is None else [Path(picture)]
+    if picture is not None:
+        check_picture("--picture", picture)
+    check_outputs([*files.paths, *drawn], inputs, force=force)
     start = _start(init, fixed, moving)
     settings = Settings(threads=threads)
     learned = read_prior(prior, prior_strength)
@@ -280,12 +289,13 @@ def register_files(
                 },
                 notes=notes,
                 residuals=found.residuals,
+                beside={path: _drawn(found, path) for path in drawn},
             )
     if not quiet:
         took = {name: record["seconds"][name] for name in _STAGES[:-1]}
         # With all that is short.
         took["write"] = time.perf_counter() - began - sum(took.values())
-        rows = _summary(found, took, files.paths)
+        rows = _summary(found, took, [*files.paths, *drawn])
         show_rows(f"from {fixed.name} to {moving.name}:", rows, err=as_json)
     for note in found.warnings:
         if note not in notes:  # told when it was read
@@ -293,6 +303,13 @@ def register_files(
     if as_json:
         click.echo(to_json(record), nl=False)
     return found
+
+
+def _drawn(found: Registration, path: Path) -> bytes:
+    """Draw what was found."""
+    from .._report.mosaic import picture
+
+    return picture(found.show(), path)
 
 
 def _start(init: str, fixed: Path, moving: Path) -> Any:
