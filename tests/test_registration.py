@@ -20,6 +20,7 @@ from checks import assert_close_pose
 
 import mireg
 from mireg._contrast import Contrast, Histogram
+from mireg._engine.residuals import LocalResiduals
 from mireg._errors import InputError, MiregWarning
 from mireg._files import formats, nifti
 from mireg._files.records import schema
@@ -239,6 +240,8 @@ def exactly(one, other):
     """Tell whether two values are the same to the last bit; NaN is NaN."""
     if isinstance(one, np.ndarray):
         return one.dtype == other.dtype and one.tobytes() == other.tobytes()
+    if isinstance(one, LocalResiduals):
+        return one.to_dict() == other.to_dict()
     if isinstance(one, RigidTransform | Contrast | Histogram):
         return all(
             exactly(getattr(one, part.name), getattr(other, part.name))
