@@ -4,8 +4,11 @@ Functions
 ---------
 register: Find the rigid transform that brings a moving image into line with a fixed one
 check: Judge a pose that anybody found
+register_session: Bring all scans of a patient into line at once
 score: Score two images at a pose by every similarity metric
 contrast: Score the contrast of a scan
+show: Draw two images as a mosaic of slices, each with the contours of the other
+compare: Tell how far apart two transforms between the same two images are
 prepare: Learn what depends on one image alone, to register it with any number of others
 learn_prior: Learn a prior from pairs that are in line
 resample: Resample an image onto the grid of another one
@@ -23,10 +26,12 @@ AffineTransform: An invertible affine map, RAS+ mm to RAS+ mm, that need not be 
 Registration: A rigid transform between two images, and how it was found
 Verdict: Whether an answer is right, how far off it may be, and why
 Check: What is said of a pose that anybody found
+Session: Images of one patient in one frame
 Settings: How to register. The defaults suit every pair that was measured
 Output: How an image that is brought into line with a fixed one is written
 Prior: The joint intensity distribution of aligned pairs of two contrasts
 Contrast: How much contrast one scan has
+Comparison: How far apart two transforms, a and b, of the same two images are
 
 Errors and warnings
 -------------------
@@ -59,6 +64,7 @@ if TYPE_CHECKING:
     from . import information as information
     from . import phantom as phantom
     from ._check import Check, check
+    from ._compare import Comparison, compare
     from ._contrast import Contrast, contrast
     from ._engine.verdict import Verdict
     from ._errors import (
@@ -77,8 +83,10 @@ if TYPE_CHECKING:
     from ._prior import Prior, learn_prior
     from ._register import register
     from ._registration import Registration
+    from ._report.mosaic import show
     from ._resample import Interpolation, resample
     from ._score import score
+    from ._session import Session, register_session
     from ._settings import MetricName, Settings
     from ._transform import (
         AffineTransform,
@@ -93,6 +101,7 @@ __version__ = "0.1.0"
 _HOME = {
     "AffineTransform": "_transform",
     "Check": "_check",
+    "Comparison": "_compare",
     "Contrast": "_contrast",
     "DoubtfulError": "_errors",
     "Image": "_image",
@@ -108,10 +117,12 @@ _HOME = {
     "Prior": "_prior",
     "Registration": "_registration",
     "RigidTransform": "_transform",
+    "Session": "_session",
     "Settings": "_settings",
     "Verdict": "_engine.verdict",
     "VolumeChoice": "_image",
     "check": "_check",
+    "compare": "_compare",
     "contrast": "_contrast",
     "learn_prior": "_prior",
     "prepare": "_prepare",
@@ -119,8 +130,10 @@ _HOME = {
     "read_image": "_files.formats",
     "read_transform": "_transform",
     "register": "_register",
+    "register_session": "_session",
     "resample": "_resample",
     "score": "_score",
+    "show": "_report.mosaic",
     "write_image": "_files.nifti",
     "write_transform": "_transform",
 }
@@ -131,6 +144,7 @@ _MODULES = ("information", "phantom")
 __all__ = [
     "AffineTransform",
     "Check",
+    "Comparison",
     "Contrast",
     "DoubtfulError",
     "Image",
@@ -147,18 +161,22 @@ __all__ = [
     "Prior",
     "Registration",
     "RigidTransform",
+    "Session",
     "Settings",
     "Verdict",
     "VolumeChoice",
     "check",
+    "compare",
     "contrast",
     "learn_prior",
     "prepare",
     "read_image",
     "read_transform",
     "register",
+    "register_session",
     "resample",
     "score",
+    "show",
     "write_image",
     "write_transform",
 ]

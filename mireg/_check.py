@@ -11,13 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ._engine.optimize import Fit, evaluate
+from ._engine.residuals import LocalResiduals, local_residuals
 from ._engine.similarity import metric_at
 from ._engine.verdict import Verdict
 from ._files.formats import ImageLike
 from ._files.records import json_number
 from ._prior import Prior
 from ._progress import Progress
-from ._register import Answer, best_answer, judge, opened
+from ._register import Answer, best_answer, judge, known_of, opened
 from ._settings import Settings
 from ._transform import RigidTransform, TransformLike, as_rigid
 
@@ -74,6 +75,8 @@ class Check:
         The best pose of all, after a search everywhere.
     elsewhere : bool
         Whether that is another one.
+    residuals : LocalResiduals
+        Where the anatomy fits at the pose, and how far off it is elsewhere.
     verdict : Verdict
         How likely the pose is right, how far off it is expected to be, and why.
     seconds : mapping
@@ -91,6 +94,7 @@ class Check:
     nearest: Optimum
     best: Optimum
     elsewhere: bool
+    residuals: LocalResiduals
     verdict: Verdict
     seconds: Mapping[str, float]
 
@@ -116,6 +120,7 @@ class Check:
             "nearest": self.nearest.to_dict(),
             "best": self.best.to_dict(),
             "elsewhere": self.elsewhere,
+            "residuals": self.residuals.to_dict(),
             "doubtful": self.doubtful,
             "verdict": self.verdict.to_dict(),
             "seconds": dict(self.seconds),
@@ -201,8 +206,13 @@ def check(
 
     here, nearest, beyond = at(given.matrix), optimum(near), optimum(best)
     apart = nearest.transform.mean_displacement(points, beyond.transform)
-    told.start("judge", 0.95)
-    judged = judge(task, search, distance_mm=beyond.mean_mm)
+    told.start("verdict", 0.95)
+    known = known_of(task, best).signals
+    judged = judge(task, search, known, distance_mm=beyond.mean_mm)
+    pose = best.pair.engine_pose(given.matrix)
+    fits = local_residuals(
+        best.level, pose, best.pair.sampled.foreground, task.threads
+    ).seen_from_fixed(pose, sampled_is_fixed=best.pair.sampled_is_fixed)
     told.start("", 1.0)
     return Check(
         transform=given.about(centre),
@@ -212,6 +222,7 @@ def check(
         nearest=nearest,
         best=beyond,
         elsewhere=apart > judged.tolerance_mm,
+        residuals=fits,
         verdict=judged,
         seconds=told.seconds,
     )

@@ -316,22 +316,26 @@ def shifted_information(
 ):
     """Add to out what samples start to stop tell of one another at each shift.
 
-    See `residuals.shifted_information`. out is (n_shifts + 1,), the number of samples
-    last; shifts are whole voxels of the interpolated image, -reach to reach along each
-    axis, the last one fastest. Whole voxels share their fractions: a sample reads its
-    neighbourhood once, and interpolates along one axis after the other.
+    See `residuals.shifted_information`. Shifts are whole voxels of the interpolated
+    image, -reach to reach along each axis, the last one fastest; along the last two
+    axes out has one more, of no use, and in the end the number of samples. Whole voxels
+    share their fractions: a sample reads its neighbourhood once, and interpolates along
+    one axis after the other.
     """
     rx, ry, rz = reach[0], reach[1], reach[2]
-    wx, wy, wz = 2 * rx + 1, 2 * ry + 1, 2 * rz + 1
+    wx, wy, wz = 2 * rx + 1, 2 * ry + 2, 2 * rz + 2
+    plane, used = wy * wz, wx * wy * wz
     step_x, step_y = shape[1] * shape[2], shape[2]
-    levels = table.shape[1]
+    columns = table.shape[1]
     flat = table.reshape(-1)
-    scale = np.float32((levels - 1) / 32767.0)
-    half = np.float32(0.5)
-    plane = wy * wz
-    along_z = np.empty((wx + 1) * (wy + 1) * wz, np.float32)
-    along_y = np.empty((wx + 1) * plane, np.float32)
-    cell = np.empty(plane, np.uint32)
+    scale, half = np.float32((columns - 1) / 32767.0), np.float32(0.5)
+    # Rows are read on into the next one: what is there ends up in the last of each axis
+    # of out, and is of no use, but no loop is short.
+    voxels = np.zeros(used + 2 * plane + wz + 1, np.float32)
+    along_z, along_y = np.empty_like(voxels), np.empty_like(voxels)
+    # As slices: no test for counting from the end.
+    above, beside, before = voxels[1:], along_z[wz:], along_y[plane:]
+    cell = np.empty(used, np.uint32)
     for s in range(start, stop):
         p, q, r = points[0, s], points[1, s], points[2, s]
         x = matrix[0, 0] * p + matrix[0, 1] * q + matrix[0, 2] * r + matrix[0, 3]
@@ -348,33 +352,26 @@ def shifted_information(
         corner = (i - rx) * step_x + (j - ry) * step_y + k - rz
         seen = np.uint16(0)
         for a in range(wx + 1):
-            for b in range(wy + 1):
+            for b in range(wy):
                 at = corner + a * step_x + b * step_y
-                line = memory[at : at + wz + 1]
-                target = along_z[(a * (wy + 1) + b) * wz : (a * (wy + 1) + b + 1) * wz]
+                line = memory[at : at + wz]
+                target = voxels[a * plane + b * wz : a * plane + (b + 1) * wz]
                 for c in range(wz):
-                    seen |= line[c] | line[c + 1]
-                    v0, v1 = np.float32(line[c]), np.float32(line[c + 1])
-                    target[c] = v0 + fz * (v1 - v0)
+                    seen |= line[c]
+                    target[c] = np.float32(line[c])
         if seen & np.uint16(0x8000):
             continue
-        for a in range(wx + 1):
-            for b in range(wy):
-                here = along_z[(a * (wy + 1) + b) * wz :]
-                there = along_z[(a * (wy + 1) + b + 1) * wz :]
-                target = along_y[a * plane + b * wz : a * plane + (b + 1) * wz]
-                for c in range(wz):
-                    target[c] = here[c] + fy * (there[c] - here[c])
-        row = np.uint32(np.uint32(sampled_bin[s]) * np.uint32(levels))
-        for a in range(wx):
-            here, there = along_y[a * plane :], along_y[(a + 1) * plane :]
-            for c in range(plane):
-                value = here[c] + fx * (there[c] - here[c])
-                cell[c] = row + np.uint32(np.int32(value * scale + half))
-            target = out[a * plane : (a + 1) * plane]
-            for c in range(plane):
-                target[c] += flat[cell[c]]
-        out[wx * plane] += 1.0
+        for n in range(used + plane + wz):
+            along_z[n] = voxels[n] + fz * (above[n] - voxels[n])
+        for n in range(used + plane):
+            along_y[n] = along_z[n] + fy * (beside[n] - along_z[n])
+        row = np.uint32(sampled_bin[s]) * np.uint32(columns)
+        for n in range(used):
+            value = along_y[n] + fx * (before[n] - along_y[n])
+            cell[n] = row + np.uint32(np.int32(value * scale + half))
+        for n in range(used):
+            out[n] += flat[cell[n]]
+        out[used] += np.float32(1)
 
 
 @_compiled()

@@ -1,11 +1,12 @@
 # scikit-image has no types:
 # mypy: disallow-untyped-calls=False
-"""Pictures of an image, and of two, one on the other."""
+"""Planes cut through images, and the small pictures that a notebook shows."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -17,12 +18,100 @@ from ._resample import resample
 from ._transform import TransformLike
 
 FloatArray = npt.NDArray[np.float64]
+Pixels = npt.NDArray[np.float32]
 
-#: What runs to the right and up in each plane, as world axes: sagittal, coronal, axial.
-_PLANES = ((1, 2), (0, 2), (0, 1))
+#: What runs to the right and up in each plane, as world axes.
+PLANES = {"sagittal": (1, 2), "coronal": (0, 2), "axial": (0, 1)}
 
 #: Colour of the moving image's edges.
 _ORANGE = np.array([1.0, 0.55, 0.0])
+
+
+@dataclass(frozen=True, eq=False)
+class Plane:
+    """One plane along two axes of the world, and what images show there.
+
+    Attributes
+    ----------
+    name : str
+        Of `PLANES`.
+    position_mm : float
+        Where it is along the third axis, RAS+ mm.
+    low_mm : (2,) ndarray
+        Centre of the first pixel along the two axes, RAS+ mm.
+    step_mm : float
+        Side of a pixel.
+    pixels : tuple of (n_across, n_up) ndarray
+        Intensities of each image; NaN where it has none.
+    """
+
+    name: str
+    position_mm: float
+    low_mm: FloatArray
+    step_mm: float
+    pixels: tuple[Pixels, ...]
+
+    @property
+    def axis(self) -> int:
+        """The axis of the world that it is cut across."""
+        return 3 - sum(PLANES[self.name])
+
+    @property
+    def extent_mm(self) -> tuple[float, float, float, float]:
+        """Its edges: left, right, bottom and top, as matplotlib takes them."""
+        first = self.low_mm - self.step_mm / 2
+        last = first + self.step_mm * np.array(self.pixels[0].shape)
+        return first[0], last[0], first[1], last[1]
+
+
+def planes(
+    images: Sequence[tuple[Image, TransformLike]],
+    low_mm: npt.ArrayLike,
+    high_mm: npt.ArrayLike,
+    positions_mm: npt.ArrayLike,
+    step_mm: float,
+) -> list[Plane]:
+    """Cut planes through images, all in the world of one of them.
+
+    Parameters
+    ----------
+    images : sequence of (Image, transform)
+        Each with what maps a point of the world in which is cut to the point of that
+        image that shows the same anatomy, RAS+ mm: the identity for the fixed one,
+        moving_from_fixed for the moving one.
+    low_mm, high_mm : (3,) array_like
+        The box to cut through.
+    positions_mm : (3, n) array_like
+        Where to cut across each axis of the world.
+    step_mm : float
+        Side of a pixel.
+
+    Returns
+    -------
+    list of Plane
+        n sagittal ones, then n coronal, then n axial.
+
+    Examples
+    --------
+    >>> ramp = Image(np.arange(1000).reshape(10, 10, 10), np.eye(4))
+    >>> _, _, axial = planes([(ramp, np.eye(4))], [0] * 3, [9] * 3, [[4]] * 3, 1)
+    >>> axial.name, axial.pixels[0][2, 3]
+    ('axial', np.float32(234.0))
+    """
+    low, high = np.asarray(low_mm, float), np.asarray(high_mm, float)
+    found = []
+    for name, axes in PLANES.items():
+        across = 3 - sum(axes)
+        for position in np.asarray(positions_mm, float)[across]:
+            centre = low.copy()
+            centre[across] = position
+            grid = _plane(low, high, centre, axes, step_mm)
+            pixels = tuple(
+                resample(image, grid, image_from_world).data[:, :, 0]
+                for image, image_from_world in images
+            )
+            found.append(Plane(name, float(position), low[list(axes)], step_mm, pixels))
+    return found
 
 
 def three_planes(
@@ -59,13 +148,8 @@ def three_planes(
     b'PNG'
     """
     centre = fixed.centre_mm if place is None else np.asarray(place, float)
-
-    def paint(plane: Image) -> FloatArray:
-        still = _grey(resample(fixed, plane, np.eye(4)).data[:, :, 0])
-        moved = _grey(resample(moving, plane, moving_from_fixed).data[:, :, 0])
-        return _overlay(still, moved)
-
-    return _side_by_side(fixed, centre, height, paint)
+    images = [(fixed, np.eye(4)), (moving, moving_from_fixed)]
+    return _side_by_side(images, centre, height, lambda both: _overlay(*both))
 
 
 def one_image(image: Image, *, height: int = 220) -> bytes:
@@ -77,26 +161,25 @@ def one_image(image: Image, *, height: int = 220) -> bytes:
     >>> one_image(ramp)[1:4]
     b'PNG'
     """
-
-    def paint(plane: Image) -> FloatArray:
-        grey = _grey(resample(image, plane, np.eye(4)).data[:, :, 0])
-        return np.repeat(grey[..., None], 3, axis=2)
-
-    return _side_by_side(image, image.centre_mm, height, paint)
+    images = [(image, np.eye(4))]
+    return _side_by_side(
+        images, image.centre_mm, height, lambda one: one[0][..., None].repeat(3, axis=2)
+    )
 
 
 def _side_by_side(
-    image: Image,
+    images: Sequence[tuple[Image, TransformLike]],
     centre: FloatArray,
     height: int,
-    paint: Callable[[Image], FloatArray],
+    paint: Callable[[list[FloatArray]], FloatArray],
 ) -> bytes:
-    """Paint three planes through the field of view of an image, as a PNG file."""
-    low, high = image.corners_mm.min(axis=0), image.corners_mm.max(axis=0)
+    """Paint three planes through the field of view of the first image, as a PNG."""
+    corners = images[0][0].corners_mm
+    low, high = corners.min(axis=0), corners.max(axis=0)
     step = float((high - low).max()) / height or 1.0
     panels = []
-    for axes in _PLANES:
-        painted = paint(_plane(low, high, centre, axes, step))
+    for plane in planes(images, low, high, centre[:, None], step):
+        painted = paint([grey(pixels, *limits(pixels)) for pixels in plane.pixels])
         upright = painted.swapaxes(0, 1)[::-1]
         space = height + 1 - upright.shape[0]
         around = ((space // 2, space - space // 2), (2, 2), (0, 0))
@@ -127,14 +210,19 @@ def _plane(
     return Image(np.broadcast_to(np.float32(np.nan), (*shape, 1)), mm_from_ijk)
 
 
-def _grey(values: npt.NDArray[np.float32]) -> FloatArray:
-    """Bring intensities to 0 (and where there are none) to 1, but for a few."""
+def limits(values: Pixels) -> tuple[float, float]:
+    """Choose what is black and what is white, but for a few; NaN does not count."""
     seen = values[~np.isnan(values)]
     if seen.size == 0:
-        return np.zeros(values.shape)
+        return 0.0, 1.0
     low, high = np.percentile(seen, [1, 99])
-    grey = (np.nan_to_num(values, nan=low) - low) / max(high - low, 1e-30)
-    return np.clip(grey, 0, 1)
+    return float(low), float(high)
+
+
+def grey(values: Pixels, low: float, high: float) -> FloatArray:
+    """Bring intensities to 0 (and where there are none) to 1."""
+    levels = (np.nan_to_num(values, nan=low) - low) / max(high - low, 1e-30)
+    return np.clip(levels, 0, 1).astype(np.float64)
 
 
 def _overlay(still: FloatArray, moved: FloatArray) -> FloatArray:

@@ -51,7 +51,7 @@ from ._engine.search import (
     is_same,
     searched_channels,
 )
-from ._engine.signals import evidence
+from ._engine.signals import Evidence, Signals, evidence
 from ._engine.similarity import metric_at
 from ._engine.uncertainty import (
     Uncertainty,
@@ -169,8 +169,9 @@ def register(
         )
     sampled = answer.pair.sampled.foreground
     fit = header_or_answer(answer.level, header, answer.fit, sampled)
-    told.start("judge", 0.95)
-    judged = judge(task, outcome)
+    told.start("verdict", 0.95)
+    known = known_of(task, answer)
+    judged = judge(task, outcome, known.signals)
     told.start("", 1.0)
     doubts = (judged.warning,) if judged.doubtful else ()
     for doubt in doubts:
@@ -201,6 +202,9 @@ def register(
         covariance=answer.covariance(transform),
         converged=answer.fit.converged,
         verdict=judged,
+        residuals=known.residuals.seen_from_fixed(
+            fit.pose, sampled_is_fixed=answer.pair.sampled_is_fixed
+        ),
     )
 
 
@@ -333,44 +337,40 @@ def best_answer(
     return Outcome(answer, fits, start is None, notes)
 
 
-def judge(task: Task, outcome: Outcome, *, distance_mm: float = 0.0) -> Verdict:
+def known_of(task: Task, answer: Answer) -> Evidence:
+    """Measure what speaks for an answer and against it."""
+    pair, resolutions = answer.pair, task.resolutions
+    if pair.sampled_is_fixed != task.pair.sampled_is_fixed:
+        resolutions = resolutions.exchanged()
+    (channel,) = pair.channels
+    pose, level = answer.fit.pose, answer.level
+    return evidence(
+        pair, resolutions, channel, pose, task.settings, task.threads, level=level
+    )
+
+
+def judge(
+    task: Task, outcome: Outcome, known: Signals, *, distance_mm: float = 0.0
+) -> Verdict:
     """Say how likely an answer is right, or a pose so far from it, and why."""
-    answer, measured = outcome.answer, _measured(task, outcome)
-    usual = usual_tolerance_mm(answer.level.size_mm, task.pair.fixed.foreground)
+    answer = outcome.answer
+    error, level = answer.error_voxels, answer.level
+    elsewhere, _ = runner_up(outcome.fits, task.pair.sampled.foreground)
+    usual = usual_tolerance_mm(level.size_mm, task.pair.fixed.foreground)
     return verdict(
-        measured,
+        {
+            # What cannot be told is the worst; what was not looked for says nothing.
+            "error_voxels": math.inf if math.isnan(error) else error,
+            "runner_up": elsewhere if outcome.searched else math.nan,
+            "overlap": answer.fit.overlap_fraction,
+            **known.as_dict(),
+        },
         standard_error_mm=answer.error_mm,
-        voxel_mm=answer.level.size_mm,
+        voxel_mm=level.size_mm,
         usual_mm=usual,
         tolerance_mm=task.settings.tolerance_mm or usual,
         distance_mm=distance_mm,
     )
-
-
-def _measured(task: Task, outcome: Outcome) -> dict[str, float]:
-    """Measure what speaks for an answer and against it."""
-    answer = outcome.answer
-    pair, error = answer.pair, answer.error_voxels
-    exchanged = pair.sampled_is_fixed != task.pair.sampled_is_fixed
-    resolutions = task.resolutions.exchanged() if exchanged else task.resolutions
-    (channel,) = pair.channels
-    known = evidence(
-        pair,
-        resolutions,
-        channel,
-        answer.fit.pose,
-        task.settings,
-        task.threads,
-        level=answer.level,
-    )
-    elsewhere, _ = runner_up(outcome.fits, task.pair.sampled.foreground)
-    return {
-        # What cannot be told is the worst; what was not looked for says nothing.
-        "error_voxels": math.inf if math.isnan(error) else error,
-        "runner_up": elsewhere if outcome.searched else math.nan,
-        "overlap": answer.fit.overlap_fraction,
-        **known.signals.as_dict(),
-    }
 
 
 # --- global search --------------------------------------------------------------------
@@ -622,7 +622,7 @@ def _polished(
     Interpolation smooths, which suppresses noise. A coarse and noisy image is better
     interpolated, and the finer one sampled, even if it shows more of the anatomy.
     """
-    few, pair = subsampled(level, settings), pair.only(channel)
+    pair, few = pair.only(channel), subsampled(level, settings)
     here = _optimised(pair, level, few, pose, settings, threads)
     if not here.error_voxels > parameters.OTHER_SAMPLING_VOXELS:
         return here

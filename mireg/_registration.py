@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ import numpy.typing as npt
 from . import __version__
 from . import _results as results
 from ._contrast import Contrast, Histogram
+from ._engine.residuals import LocalResiduals
 from ._engine.verdict import Verdict
 from ._errors import DoubtfulError, InputError
 from ._files import formats
@@ -29,6 +30,9 @@ from ._moved import Grid, Output, resampled
 from ._resample import Interpolation
 from ._settings import Settings
 from ._transform import RigidTransform
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -148,6 +152,10 @@ class Registration:
     verdict : Verdict
         How likely the answer is right, how far off it is expected to be, and why; made
         by weighing what was measured. No doubt is no proof.
+    residuals : LocalResiduals or None
+        Where the anatomy fits, and how far off it is elsewhere: blocks of it, each
+        shifted by itself, with the size and the standard error of each shift. None
+        where it was not measured.
     mireg_version : str
         Version of mireg that found the transform.
 
@@ -193,6 +201,7 @@ class Registration:
     standard_error_mm: float = math.nan
     covariance: FloatArray | None = None
     converged: bool = True
+    residuals: LocalResiduals | None = None
     mireg_version: str = __version__
 
     def __post_init__(self) -> None:
@@ -291,6 +300,7 @@ class Registration:
                 covariance=record["covariance"],
                 converged=record["converged"],
                 verdict=Verdict.from_dict(record["verdict"]),
+                residuals=_residuals(record["residuals"]),
                 mireg_version=record["mireg_version"],
             )
 
@@ -336,6 +346,7 @@ class Registration:
         output: Output | None = None,
         image: bool = True,
         inverse: bool = False,
+        residuals: bool = False,
         force: bool = False,
     ) -> list[Path]:
         """Write the files that ``mireg register -o PREFIX`` writes.
@@ -355,6 +366,10 @@ class Registration:
         inverse : bool, optional
             Write ``PREFIX_inverse.nii.gz`` as well: the fixed image, brought onto the
             moving one in the same way.
+        residuals : bool, optional
+            Write ``PREFIX_residuals.nii.gz`` as well: how far off each part of the
+            fixed image is, in mm; NaN where that cannot be told. Its voxels are half
+            as large as the blocks that were compared.
         force : bool, optional
             Replace files that exist.
 
@@ -366,10 +381,17 @@ class Registration:
         Raises
         ------
         InputError
-            If a file exists or cannot be written; then none is.
+            If a file exists or cannot be written; then none is. If residuals are
+            wanted and were not measured.
         """
+        if residuals and self.residuals is None:
+            raise InputError("no residuals were measured: register anew")
         files = results.Files.named(
-            str(prefix), transform_formats, image=image, inverse=inverse
+            str(prefix),
+            transform_formats,
+            image=image,
+            inverse=inverse,
+            residuals=residuals,
         )
         results.write(
             self.to_dict(),
@@ -380,8 +402,32 @@ class Registration:
             output=output,
             threads=self.settings.threads,
             force=force,
+            residuals=self.residuals,
         )
         return files.paths
+
+    def show(self, *, slices: int = 7) -> Figure:
+        """Draw both images as a mosaic of slices, before and after; see `mireg.show`.
+
+        Parameters
+        ----------
+        slices : int, optional
+            How many slices in each of the three planes.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            ``figure.savefig("found.png")`` writes it.
+
+        Raises
+        ------
+        InputError
+            If matplotlib is not installed.
+        """
+        # Slow to import, and only needed here.
+        from ._report.mosaic import show  # noqa: PLC0415
+
+        return show(self.fixed, self.moving, self.transform, slices=slices)
 
     def to_dict(self) -> dict[str, Any]:
         """Give the record: everything that was found, ready for JSON.
@@ -403,6 +449,7 @@ class Registration:
             "converged": self.converged,
             "doubtful": self.doubtful,
             "verdict": self.verdict.to_dict(),
+            "residuals": None if self.residuals is None else self.residuals.to_dict(),
             "seconds": {
                 "register": sum(self.seconds.values()),
                 "register_stages": dict(self.seconds),
@@ -515,6 +562,11 @@ def _transform(record: Mapping[str, Any]) -> RigidTransform:
         )
     matrix = record["moving_from_fixed"]
     return RigidTransform.from_matrix(matrix, record["centre_mm"])
+
+
+def _residuals(figures: Mapping[str, Any] | None) -> LocalResiduals | None:
+    """Take the local residuals from a record."""
+    return None if figures is None else LocalResiduals.from_dict(figures)
 
 
 def _contrast(figures: Mapping[str, Any]) -> Contrast:

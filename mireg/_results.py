@@ -14,6 +14,7 @@ from typing import Any
 import nibabel as nib
 
 from . import __version__
+from ._engine.residuals import LocalResiduals
 from ._errors import InputError
 from ._files import bids, nifti
 from ._files import transforms as transform_files
@@ -28,8 +29,9 @@ from ._transform import RigidTransform
 class Files:
     """The files to write: an image, if wanted, a transform in each format, a record.
 
-    The inverse image is the fixed one, brought onto the moving one. With names of BIDS
-    each image has a record of its own, a sidecar.
+    The inverse image is the fixed one, brought onto the moving one. The map of the
+    residuals says how far off each part of the fixed image is. With names of BIDS each
+    image has a record of its own, a sidecar.
     """
 
     image: Path | None
@@ -37,6 +39,7 @@ class Files:
     record: Path
     inverse: Path | None = None
     with_sidecars: bool = False
+    residuals: Path | None = None
 
     @classmethod
     def named(
@@ -47,6 +50,7 @@ class Files:
         *,
         image: bool = True,
         inverse: bool = False,
+        residuals: bool = False,
     ) -> Files:
         """Name the files after a prefix, or as BIDS has it.
 
@@ -73,6 +77,7 @@ class Files:
             Path(f"{names.transform}.json"),
             Path(names.inverse + kind) if inverse else None,
             with_sidecars,
+            Path(f"{base}_residuals.nii.gz") if residuals else None,
         )
 
     @property
@@ -90,7 +95,8 @@ class Files:
     @property
     def paths(self) -> list[Path]:
         """All files."""
-        return [*self.images, *self.transforms, self.record, *self.sidecars]
+        maps = [] if self.residuals is None else [self.residuals]
+        return [*self.images, *self.transforms, self.record, *self.sidecars, *maps]
 
     def transform_bytes(
         self, moving_from_fixed: Any, fixed: Any, moving: Any
@@ -117,6 +123,8 @@ def write(
     seconds: Mapping[str, float] | None = None,
     options: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
+    residuals: LocalResiduals | None = None,
+    beside: Mapping[Path, bytes] | None = None,
 ) -> dict[str, Any]:
     """Write the files of a registration: all of them, or none.
 
@@ -137,14 +145,19 @@ def write(
     seconds, options, notes : optional
         What else to say in the record: times of other stages, options that were
         given, what was told.
+    residuals : LocalResiduals, optional
+        Where a map of them is to be written.
+    beside : mapping, optional
+        Content of other files to write with them, as pictures.
 
     Returns
     -------
     dict
         The record as written.
     """
-    output = output or Output()
-    for path in files.paths:
+    output, beside = output or Output(), beside or {}
+    paths = [*files.paths, *beside]
+    for path in paths:
         check_new(path, force=force)
     start = time.perf_counter()
     ways = []
@@ -166,20 +179,28 @@ def write(
     ]
     resampled = time.perf_counter()
     made = files.transform_bytes(transform, fixed, moving)
-    with new_files(files.paths, force=force) as taken:
+    with new_files(paths, force=force) as taken:
         for path, write_image in zip(files.images, writers, strict=True):
             write_image(taken[path], path)
-        for path, content in made.items():
+        for path, content in {**made, **beside}.items():
             taken[path].write(content)
+        if files.residuals is not None and residuals is not None:
+            nifti.dump_image(
+                taken[files.residuals],
+                files.residuals,
+                residuals.on_grid_of(fixed),
+                template=None,
+                space=nifti.space_code(opened(fixed)),
+            )
         fill = None if output.fill is None else str(output.fill)
         method = f"mireg {__version__}, rigid registration by {record['metric']}"
-        paths = record["fixed"]["path"], record["moving"]["path"]
-        ends = (paths, paths[::-1])
-        besides = [bids.sidecar(*pair, method) for pair in ends[: len(files.sidecars)]]
-        for path, beside in zip(files.sidecars, besides, strict=True):
-            taken[path].write(to_json(beside).encode())
+        images = record["fixed"]["path"], record["moving"]["path"]
+        ends = (images, images[::-1])
+        sidecars = [bids.sidecar(*pair, method) for pair in ends[: len(files.sidecars)]]
+        for path, sidecar in zip(files.sidecars, sidecars, strict=True):
+            taken[path].write(to_json(sidecar).encode())
         written = {
-            **(besides[0] if besides else {}),
+            **(sidecars[0] if sidecars else {}),
             **record,
             "seconds": {
                 **(seconds or {}),

@@ -67,7 +67,7 @@ from mireg._engine.verdict import NORMAL_90, verdict
 from mireg._errors import InputError
 from mireg._files.records import to_json
 from mireg._image import Image
-from mireg._register import Task, best_answer, judge, opened
+from mireg._register import Task, best_answer, judge, known_of, opened
 from mireg._settings import Settings
 from mireg.phantom import KINDS, hard_pair, random_pose
 
@@ -315,7 +315,7 @@ def answer(scene: Scene, way: Way, task: Task) -> tuple[Row, list[FloatArray]]:
     start = None if way.start is None else pair.engine_pose(way.start)
     outcome = best_answer(task, start)
     found, fits = outcome.answer, outcome.fits
-    judged = judge(task, outcome)
+    judged = judge(task, outcome, known_of(task, found).signals)
     points = scene.pair.points
     error = math.nan
     if way.truth is not None:

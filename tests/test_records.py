@@ -116,6 +116,15 @@ RECORD: dict[str, Any] = {
         "reasons": ["noise"],
         "signals": {"overlap": 1, "runner_up": None},
     },
+    "residuals": {
+        **dict.fromkeys(schema()["properties"]["residuals"]["required"], 0.5),
+        "rigid_mm": None,
+        "centres_mm": row(1, row(3)),
+        "shifts_mm": row(1, row(3, None)),
+        **dict.fromkeys(
+            ("standard_errors_mm", "gains", "information", "weights"), row(1)
+        ),
+    },
     "mean_displacement_mm": 1.5,
     "max_displacement_mm": 2,
     "seconds": {"register": 2.5, "register_stages": {"search": 2.5}},

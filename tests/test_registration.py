@@ -20,6 +20,7 @@ from checks import assert_close_pose
 
 import mireg
 from mireg._contrast import Contrast, Histogram
+from mireg._engine.residuals import LocalResiduals
 from mireg._errors import InputError, MiregWarning
 from mireg._files import formats, nifti
 from mireg._files.records import schema
@@ -200,8 +201,8 @@ def test_it_saves_the_files_of_the_command_line(found, folder, tmp_path, capsys)
 
 def test_what_is_saved_and_resampled_is_as_asked_for(found, pair, tmp_path):
     how = mireg.Output(grid=9.0, dtype="float32", interpolation="lanczos")
-    written = found.save(tmp_path / "x", output=how, inverse=True)
-    names = ["x.json", "x.nii.gz", "x.tfm", "x_inverse.nii.gz"]
+    written = found.save(tmp_path / "x", output=how, inverse=True, residuals=True)
+    names = ["x.json", "x.nii.gz", "x.tfm", "x_inverse.nii.gz", "x_residuals.nii.gz"]
     assert sorted(path.name for path in written) == names
     moved = nib.load(tmp_path / "x.nii.gz")
     assert moved.get_data_dtype() == np.float32
@@ -239,6 +240,8 @@ def exactly(one, other):
     """Tell whether two values are the same to the last bit; NaN is NaN."""
     if isinstance(one, np.ndarray):
         return one.dtype == other.dtype and one.tobytes() == other.tobytes()
+    if isinstance(one, LocalResiduals):
+        return one.to_dict() == other.to_dict()
     if isinstance(one, RigidTransform | Contrast | Histogram):
         return all(
             exactly(getattr(one, part.name), getattr(other, part.name))

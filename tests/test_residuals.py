@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 
@@ -19,6 +20,7 @@ from mireg._engine.residuals import (
     pointwise_information,
     shifted_information,
 )
+from mireg._image import Image
 from mireg._prepare import Foreground
 from mireg._transform import RigidTransform
 
@@ -209,3 +211,104 @@ def test_a_single_slice_tells_nothing_and_does_not_fail(rng):
     level = level_of(rng, scene, samples=3000)
     flat = replace(level, interpolated=quantised_volume(scene[:, :, 10:11]))
     assert not residuals_of(flat).told.any()
+
+
+def some_residuals(centres, shifts) -> LocalResiduals:
+    """Return residuals of blocks that all tell, with a standard error of 0.3 mm."""
+    n = len(centres)
+    return LocalResiduals(
+        centres_mm=np.array(centres, np.float64),
+        shifts_mm=np.array(shifts, np.float64),
+        standard_errors_mm=np.full(n, 0.3),
+        gains=np.full(n, 0.1),
+        information=np.full(n, 50.0),
+        weights=np.full(n, 1 / max(n, 1)),
+        block_mm=20.0,
+        voxel_mm=1.5,
+    )
+
+
+def test_the_user_sees_them_in_the_fixed_image_whichever_was_sampled(rng):
+    moving_from_fixed = POSE
+    fixed = rng.uniform(-50, 50, (9, 3))
+    moving = rng.uniform(-50, 50, (9, 3))  # where the same anatomy is
+    arrived = (moving - POSE[:3, 3]) @ POSE[:3, :3]
+    there = fixed @ POSE[:3, :3].T + POSE[:3, 3]
+    of_fixed = some_residuals(fixed, arrived - fixed)
+    same = of_fixed.seen_from_fixed(moving_from_fixed, sampled_is_fixed=True)
+    np.testing.assert_array_equal(same.shifts_mm, of_fixed.shifts_mm)
+    of_moving = some_residuals(moving, there - moving)
+    seen = of_moving.seen_from_fixed(
+        np.linalg.inv(moving_from_fixed), sampled_is_fixed=False
+    )
+    np.testing.assert_allclose(seen.centres_mm, fixed, atol=1e-9)
+    np.testing.assert_allclose(seen.shifts_mm, arrived - fixed, atol=1e-9)
+
+
+def test_a_summary_by_hand():
+    found = some_residuals(
+        [[0, 0, 0], [20, 0, 0], [0, 20, 0], [0, 0, 20]],
+        [[1, 0, 0], [0, 2, 0], [0, 0, 3], [np.nan] * 3],
+    )
+    error = np.array([0.5, 0.5, 0.5, np.nan])
+    gains = np.array([0.1, 0.2, 0.6, np.nan])
+    information = np.array([10.0, 10, 20, 99])
+    found = replace(
+        found, standard_errors_mm=error, gains=gains, information=information
+    )
+    assert found.told_share == 0.75
+    assert found.median_mm == 2
+    assert found.worst_mm == 3
+    assert found.rms_mm == pytest.approx(math.sqrt((1 + 4 + 9) / 3 - 0.25))
+    assert found.fit_share == pytest.approx(1 / 3)
+    assert found.gain_share == pytest.approx((1 + 2 + 12) / 40)
+    assert math.isnan(found.rigid_mm)
+
+
+def test_residuals_survive_json():
+    found = some_residuals([[0.12346, 0, 1]], [[np.nan] * 3])
+    found = replace(found, standard_errors_mm=np.array([np.nan]))
+    there = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    again = LocalResiduals.from_dict(there)
+    np.testing.assert_array_equal(again.centres_mm, [[0.12346, 0, 1]])
+    assert np.isnan(again.shifts_mm).all()
+    assert again.to_dict() == found.to_dict()
+    assert LocalResiduals.from_dict(
+        some_residuals(np.empty((0, 3)), np.empty((0, 3))).to_dict()
+    ).centres_mm.shape == (0, 3)
+
+
+def test_the_map_shows_each_block_where_it_is():
+    found = some_residuals([[-20, 0, 0], [20, 0, 0]], [[1, 2, 2], [np.nan] * 3])
+    found = replace(found, standard_errors_mm=np.array([0.3, np.nan]))
+    grid = np.diag([2.0, 2, 2, 1])
+    grid[:3, 3] = -50
+    seen = found.on_grid_of(Image(np.zeros((50, 50, 50), np.float32), grid))
+    np.testing.assert_allclose(seen.voxel_size_mm, 10)
+    assert read(seen, [-20, 0, 0]) == 3
+    assert math.isnan(read(seen, [20, 0, 0]))
+    assert math.isnan(read(seen, [-20, 40, 0]))
+
+
+def read(image: Image, point) -> float:
+    """Return the voxel that a point lies in."""
+    return float(image.data[tuple(np.rint(image.to_ijk(point)).astype(int))])
+
+
+def test_the_largest_region_that_is_off_the_same_way_by_hand():
+    centres = [[20 * n, 0, 0] for n in range(8)]
+    shifts = np.zeros((8, 3))
+    shifts[1:4, 1] = 4, 6, 5  # together
+    shifts[5] = 0, 0, 9  # alone
+    shifts[6] = 0, 0, -9  # its neighbour is off the other way
+    found = some_residuals(centres, shifts)
+    region = found.misfit
+    assert region is not None
+    np.testing.assert_array_equal(region.blocks, [1, 2, 3])
+    np.testing.assert_allclose(region.centre_mm, [40, 0, 0])
+    np.testing.assert_allclose(region.shift_mm, [0, 5, 0])
+    assert region.share == pytest.approx(3 / 8)
+    # What noise can have made is not off.
+    noisy = replace(found, standard_errors_mm=np.full(8, 2.5))
+    assert noisy.misfit is None
+    assert some_residuals([[0, 0, 0]], [[np.nan] * 3]).misfit is None

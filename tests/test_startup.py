@@ -47,7 +47,9 @@ SCIPY = {
 }
 #: Of packages that are paid for: what must stay away all the same.
 NEVER = {
+    "mireg._compare": "another command",
     "mireg._picture": "pictures, for notebooks",
+    "mireg._report": "pictures, where they are asked for",
     "mireg._score": "another command",
     "mireg.phantom": "another command",
     "numba.np.arraymath": "only the compiler; see mireg._cache_folder",

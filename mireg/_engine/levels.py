@@ -151,11 +151,8 @@ class Pyramid:
 
     def exchanged(self) -> Pyramid:
         """Exchange the roles of the images."""
-        return Pyramid(
-            self.rough.exchanged(),
-            self.coarse.exchanged(),
-            tuple(one.exchanged() for one in self.finer),
-        )
+        finer = tuple(one.exchanged() for one in self.finer)
+        return Pyramid(self.rough.exchanged(), self.coarse.exchanged(), finer)
 
     @property
     def finest(self) -> Resolution:
@@ -380,7 +377,12 @@ def make_level(
 def subsampled(level: Level, settings: Settings) -> Level:
     """Keep every n-th sample of a full level, a fourth of the most or more."""
     few = max(parameters.MIN_SAMPLES, settings.samples // parameters.SUBSAMPLING)
-    step = max(1, level.n_samples // few)
+    return thinned(level, few)
+
+
+def thinned(level: Level, samples: int) -> Level:
+    """Keep every n-th sample of a level, so that at least so many are left."""
+    step = max(1, level.n_samples // samples)
     if step == 1:
         return level
     return replace(

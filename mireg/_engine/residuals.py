@@ -10,15 +10,20 @@ or its mirror image, all of them.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .. import _kernels as kernels
 from .. import _parameters as parameters
-from .._prepare import Foreground
+from .._files.records import json_number
+from .._image import Image
+from .._prepare import Foreground, voxel_centres
+from .._resample import regrid
 from .._threads import shared
 from .levels import Level
 from .similarity import joint_histogram, parzen_window
@@ -30,17 +35,40 @@ _TABULATED = 256
 
 
 @dataclass(frozen=True, eq=False)
+class Region:
+    """Neighbouring blocks that are off the same way.
+
+    Attributes
+    ----------
+    centre_mm : (3,) ndarray
+        Mean of their centres, RAS+ mm.
+    shift_mm : (3,) ndarray
+        Mean of their shifts, RAS+ mm.
+    blocks : (n,) ndarray
+        Which blocks they are.
+    share : float
+        Of all compared points, those in these blocks.
+    """
+
+    centre_mm: FloatArray
+    shift_mm: FloatArray
+    blocks: npt.NDArray[np.intp]
+    share: float
+
+
+@dataclass(frozen=True, eq=False)
 class LocalResiduals:
     """How far off each block of the anatomy is, at one pose.
 
     Attributes
     ----------
     centres_mm : (n, 3) ndarray
-        Centres of the blocks in the sampled image, RAS+ mm.
+        Centres of the blocks, RAS+ mm: in the fixed image, as `Registration` has them;
+        as `local_residuals` gives them in the sampled one.
     shifts_mm : (n, 3) ndarray
-        Where each block fits better, less where it is: what its anatomy would have to
-        move in the sampled image before the pose brings it into line, RAS+ mm. NaN
-        where a block holds too little information to tell.
+        From where that image shows the anatomy of a block to where the other one does,
+        once the answer has brought it there, RAS+ mm. NaN where a block holds too
+        little information to tell.
     standard_errors_mm : (n,) ndarray
         Expected length of the error of each shift, from noise; NaN as above.
     gains : (n,) ndarray
@@ -65,6 +93,43 @@ class LocalResiduals:
     block_mm: float
     voxel_mm: float
 
+    def on_grid_of(self, image: Image) -> Image:
+        """Draw the sizes of the shifts, mm, over the field of view of an image.
+
+        In voxels of half a block, each of the block that is nearest; NaN away from the
+        anatomy and where a block does not tell.
+        """
+        grid = regrid(image, self.block_mm / 2)
+        sizes = np.full(grid.data.size, np.nan, np.float32)
+        centres = voxel_centres(grid)
+        if len(self.centres_mm):
+            # Squares added up axis by axis take no room for vectors.
+            apart = sum(
+                np.square(np.subtract.outer(centres[:, axis], self.centres_mm[:, axis]))
+                for axis in range(3)
+            )
+            nearest = np.argmin(apart, axis=1)
+            near = apart[np.arange(len(centres)), nearest] <= self.block_mm**2 / 2
+            sizes[near] = self.sizes_mm[nearest[near]]
+        return Image(sizes.reshape(grid.shape), grid.mm_from_ijk)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give them as JSON has them, NaN as null, and a summary."""
+        return {
+            **{name: json_number(getattr(self, name)) for name in _SUMMARY},
+            **{name: _listed(getattr(self, name)) for name in _ARRAYS},
+            "block_mm": self.block_mm,
+            "voxel_mm": self.voxel_mm,
+        }
+
+    @classmethod
+    def from_dict(cls, figures: Mapping[str, Any]) -> LocalResiduals:
+        """Take them from what `to_dict` gave."""
+        arrays = {name: np.array(figures[name], np.float64) for name in _ARRAYS}
+        for name in _ARRAYS[:2]:
+            arrays[name] = arrays[name].reshape(-1, 3)
+        return cls(**arrays, block_mm=figures["block_mm"], voxel_mm=figures["voxel_mm"])
+
     @cached_property
     def told(self) -> npt.NDArray[np.bool_]:
         """Which blocks tell where they fit, (n,)."""
@@ -74,6 +139,27 @@ class LocalResiduals:
     def sizes_mm(self) -> FloatArray:
         """Length of each shift, (n,); NaN where not told."""
         return np.asarray(np.linalg.norm(self.shifts_mm, axis=1), np.float64)
+
+    def seen_from_fixed(
+        self, pose: FloatArray, *, sampled_is_fixed: bool
+    ) -> LocalResiduals:
+        """Restate them for the user, in the fixed image.
+
+        Parameters
+        ----------
+        pose : (4, 4) array
+            The answer: `interpolated_from_sampled`, RAS+ mm.
+        sampled_is_fixed : bool
+            Whether they are in the fixed image as they are.
+        """
+        if sampled_is_fixed:
+            return self
+        where = self.centres_mm + np.nan_to_num(self.shifts_mm)
+        return replace(
+            self,
+            centres_mm=where @ pose[:3, :3].T + pose[:3, 3],
+            shifts_mm=-self.shifts_mm @ pose[:3, :3].T,
+        )
 
     @property
     def told_share(self) -> float:
@@ -109,6 +195,41 @@ class LocalResiduals:
             return math.nan
         gained = self.gains[told] * self.information[told]
         return float(gained.sum() / self.information[told].sum())
+
+    @cached_property
+    def misfit(self) -> Region | None:
+        """The largest region that is clearly off the same way, such as by distortion.
+
+        By more than a voxel of the coarser image and than noise explains, in two blocks
+        or more that are neighbours; None where there is none.
+        """
+        error = parameters.RESIDUAL_CLEAR * self.standard_errors_mm
+        off = np.flatnonzero(self.sizes_mm > np.maximum(self.voxel_mm, error))
+        centres, shifts = self.centres_mm[off], self.shifts_mm[off]
+        near = _distances(centres) <= parameters.RESIDUAL_NEIGHBOURS * self.block_mm
+        sizes = np.minimum.outer(self.sizes_mm[off], self.sizes_mm[off])
+        alike = near & (_distances(shifts) <= sizes)
+        regions = []
+        left = set(range(len(off)))
+        while left:
+            region, edge = set(), {min(left)}
+            while edge:
+                region |= edge
+                edge = {*np.flatnonzero(alike[list(edge)].any(axis=0)).tolist()}
+                edge -= region
+            left -= region
+            regions.append(off[sorted(region)])
+        regions = [blocks for blocks in regions if len(blocks) > 1]
+        if not regions:
+            return None
+        largest = max(regions, key=lambda blocks: float(self.weights[blocks].sum()))
+        weights = self.weights[largest]
+        return Region(
+            centre_mm=np.average(self.centres_mm[largest], axis=0, weights=weights),
+            shift_mm=np.average(self.shifts_mm[largest], axis=0, weights=weights),
+            blocks=largest,
+            share=float(weights.sum()),
+        )
 
     @cached_property
     def rigid_mm(self) -> float:
@@ -165,6 +286,36 @@ class LocalResiduals:
         upto = np.cumsum(self.weights[told][order])
         at = int(np.searchsorted(upto, share * upto[-1]))
         return float(self.sizes_mm[told][order][min(at, len(order) - 1)])
+
+
+#: What a record holds of them: arrays by block, and numbers that sum them up.
+_ARRAYS = (
+    "centres_mm",
+    "shifts_mm",
+    "standard_errors_mm",
+    "gains",
+    "information",
+    "weights",
+)
+_SUMMARY = (
+    "told_share",
+    "median_mm",
+    "rms_mm",
+    "worst_mm",
+    "fit_share",
+    "rigid_mm",
+    "gain_share",
+)
+
+
+def _distances(points: FloatArray) -> FloatArray:
+    """Distance (n, n) between any two of points (n, 3)."""
+    return np.asarray(np.linalg.norm(points[:, None] - points, axis=2), np.float64)
+
+
+def _listed(values: FloatArray) -> list[Any]:
+    """Give an array to JSON, which has no NaN."""
+    return np.where(np.isfinite(values), values, None).tolist()  # type: ignore[call-overload]
 
 
 def local_residuals(
@@ -342,9 +493,10 @@ def shifted_information(
     """
     table = tabulated(pointwise)
     matrix, wide = level.ijk_from_points(pose), np.array(reach)
+    size = 2 * wide + [1, 2, 2]
     memory, shape = level.interpolated
     groups = len(blocks.ends) - 1
-    out = np.zeros((groups, math.prod((2 * wide + 1).tolist()) + 1))
+    out = np.zeros((groups, math.prod(size.tolist()) + 1), np.float32)
 
     def fill(group: int) -> None:
         kernels.shifted_information(
@@ -361,8 +513,9 @@ def shifted_information(
         )
 
     shared(fill, range(groups), threads)
-    n = groups // 2
-    return out[:, :-1].reshape(n, 2, *(2 * wide + 1)), out[:, -1].reshape(n, 2)
+    out = out.astype(np.float64)
+    scores = out[:, :-1].reshape(groups // 2, 2, *size)[..., :-1, :-1]
+    return scores, out[:, -1].reshape(-1, 2)
 
 
 def _residuals(

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from .. import _parameters as parameters
+from .._errors import InputError
 from .._prepare import Foreground
 from .._settings import Settings
 from .._threads import shared
 from .handedness import Handedness, handedness
-from .levels import Level, Pyramid, levels, subsampled
+from .levels import Level, Pyramid, levels, subsampled, thinned
 from .metrics import Metric
 from .optimize import evaluate, maximise
 from .pair import Pair
@@ -158,11 +160,13 @@ def evidence(
     only = pair.only(channel)
     if level is None:
         (level,) = levels(only, resolutions.finest, settings, threads).values()
-    (coarse,) = levels(only, resolutions.coarse, settings, threads).values()
-    few = subsampled(level, settings)
+    few = coarse = subsampled(level, settings)
+    with suppress(InputError):  # a mask can leave too few of the coarse samples
+        (coarse,) = levels(only, resolutions.coarse, settings, threads).values()
     metric = metric_at(few, settings.metric)
     residuals = local_residuals(level, pose, pair.sampled.foreground, threads)
-    hand = handedness(coarse, few, pose, settings.metric, pair.sampled, threads)
+    thin = thinned(few, parameters.EVIDENCE_SAMPLES)
+    hand = handedness(coarse, thin, pose, settings.metric, pair.sampled, threads)
     return Evidence(
         signals(
             coarse,
@@ -235,8 +239,9 @@ def signals(
     information = here.weighted_information
     coarsely = _explained(coarse, [pose], threads)[0]
     wrong = _explained(coarse, _wrong_poses(pose, foreground), threads)
-    by_voxel = _costs(level, pose, information, 1.0, threads)
-    by_2mm = _costs(level, pose, information, 2.0 / level.size_mm, threads)
+    thin = thinned(level, parameters.EVIDENCE_SAMPLES)
+    by_voxel = _costs(thin, pose, 1.0, threads)
+    by_2mm = _costs(thin, pose, 2.0 / level.size_mm, threads)
     apart = _halves_apart(level, pose, metric, foreground, threads)
     uphill = maximise(
         level, pose, metric, threads, tolerance=parameters.CANDIDATE_TOLERANCE
@@ -277,14 +282,13 @@ def _wrong_poses(pose: FloatArray, foreground: Foreground) -> list[FloatArray]:
     return [*starting_poses(turns @ pose[:3, :3], foreground.centroid, there)]
 
 
-def _costs(
-    level: Level, pose: FloatArray, information: float, voxels: float, threads: int
-) -> FloatArray:
+def _costs(level: Level, pose: FloatArray, voxels: float, threads: int) -> FloatArray:
     """Share of the information that moves by so many voxels cost, each both ways."""
     near = PoseParameters.about(level, pose)
     moves = voxels * np.concatenate([np.eye(6), -np.eye(6)])
-    left = _explained(level, [near.pose(move)[0] for move in moves], threads)
-    return 1 - left.reshape(2, 6).mean(axis=0) / max(information, 1e-12)
+    poses = [pose, *(near.pose(move)[0] for move in moves)]
+    here, *left = _explained(level, poses, threads)
+    return 1 - np.reshape(left, (2, 6)).mean(axis=0) / max(here, 1e-12)
 
 
 def _halves_apart(
@@ -313,4 +317,4 @@ def _halves_apart(
 
 def _ratio(part: float, whole: float) -> float:
     """Divide; NaN by nothing."""
-    return part / whole if whole > 0 else math.nan
+    return float(part / whole) if whole > 0 else math.nan

@@ -23,7 +23,20 @@ import click
 from .. import __version__
 from .._errors import MiregError, OutputExistsError
 from .._files import writing
-from . import apply, check, contrast, convert, inspect, phantom, prior, register, score
+from . import (
+    apply,
+    check,
+    compare,
+    contrast,
+    convert,
+    inspect,
+    phantom,
+    prior,
+    register,
+    score,
+    session,
+    show,
+)
 from .common import colour, notes_told
 from .stop import Stop
 
@@ -171,9 +184,12 @@ def cli(context: click.Context) -> None:
 
 for command in (
     register.register,
+    session.session,
     apply.apply,
     convert.convert,
     check.check,
+    show.show,
+    compare.compare,
     score.score,
     prior.prior,
     inspect.inspect,

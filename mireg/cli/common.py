@@ -41,6 +41,9 @@ _SUFFIXES = (
     *(".par", ".rec", ".head", ".brik.gz", ".brik"),
 )
 
+#: Kinds of picture files.
+_PICTURES = (".png", ".pdf", ".svg")
+
 
 def read_volume_choice(
     _context: Any, _option: Any, value: str | None
@@ -270,6 +273,21 @@ def check_outputs(
         if os.path.realpath(output) in map(os.path.realpath, inputs):
             raise InputError(f"{output}: this is an input; choose another output")
         check_new(output, force=force)
+
+
+def check_picture(option: str, path: str) -> None:
+    """Refuse, before the work, a picture that cannot be drawn after it."""
+    if Path(path).suffix.lower() not in _PICTURES:
+        raise InputError(
+            f"{option} {path}: the name must end in {', '.join(_PICTURES)}"
+        )
+    from importlib.util import find_spec
+
+    if find_spec("matplotlib") is None:
+        raise InputError(
+            f"{option} needs matplotlib, which is not installed; "
+            "get it by: pip install 'mireg[plot]'"
+        )
 
 
 def check_folder(folder: Path, files: Sequence[Path], *, force: bool) -> None:

@@ -14,7 +14,13 @@ import click
 
 from .._errors import InputError
 from .._files.records import to_json
-from .common import check_outputs, notes_told, read_volume_choice, say_note
+from .common import (
+    check_outputs,
+    check_picture,
+    notes_told,
+    read_volume_choice,
+    say_note,
+)
 
 if TYPE_CHECKING:
     from .._contrast import Cohort, Contrast
@@ -32,7 +38,6 @@ _COLUMNS = {
     "Wasserst.": "wasserstein",
     "deviation": "deviation",
 }
-_PICTURES = (".png", ".pdf", ".svg")
 
 
 @click.command(short_help="Score the contrast of scans.")
@@ -109,7 +114,7 @@ def contrast(
     if as_json and table == "-":
         raise InputError("--json and --csv - both want stdout; give --csv a file")
     if plot:
-        _check_picture(plot)
+        check_picture("--plot", plot)
     from .._contrast import cohort, cohort_text
     from .._files.writing import new_files
 
@@ -220,19 +225,6 @@ def _as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 # --- the picture ------------------------------------------------------------------
-
-
-def _check_picture(plot: str) -> None:
-    """Refuse, before the work, a picture that cannot be drawn after it."""
-    if Path(plot).suffix.lower() not in _PICTURES:
-        raise InputError(f"--plot {plot}: the name must end in {', '.join(_PICTURES)}")
-    try:
-        import matplotlib as mpl  # noqa: F401
-    except ImportError as error:
-        raise InputError(
-            "--plot needs matplotlib, which is not installed; "
-            "get it by: pip install 'mireg[plot]'"
-        ) from error
 
 
 def _picture(

@@ -24,6 +24,7 @@ from .common import (
     TRANSFORM_FORMATS,
     OutputCommand,
     check_outputs,
+    check_picture,
     folder_of,
     in_directions,
     log_told,
@@ -55,9 +56,7 @@ if TYPE_CHECKING:
 _STAGES = ("start", "load", "register", "resample", "write")
 
 
-def _read_formats(
-    _context: Any, _option: Any, values: Sequence[str]
-) -> tuple[str, ...]:
+def read_formats(_context: Any, _option: Any, values: Sequence[str]) -> tuple[str, ...]:
     """Read the formats to write, once each, given one by one or with commas."""
     names = [name.strip() for value in values for name in value.split(",")]
     for name in names:
@@ -98,7 +97,7 @@ def _read_formats(
     "--transform-format",
     "transform_formats",
     multiple=True,
-    callback=_read_formats,
+    callback=read_formats,
     metavar="FORMAT",
     help=f"Write the transform for other programs: {', '.join(TRANSFORM_FORMATS)}; "
     "several with commas [itk].",
@@ -136,6 +135,17 @@ def _read_formats(
 @verdict_options
 @click.option(
     "--strict", is_flag=True, help="Write nothing where the answer is doubtful."
+)
+@click.option(
+    "--residuals",
+    is_flag=True,
+    help="Write PREFIX_residuals.nii.gz, too: how far off each part of FIXED is, mm.",
+)
+@click.option(
+    "--picture",
+    metavar="FILE.png",
+    help="Draw both images, each with the contours of the other, before and after; "
+    ".svg, .pdf too.",
 )
 @output_options
 @click.option(
@@ -214,6 +224,8 @@ def register_files(
     how: Output | None = None,
     image: bool = True,
     inverse: bool = False,
+    residuals: bool = False,
+    picture: str | None = None,
     threads: int | None = None,
     force: bool = False,
     quiet: bool = False,
@@ -235,9 +247,17 @@ def register_files(
 
     how = how or Output()
     files = results.Files.named(
-        prefix, transform_formats, bids_names, image=image, inverse=inverse
+        prefix,
+        transform_formats,
+        bids_names,
+        image=image,
+        inverse=inverse,
+        residuals=residuals,
     )
-    check_outputs(files.paths, inputs, force=force)
+    drawn = [] if picture is None else [Path(picture)]
+    if picture is not None:
+        check_picture("--picture", picture)
+    check_outputs([*files.paths, *drawn], inputs, force=force)
     start = _start(init, fixed, moving)
     settings = Settings(threads=threads, tolerance_mm=tolerance)
     learned = read_prior(prior, prior_strength)
@@ -290,13 +310,15 @@ def register_files(
                         "moving_mask": moving_mask,
                     },
                     notes=notes,
+                    residuals=found.residuals,
+                    beside={path: _drawn(found, path) for path in drawn},
                 )
             )
     if not quiet:
         took = {name: record["seconds"].get(name, 0.0) for name in _STAGES[:-1]}
         # With all that is short.
         took["write"] = time.perf_counter() - began - sum(took.values())
-        rows = _summary(found, took, [] if unwritten else files.paths)
+        rows = _summary(found, took, [] if unwritten else [*files.paths, *drawn])
         show_rows(f"from {fixed.name} to {moving.name}:", rows, err=as_json)
     for note in found.warnings:
         if note not in notes:  # told when it was read
@@ -304,6 +326,13 @@ def register_files(
     if as_json:
         click.echo(to_json(record), nl=False)
     return found
+
+
+def _drawn(found: Registration, path: Path) -> bytes:
+    """Draw what was found."""
+    from .._report.mosaic import picture
+
+    return picture(found.show(), path)
 
 
 def _start(init: str, fixed: Path, moving: Path) -> Any:

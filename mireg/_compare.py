@@ -1,0 +1,301 @@
+"""How far apart two transforms between the same two images are."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial.transform import Rotation
+
+from ._errors import InputError
+from ._files.formats import ImageLike, as_grid, as_volume
+from ._files.landmarks import Frame, Landmarks, read_landmarks
+from ._image import Image
+from ._prepare import PreparedImage, prepare
+from ._transform import RigidTransform, Transform, TransformLike, as_transform
+
+FloatArray = npt.NDArray[np.float64]
+
+#: Radius of the sphere that stands for a head in FSL's rmsdiff, mm.
+_FSL_RADIUS_MM = 80.0
+
+#: A box the size of a head, mm, and how far its points are apart.
+_BOX_MM, _STEP_MM = (150.0, 180.0, 150.0), 7.5
+
+#: Points that are mapped at once.
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Distances:
+    """Distances between where two transforms put the same points, in mm.
+
+    Attributes
+    ----------
+    mean, rms, percentile_95, max : float
+        Mean, root mean square, 95th percentile and maximum.
+    """
+
+    mean: float
+    rms: float
+    percentile_95: float
+    max: float
+
+    @classmethod
+    def of(cls, distances: FloatArray) -> Distances:
+        """Summarise distances, shape (n,)."""
+        return cls(
+            mean=float(distances.mean()),
+            rms=float(np.sqrt(np.square(distances).mean())),
+            percentile_95=float(np.percentile(distances, 95)),
+            max=float(distances.max()),
+        )
+
+    def to_dict(self) -> dict[str, float]:
+        """Give the figures, ready for JSON."""
+        return {
+            "mean_mm": self.mean,
+            "rms_mm": self.rms,
+            "percentile_95_mm": self.percentile_95,
+            "max_mm": self.max,
+        }
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Comparison:
+    """How far apart two transforms, a and b, of the same two images are.
+
+    Attributes
+    ----------
+    over : str
+        Over what the distances are taken, in words.
+    distances : Distances
+        Between where a and b put its points. With a the truth, the target registration
+        error of b; in the space of the moving image.
+    rotation_deg : float
+        By how many degrees one is turned against the other, 0 to 180; that of the
+        nearest rotation where they also stretch.
+    centre_mm : (3,) ndarray
+        Centroid of what the distances are taken over, RAS+ mm of the fixed image.
+    translation_mm : (3,) ndarray
+        How far b puts the moving image from where a puts it, at `centre_mm`: RAS+ mm of
+        the fixed image.
+    fsl_rmsdiff_mm : float
+        What FSL's ``rmsdiff`` gives: root mean square distance over a sphere of 80 mm
+        about `fsl_centre_mm`.
+    fsl_centre_mm : (3,) ndarray
+        Centre of the fixed image's grid, as FSL takes it, or of the box without one.
+    landmarks : tuple of str
+        Names of the landmarks, if there are any.
+    landmark_errors_mm : (n,) ndarray
+        Distance at each landmark.
+    landmark_distances : Distances or None
+        The same summarised.
+    """
+
+    over: str
+    distances: Distances
+    rotation_deg: float
+    centre_mm: FloatArray
+    translation_mm: FloatArray
+    fsl_rmsdiff_mm: float
+    fsl_centre_mm: FloatArray
+    landmarks: tuple[str, ...]
+    landmark_errors_mm: FloatArray
+    landmark_distances: Distances | None
+
+    def __repr__(self) -> str:
+        """Say in one line how far apart they are."""
+        far = self.distances
+        return (
+            f"<Comparison: {far.mean:.3g} mm apart on average, {far.max:.3g} mm at "
+            f"most, {self.rotation_deg:.3g} degrees, over {self.over}>"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give all figures, ready for JSON."""
+        record: dict[str, Any] = {
+            "over": self.over,
+            **self.distances.to_dict(),
+            "rotation_deg": self.rotation_deg,
+            "centre_mm": self.centre_mm.tolist(),
+            "translation_mm": self.translation_mm.tolist(),
+            "fsl_rmsdiff_mm": self.fsl_rmsdiff_mm,
+            "fsl_centre_mm": self.fsl_centre_mm.tolist(),
+        }
+        if self.landmark_distances is not None:
+            record["landmarks"] = {
+                "errors_mm": [
+                    {"label": label, "error_mm": float(error)}
+                    for label, error in zip(
+                        self.landmarks, self.landmark_errors_mm, strict=True
+                    )
+                ],
+                **self.landmark_distances.to_dict(),
+            }
+        return record
+
+
+def compare(
+    a: TransformLike,
+    b: TransformLike,
+    *,
+    fixed: ImageLike | None = None,
+    moving: ImageLike | None = None,
+    over: ImageLike | None = None,
+    points: npt.ArrayLike | str | os.PathLike[str] | None = None,
+    points_frame: Frame | None = None,
+) -> Comparison:
+    """Tell how far apart two transforms between the same two images are.
+
+    Parameters
+    ----------
+    a, b : RigidTransform, AffineTransform, (4, 4) array_like, path or "identity"
+        Map points of `fixed` to points of `moving`, RAS+ mm; a path as
+        `mireg.read_transform` reads it.
+    fixed, moving : Image, path, nibabel image, SimpleITK image or tuple, optional
+        The two images; transform files of FSL and AFNI need both.
+    over : as `fixed`, optional
+        In the space of `fixed`: a mask, an image of nothing but 0 and one other value;
+        or an image, whose foreground is taken (default: `fixed`, or else a box of 150 x
+        180 x 150 mm about the origin).
+    points : path or (n, 3) array_like, optional
+        Landmarks in the space of `fixed`: a file, or points in RAS+ mm.
+    points_frame : {"ras", "lps"}, optional
+        Frame of the file, where that does not say it.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read, an image has no contrast, or a mask is empty.
+
+    Examples
+    --------
+    >>> one_mm_right = RigidTransform([0, 0, 0], [1, 0, 0])
+    >>> compare("identity", one_mm_right)
+    <Comparison: 1 mm apart on average, 1 mm at most, 0 degrees, over a box of 150 x
+     180 x 150 mm about the origin>
+    """
+    first, second = (
+        _transform(given, name, fixed, moving)
+        for given, name in ((a, "the first transform"), (b, "the second transform"))
+    )
+    region, name = _region(fixed if over is None else over)
+    centre = region.mean(axis=0)
+    there = as_grid(fixed).centre_mm if fixed is not None else np.zeros(3)
+    # Where b puts, in the fixed image, what a puts at a point.
+    b_from_a = (~second @ first).matrix
+    marks = _landmarks(points, points_frame)
+    errors = first.displacements(marks.points, second)
+    return Comparison(
+        over=name,
+        distances=Distances.of(_displacements(first, second, region)),
+        rotation_deg=_angle_deg(b_from_a[:3, :3]),
+        centre_mm=centre,
+        translation_mm=b_from_a[:3, :3] @ centre + b_from_a[:3, 3] - centre,
+        fsl_rmsdiff_mm=_rmsdiff(first.matrix, second.matrix, there),
+        fsl_centre_mm=there,
+        landmarks=marks.labels,
+        landmark_errors_mm=errors,
+        landmark_distances=Distances.of(errors) if len(errors) else None,
+    )
+
+
+def _transform(
+    given: TransformLike,
+    name: str,
+    fixed: ImageLike | None,
+    moving: ImageLike | None,
+) -> Transform:
+    """Take one side, which may be no transform at all."""
+    if isinstance(given, str) and given == "identity":
+        return RigidTransform.identity()
+    return as_transform(given, fixed=fixed, moving=moving, name=name)
+
+
+def _region(given: ImageLike | None) -> tuple[FloatArray, str]:
+    """Choose the points, (n, 3) in RAS+ mm, to compare at, and say what they are."""
+    if given is None:
+        steps = [np.arange(-n / 2, n / 2 + 1, _STEP_MM) for n in _BOX_MM]
+        box = np.stack(np.meshgrid(*steps, indexing="ij"), axis=-1).reshape(-1, 3)
+        size = " x ".join(f"{n:g}" for n in _BOX_MM)
+        return box, f"a box of {size} mm about the origin"
+    if isinstance(given, PreparedImage):
+        image, inside = given.image, None
+    else:
+        image = as_volume(given)
+        inside = _mask(image)
+    path = None if image.source is None else image.source.path
+    name = "the image" if path is None else os.path.basename(path)
+    if inside is None:
+        prepared = given if isinstance(given, PreparedImage) else image
+        return prepare(prepared).foreground.points, f"the head in {name}"
+    return image.to_mm(np.argwhere(inside)), f"the mask {name}"
+
+
+def _mask(image: Image) -> npt.NDArray[np.bool_] | None:
+    """Give the voxels of a mask, or None if an image is none."""
+    inside = image.data > 0
+    value = image.data.max(initial=-np.inf, where=inside)
+    if not np.array_equal(image.data, np.where(inside, value, 0)):
+        return None
+    if not inside.any():
+        path = None if image.source is None else image.source.path
+        name = "the mask" if path is None else f"{path}: the mask"
+        raise InputError(f"{name} is empty: all its voxels are 0")
+    return inside
+
+
+def _displacements(a: Transform, b: Transform, points: FloatArray) -> FloatArray:
+    """Distances between where two transforms put points, without much memory."""
+    return np.concatenate(
+        [
+            a.displacements(points[start : start + _CHUNK], b)
+            for start in range(0, len(points), _CHUNK)
+        ]
+    )
+
+
+def _angle_deg(linear: FloatArray) -> float:
+    """Angle of the rotation nearest to a (3, 3) matrix, in degrees."""
+    left, _, right = np.linalg.svd(linear)
+    turn = left @ np.diag([1, 1, np.sign(np.linalg.det(left @ right))]) @ right
+    return float(np.rad2deg(Rotation.from_matrix(turn).magnitude()))
+
+
+def _rmsdiff(a: FloatArray, b: FloatArray, centre: FloatArray) -> float:
+    """Root mean square distance over a sphere about a point of the fixed image.
+
+    Jenkinson, "Measuring transformation error by RMS deviation", FMRIB technical report
+    TR99MJ1. FSL's matrices go from moving to fixed, so its first times the inverse of
+    its second is, for one point of moving, from fixed to fixed.
+    """
+    off = np.linalg.inv(a) @ b - np.eye(4)
+    at_centre = off[:3, :3] @ centre + off[:3, 3]
+    spread = _FSL_RADIUS_MM**2 / 5 * np.square(off[:3, :3]).sum()
+    return float(np.sqrt(spread + at_centre @ at_centre))
+
+
+def _landmarks(
+    points: npt.ArrayLike | str | os.PathLike[str] | None, frame: Frame | None
+) -> Landmarks:
+    """Take landmarks from a file or an array."""
+    if points is None:
+        if frame is not None:
+            raise InputError("a frame of points goes with points, and there are none")
+        return Landmarks((), np.empty((0, 3)))
+    if isinstance(points, str | os.PathLike):
+        return read_landmarks(points, frame)
+    if frame not in (None, "ras"):
+        raise InputError("points in an array are in RAS+ mm: leave out their frame")
+    array = np.asarray(points, np.float64)
+    if array.ndim != 2 or array.shape[1] != 3 or not np.isfinite(array).all():
+        raise InputError("points must be a finite array of shape (n, 3), RAS+ mm")
+    return Landmarks(tuple(str(i) for i in range(1, len(array) + 1)), array)

@@ -1,0 +1,208 @@
+"""Landmarks from files: Slicer's .fcsv and .mrk.json, and plain CSV."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from .._errors import InputError
+from .formats import check_there, in_file
+from .writing import PathLike
+
+#: Frames that points may be stated in: +x is to the right in one, to the left in the
+#: other.
+Frame = Literal["ras", "lps"]
+
+#: How each file says its frame; the numbers are those of older versions of Slicer.
+_FRAMES: Mapping[str, Frame] = {"ras": "ras", "0": "ras", "lps": "lps", "1": "lps"}
+
+#: No list of landmarks is longer.
+_MOST_BYTES = 1 << 24
+
+#: What the columns of a table may be called.
+_LABELS = ("label", "name", "id")
+
+
+@dataclass(frozen=True, eq=False)
+class Landmarks:
+    """Named points.
+
+    Attributes
+    ----------
+    labels : tuple of str
+        What they are called.
+    points : (n, 3) ndarray
+        Where they are, RAS+ mm.
+    """
+
+    labels: tuple[str, ...]
+    points: npt.NDArray[np.float64]
+
+
+def read_landmarks(path: PathLike, frame: Frame | None = None) -> Landmarks:
+    """Read landmarks.
+
+    Parameters
+    ----------
+    path : str or path
+        A Slicer file, ``.fcsv`` or ``.mrk.json``, or a table with commas or tabs: x, y
+        and z in mm, with a label before or behind them, or under a heading.
+    frame : {"ras", "lps"}, optional
+        Frame of a plain table. A Slicer file says its own.
+
+    Returns
+    -------
+    Landmarks
+
+    Raises
+    ------
+    InputError
+        If the file is missing, holds no points or other things, names voxels, or its
+        frame is unknown or another than `frame`.
+    """
+    path = Path(path)
+    with in_file(path):
+        try:
+            check_there(path)
+            with path.open("rb") as file:
+                content = file.read(_MOST_BYTES + 1)
+            text = content.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise InputError("not a text file with landmarks") from error
+        except InputError:  # that a file is missing is an OSError, too
+            raise
+        except OSError as error:
+            raise InputError(f"cannot be read ({error.strerror})") from error
+        if len(content) > _MOST_BYTES:
+            raise InputError("too large for a list of landmarks")
+        if path.name.lower().endswith(".json"):
+            found, stated = _markups(text)
+        else:
+            found, stated = _table(text, slicer=path.suffix.lower() == ".fcsv")
+        if frame is not None and stated is not None and frame != stated:
+            raise InputError(
+                f"says that its frame is {stated.upper()}, not {frame.upper()}; leave "
+                "out the frame"
+            )
+        frame = frame or stated
+        if frame is None:
+            raise InputError(
+                "does not say in which frame its points are; say whether +x is to the "
+                "right (ras) or to the left (lps)"
+            )
+        if not found:
+            raise InputError("holds no points")
+    signs = [1, 1, 1] if frame == "ras" else [-1, -1, 1]
+    labels, points = zip(*found, strict=True)
+    return Landmarks(labels, np.array(points, np.float64) * signs)
+
+
+#: Label and coordinates of each landmark, and the frame that the file states.
+_Found = tuple[list[tuple[str, list[float]]], Frame | None]
+
+
+def _markups(text: str) -> _Found:
+    """Read Slicer's JSON: points of all its lists."""
+    try:
+        lists = json.loads(text)["markups"]
+        frames = {str(one.get("coordinateSystem", "LPS")) for one in lists}
+        units = {str(one.get("coordinateUnits", "mm")) for one in lists}
+        points = [
+            point
+            for one in lists
+            for point in one.get("controlPoints", [])
+            if point.get("positionStatus", "defined") == "defined"
+        ]
+        found = [
+            (str(point.get("label") or i), _position(point["position"]))
+            for i, point in enumerate(points, 1)
+        ]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            "not a file of markups as Slicer writes it, or damaged"
+        ) from error
+    if not all("mm" in unit for unit in units):  # a word, or a code with its scheme
+        raise InputError(f"its unit is {units.pop()[:20]}; save it in mm")
+    if len(frames) > 1:
+        raise InputError("its lists are in different frames; save each by itself")
+    return found, _frame(frames.pop()) if frames else None
+
+
+def _table(text: str, *, slicer: bool) -> _Found:
+    """Read rows of three numbers and a label; comments may say columns and frame."""
+    # Slicer itself takes a file of its own that says nothing for RAS.
+    frame: Frame | None = "ras" if slicer else None
+    columns: list[str] | None = ["label", "x", "y", "z"] if slicer else None
+    lines = []
+    for line in text.splitlines():
+        name, _, value = line.lstrip("# ").partition("=")
+        if not line.startswith("#"):
+            lines.append(line)
+        elif name.strip().lower() in ("coordinatesystem", "frame"):
+            frame = _frame(value)
+        elif name.strip().lower() == "columns":
+            columns = _names(value.split(","))
+    delimiter = "\t" if any("\t" in line for line in lines) else ","
+    rows = [row for row in csv.reader(lines, delimiter=delimiter) if any(row)]
+    if columns is None and rows and {"x", "y", "z"} <= set(_names(rows[0])):
+        columns = _names(rows.pop(0))
+    found = []
+    for i, row in enumerate(rows, 1):
+        names = columns or _guessed(row)
+        cells = dict(zip(names, row, strict=False))
+        try:
+            place = _position([cells[axis] for axis in "xyz"])
+        except KeyError:
+            place = None
+        if place is None:
+            raise InputError(
+                f"{','.join(row)[:60]!r} is not x, y, z in mm and a label; a heading "
+                "may name the columns"
+            )
+        label = next((cells[name] for name in _LABELS if cells.get(name)), str(i))
+        found.append((label.strip(), place))
+    return found, frame
+
+
+def _guessed(row: list[str]) -> list[str]:
+    """Tell by its first cell where in a row the label is."""
+    try:
+        float(row[0])
+    except ValueError:
+        return ["label", "x", "y", "z"]
+    return ["x", "y", "z", "label"]
+
+
+def _names(cells: list[str]) -> list[str]:
+    return [cell.strip().lower() for cell in cells]
+
+
+def _frame(word: str) -> Frame:
+    """Read what a file calls its frame."""
+    frame = _FRAMES.get(word.strip().lower())
+    if frame is None:
+        what = {"ijk": "voxels of an image", "2": "voxels of an image"}
+        said = what.get(word.strip().lower(), repr(word.strip()[:20]))
+        raise InputError(f"its points are in {said}; save them in RAS or LPS mm")
+    return frame
+
+
+def _position(given: Any) -> list[float]:
+    """Read three finite numbers."""
+    try:
+        x, y, z = (float(number) for number in given)
+    except (ValueError, TypeError):
+        x = y = z = math.nan
+    if not all(map(math.isfinite, (x, y, z))):
+        raise InputError(f"{str(given)[:60]} are not three numbers in mm")
+    return [x, y, z]

@@ -1,0 +1,514 @@
+"""All scans of a patient at once, each answer checked by all others."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import math
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from . import __version__
+from . import _parameters as parameters
+from ._errors import InputError, MiregWarning, warn
+from ._files import nifti
+from ._files import transforms as transform_files
+from ._files.formats import ImageLike
+from ._files.records import json_number, to_json
+from ._files.writing import new_files
+from ._image import Image
+from ._moved import Output, writer
+from ._pose_graph import Edge, mean_frame, rms_mm, solve
+from ._prepare import PreparedImage, prepare
+from ._progress import Progress
+from ._register import register
+from ._registration import Registration
+from ._results import opened
+from ._settings import Settings
+from ._transform import RigidTransform
+
+FloatArray = npt.NDArray[np.float64]
+
+#: Which pairs are registered: all, each with the next one and the last with the first,
+#: or each with so many others.
+PairChoice = Literal["all", "ring"] | int
+
+#: Standard error of a transform of which nothing is known, mm.
+_UNKNOWN_MM = 10.0
+
+_SCHEMA = "mireg-session/1"
+
+
+@dataclass(frozen=True, eq=False)
+class SessionPair:
+    """Two images of a session, registered by themselves.
+
+    Attributes
+    ----------
+    fixed, moving : int
+        Which images, from 0.
+    moving_from_fixed : RigidTransform
+        As it was found from these two.
+    standard_error_mm : float
+        Error expected from noise.
+    residual_mm : float
+        How far it is from what all pairs together say, root mean square over the
+        anatomy.
+    used : bool
+        Whether it took part in the common solution.
+    reason : str
+        Why it did not; empty if it did.
+    """
+
+    fixed: int
+    moving: int
+    moving_from_fixed: RigidTransform
+    standard_error_mm: float
+    residual_mm: float
+    used: bool
+    reason: str
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Session:
+    """Images of one patient in one frame.
+
+    Attributes
+    ----------
+    images : tuple of Image
+        The images, as they were given.
+    names : tuple of str
+        What they are called.
+    reference : int or None
+        The image in whose space the frame is; None for the mean frame.
+    transforms : tuple of RigidTransform
+        For each image ``image_from_reference``: maps points of the reference to points
+        of the image, RAS+ mm.
+    errors_mm : (n,) ndarray
+        Expected error of each image against the first, from noise and from how far
+        loops through three images are open, root mean square over the anatomy; 0 for
+        the first.
+    pairs : tuple of SessionPair
+        What was registered.
+    between_mm : float
+        Error of a pair besides noise, as the loops show it; NaN without loops.
+    warnings : tuple of str
+        Which image does not belong, or may bend, and why; what was odd.
+    """
+
+    images: tuple[Image, ...]
+    names: tuple[str, ...]
+    reference: int | None
+    transforms: tuple[RigidTransform, ...]
+    errors_mm: FloatArray
+    pairs: tuple[SessionPair, ...]
+    between_mm: float
+    warnings: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        """Say in one line what was found."""
+        used = sum(pair.used for pair in self.pairs)
+        frame = "the mean frame"
+        if self.reference is not None:
+            frame = f"the frame of {self.names[self.reference]}"
+        return (
+            f"<Session of {len(self.images)} images in {frame}: {used} of "
+            f"{len(self.pairs)} pairs used, largest residual {self.worst_mm:.2f} mm>"
+        )
+
+    @property
+    def worst_mm(self) -> float:
+        """Largest residual of a pair that was used, mm."""
+        return max((pair.residual_mm for pair in self.pairs if pair.used), default=0.0)
+
+    @property
+    def grid(self) -> Image:
+        """The grid of the frame: that of the reference, or of the first image."""
+        if self.reference is not None:
+            return self.images[self.reference]
+        first = self.images[0]
+        mm_from_ijk = (~self.transforms[0]).matrix @ first.mm_from_ijk
+        return Image(first.data, mm_from_ijk)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give all that was found, ready for JSON."""
+        return {
+            "schema": _SCHEMA,
+            "reference": "mean" if self.reference is None else self.reference,
+            "between_mm": json_number(self.between_mm),
+            "images": [
+                {
+                    "name": name,
+                    "path": None if image.source is None else image.source.path,
+                    "image_from_reference": transform.matrix.tolist(),
+                    "expected_error_mm": json_number(error),
+                }
+                for name, image, transform, error in zip(
+                    self.names,
+                    self.images,
+                    self.transforms,
+                    self.errors_mm.tolist(),
+                    strict=True,
+                )
+            ],
+            "pairs": [
+                {
+                    "fixed": pair.fixed,
+                    "moving": pair.moving,
+                    "moving_from_fixed": pair.moving_from_fixed.matrix.tolist(),
+                    "standard_error_mm": json_number(pair.standard_error_mm),
+                    "residual_mm": pair.residual_mm,
+                    "used": pair.used,
+                    "reason": pair.reason,
+                }
+                for pair in self.pairs
+            ],
+            "warnings": list(self.warnings),
+            "mireg_version": __version__,
+        }
+
+    def save(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        transform_formats: Sequence[str] = ("itk",),
+        images: bool = False,
+        output: Output | None = None,
+        threads: int | None = None,
+        force: bool = False,
+    ) -> list[Path]:
+        """Write the transforms, a table of pairs and the record: all files or none.
+
+        Parameters
+        ----------
+        folder : str or path
+            Where to write; it is made if need be.
+        transform_formats : sequence of str, optional
+            Formats of the transforms, one file an image and format.
+        images : bool, optional
+            Write each image on the grid of the frame, too.
+        output : Output, optional
+            How.
+        threads : int, optional
+            Threads to use.
+        force : bool, optional
+            Replace files that exist.
+
+        Returns
+        -------
+        list of Path
+            The files written.
+
+        Raises
+        ------
+        InputError
+            If one exists or cannot be written; then none is.
+        """
+        folder, output = Path(folder), output or Output()
+        made: dict[Path, bytes] = {}
+        grid = self.grid
+        where = "mean" if self.reference is None else self.names[self.reference]
+        for i, name in enumerate(self.names):
+            for kind in {transform_files.format_name(k): k for k in transform_formats}:
+                path = folder / f"{name}_to_{where}{transform_files.suffix_of(kind)}"
+                made[path] = transform_files.transform_bytes(
+                    path,
+                    self.transforms[i],
+                    fixed=grid,
+                    moving=self.images[i],
+                    format=kind,
+                )
+        made[folder / "pairs.tsv"] = self._pair_table().encode()
+        made[folder / "session.json"] = to_json(self.to_dict()).encode()
+        moved = {}
+        for i, name in enumerate(self.names) if images else ():
+            moved[folder / f"{name}_to_{where}.nii.gz"] = writer(
+                opened(self.images[i]),
+                grid,
+                self.transforms[i],
+                output,
+                volume=self.images[i],
+                space=nifti.space_code(opened(grid)),
+                threads=threads,
+            )
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{folder}: cannot be made ({error.strerror})") from error
+        with new_files([*made, *moved], force=force) as files:
+            for path, content in made.items():
+                files[path].write(content)
+            for path, write in moved.items():
+                write(files[path], path)
+        return [*made, *moved]
+
+    def _pair_table(self) -> str:
+        """Write the pairs as a table."""
+        file = io.StringIO()
+        table = csv.writer(file, delimiter="\t", lineterminator="\n")
+        table.writerow(
+            ["fixed", "moving", "residual_mm", "standard_error_mm", "used", "reason"]
+        )
+        for pair in self.pairs:
+            numbers = (pair.residual_mm, pair.standard_error_mm)
+            table.writerow(
+                [
+                    self.names[pair.fixed],
+                    self.names[pair.moving],
+                    *(f"{n:.4f}" if math.isfinite(n) else "n/a" for n in numbers),
+                    "yes" if pair.used else "no",
+                    pair.reason or "n/a",
+                ]
+            )
+        return file.getvalue()
+
+
+def register_session(
+    images: Sequence[ImageLike],
+    *,
+    names: Sequence[str] | None = None,
+    masks: Sequence[ImageLike | None] | None = None,
+    reference: int | Literal["mean"] = 0,
+    pairs: PairChoice = "all",
+    settings: Settings | None = None,
+    progress: Progress | None = None,
+) -> Session:
+    """Bring all scans of a patient into line at once.
+
+    Each image is prepared once, pairs of them are registered, and the poses that fit
+    all pairs best are found. So each answer is checked by all others: what a pair is
+    off is measured on the patient's own data, and a wrong pair, or an image that does
+    not belong, shows.
+
+    Parameters
+    ----------
+    images : sequence of images
+        Two or more, of any contrasts; each is taken as `mireg.register` takes one.
+    names : sequence of str, optional
+        What to call them (default: after their files, or their numbers).
+    masks : sequence, optional
+        For each image where to compare, or None.
+    reference : int or "mean", optional
+        Whose space the frame is: that of an image (default: of the first), or one
+        half-way between all, where none is resampled less than another, as follow-up
+        studies want it.
+    pairs : {"all", "ring"} or int, optional
+        Which pairs are registered: all; a ring; or each image with so many others.
+    settings : Settings, optional
+        As for `mireg.register`.
+    progress : callable, optional
+        Called with what is done, and the share of the work.
+
+    Returns
+    -------
+    Session
+
+    Raises
+    ------
+    InputError
+        If there are fewer than two images, or one cannot be used.
+
+    See Also
+    --------
+    mireg.register : Two images.
+
+    Examples
+    --------
+    A patient's scans in the space of the first::
+
+        session = mireg.register_session(["t1.nii.gz", "t2.nii.gz", "bold.nii.gz"])
+        session.transforms[2]  # bold_from_t1
+        session.save("session", images=True)
+    """
+    n = len(images)
+    if n < 2:
+        raise InputError(f"a session needs two images or more, not {n}")
+    masks = [None] * n if masks is None else masks
+    for what, given in (("names", names), ("masks", masks)):
+        if given is not None and len(given) != n:
+            raise InputError(f"there are {len(given)} {what} for {n} images")
+    if reference != "mean" and not 0 <= reference < n:
+        raise InputError(
+            f"the reference is {reference!r}; give mean, or a number from 0 to {n - 1}"
+        )
+    chosen = chosen_pairs(n, pairs)
+    prepared = [
+        one if isinstance(one, PreparedImage) else prepare(one, mask)
+        for one, mask in zip(images, masks, strict=True)
+    ]
+    found: list[Registration] = []
+    for k, (i, j) in enumerate(chosen):
+        if progress is not None:
+            progress(f"pair {k + 1} of {len(chosen)}", k / len(chosen))
+        found.append(_registered(prepared[i], prepared[j], settings))
+    edges = [
+        _edge(i, j, one, prepared[i]) for (i, j), one in zip(chosen, found, strict=True)
+    ]
+    solution = solve(edges, n)
+    told = tuple(names or _names([one.image for one in prepared]))
+    results = tuple(
+        SessionPair(
+            i,
+            j,
+            one.transform,
+            one.standard_error_mm,
+            float(residual),
+            bool(used),
+            _reason(one, edge, float(residual), used=bool(used)),
+        )
+        for (i, j), one, edge, residual, used in zip(
+            chosen, found, edges, solution.residuals_mm, solution.used, strict=True
+        )
+    )
+    notes = _notes(told, results, [one.doubtful for one in found])
+    for note in notes:
+        warn(note)
+    frame = (
+        mean_frame(solution.poses) if reference == "mean" else solution.poses[reference]
+    )
+    return Session(
+        images=tuple(one.image for one in prepared),
+        names=told,
+        reference=None if reference == "mean" else reference,
+        transforms=tuple(pose @ ~frame for pose in solution.poses),
+        errors_mm=solution.errors_mm,
+        pairs=results,
+        between_mm=solution.between_mm,
+        warnings=notes,
+    )
+
+
+def chosen_pairs(n: int, pairs: PairChoice) -> list[tuple[int, int]]:
+    """Choose which of `n` images are registered with which.
+
+    Examples
+    --------
+    >>> chosen_pairs(4, "ring")
+    [(0, 1), (0, 3), (1, 2), (2, 3)]
+    >>> len(chosen_pairs(6, "all")), len(chosen_pairs(10, 4))
+    (15, 20)
+    """
+    if pairs == "all":
+        return list(itertools.combinations(range(n), 2))
+    partners = 2 if pairs == "ring" else pairs
+    if not isinstance(partners, int) or partners < 2:
+        raise InputError(
+            f"pairs is {pairs!r}; give all, ring, or with how many others each image "
+            "is registered, 2 or more"
+        )
+    steps = range(1, partners // 2 + 1)
+    ring = {tuple(sorted((i, (i + step) % n))) for i in range(n) for step in steps}
+    return sorted((i, j) for i, j in ring if i != j)
+
+
+def _registered(
+    fixed: PreparedImage, moving: PreparedImage, settings: Settings | None
+) -> Registration:
+    """Register two images; that one pair is doubtful is told of the session."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", MiregWarning)
+        return register(fixed, moving, settings=settings)
+
+
+def _edge(i: int, j: int, found: Registration, fixed: PreparedImage) -> Edge:
+    """State a registration for the solution."""
+    radius = fixed.foreground.rms_radius
+    covariance = found.covariance
+    if covariance is None:
+        covariance = np.diag(np.repeat([1 / radius, 1.0], 3) * _UNKNOWN_MM) ** 2
+    coarser = max(
+        float(np.prod(image.voxel_size_mm)) ** (1 / 3)
+        for image in (found.fixed, found.moving)
+    )
+    return Edge(
+        i,
+        j,
+        found.transform,
+        covariance,
+        radius,
+        parameters.GRAPH_LEAST_VOXELS * coarser,
+        trusted=not found.doubtful,
+    )
+
+
+def _reason(found: Registration, edge: Edge, residual: float, *, used: bool) -> str:
+    """Say why a pair took no part."""
+    if used:
+        return ""
+    if found.doubtful:
+        return "doubtful by itself"
+    return (
+        f"{residual:.1f} mm from what the others say, with a standard error of "
+        f"{rms_mm(edge.covariance, edge.radius_mm):.2g} mm"
+    )
+
+
+def _notes(
+    names: Sequence[str], pairs: Sequence[SessionPair], doubtful: Sequence[bool]
+) -> tuple[str, ...]:
+    """Name the images that do not belong, those that may bend, and wrong pairs."""
+    notes = []
+    of = [
+        [k for k, pair in enumerate(pairs) if image in (pair.fixed, pair.moving)]
+        for image in range(len(names))
+    ]
+    bad = [
+        sum(doubtful[k] or not pairs[k].used for k in mine) / len(mine) for mine in of
+    ]
+    middle = [float(np.median([pairs[k].residual_mm for k in mine])) for mine in of]
+    strangers: set[int] = set()
+    # The worst first: of its pairs each is one of another image, too.
+    for image in sorted(range(len(names)), key=lambda i: -bad[i]):
+        mine = [
+            k for k in of[image] if not strangers & {pairs[k].fixed, pairs[k].moving}
+        ]
+        wrong = sum(doubtful[k] or not pairs[k].used for k in mine)
+        if len(mine) >= 2 and wrong > parameters.STRANGER_SHARE * len(mine):
+            strangers.add(image)
+            notes.append(
+                f"{names[image]} does not fit the others: {wrong} of its {len(mine)} "
+                "pairs are doubtful or lead elsewhere; is it of another patient, or "
+                "mirrored?"
+            )
+    for image, name in enumerate(names):
+        others = [
+            pairs[k].residual_mm
+            for k in range(len(pairs))
+            if k not in of[image] and pairs[k].used
+        ]
+        usual = float(np.median(others)) if len(others) >= 3 else math.inf
+        if image not in strangers and middle[image] > max(
+            parameters.BENDING_RATIO * usual, 0.1
+        ):
+            notes.append(
+                f"{name} fits all others less well than they fit each other "
+                f"({middle[image]:.2g} mm against {usual:.2g}): it may be distorted, "
+                "or of another patient"
+            )
+    for pair in pairs:
+        if not pair.used and not strangers & {pair.fixed, pair.moving}:
+            notes.append(
+                f"{names[pair.moving]} to {names[pair.fixed]} was left out: "
+                f"{pair.reason}"
+            )
+    return tuple(notes)
+
+
+def _names(images: Sequence[Image]) -> list[str]:
+    """Name images after their files, each by a name of its own."""
+    stems = []
+    for k, image in enumerate(images, 1):
+        path = image.source.path if image.source is not None else None
+        stems.append(Path(path).name.partition(".")[0] if path else f"image{k}")
+    return [
+        stem if stems.count(stem) == 1 else f"{k}_{stem}"
+        for k, stem in enumerate(stems, 1)
+    ]

@@ -1,0 +1,136 @@
+# ruff: noqa: PLC0415, D301
+# (imports inside commands keep --help fast; click wants a bare \b)
+"""``mireg compare``: how far apart two transforms are."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from .._files.records import to_json
+from .common import in_directions, notes_told, show_rows
+
+if TYPE_CHECKING:
+    from .._compare import Comparison, Distances
+
+
+@click.command(short_help="Tell how far apart two transforms are.")
+@click.argument("a", type=click.Path())
+@click.argument("b", type=click.Path())
+@click.option(
+    "--fixed", type=click.Path(), metavar="F", help="The image both bring M onto."
+)
+@click.option(
+    "--moving", type=click.Path(), metavar="M", help="The image that is moved."
+)
+@click.option(
+    "--over",
+    type=click.Path(),
+    metavar="IMAGE|MASK",
+    help="Where to compare, in the space of F: a mask, or the head in an image "
+    "[F, or else a box].",
+)
+@click.option(
+    "--points",
+    type=click.Path(),
+    metavar="FILE",
+    help="Landmarks in the space of F (Slicer's .fcsv or .mrk.json, CSV): tell the "
+    "error at each.",
+)
+@click.option(
+    "--points-frame",
+    type=click.Choice(["ras", "lps"]),
+    help="Frame of the landmarks, where the file does not say it: whether +x is to "
+    "the right or to the left.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Say it as JSON.")
+def compare(
+    *,
+    a: str,
+    b: str,
+    fixed: str | None,
+    moving: str | None,
+    over: str | None,
+    points: str | None,
+    points_frame: Literal["ras", "lps"] | None,
+    as_json: bool,
+) -> None:
+    """Tell how far apart two transforms A and B between the same two images are.
+
+    Each may be a file of any program that mireg convert reads, a record of mireg, a
+    truth.json, or the word identity. Those of FSL and AFNI need F and M.
+
+    \b
+    mean, RMS, 95 %, maximum   distances in mm over the head, a mask or a box; with
+                               the truth as A, the target registration error of B
+    rotation, translation      between the two, at the centre that is named
+    rmsdiff                    what FSL's rmsdiff gives
+
+    \b
+    Examples:
+      mireg compare data/truth.json epi_to_t1.json --fixed data/phantom_T1.nii.gz
+      mireg compare flirt.mat epi_to_t1.tfm --fixed t1.nii.gz --moving epi.nii.gz
+      mireg compare manual.tfm epi_to_t1.tfm --points landmarks.mrk.json
+    """
+    from .._compare import compare as compare_two
+
+    with notes_told():
+        found = compare_two(
+            a,
+            b,
+            fixed=fixed,
+            moving=moving,
+            over=over,
+            points=points,
+            points_frame=points_frame,
+        )
+    if as_json:
+        files = {"a": a, "b": b, "fixed": fixed, "moving": moving, "points": points}
+        click.echo(to_json({**files, **found.to_dict()}), nl=False)
+        return
+    show_rows(f"from {Path(a).name} to {Path(b).name}:", _rows(found), err=False)
+
+
+def _rows(found: Comparison) -> dict[str, str]:
+    """Say how far apart two transforms are, for people."""
+    shift = found.translation_mm.tolist()
+    rows = {
+        "over": found.over,
+        **_summary(found.distances),
+        "rotation": f"{found.rotation_deg:.3f} degrees",
+        "translation": f"{math.hypot(*shift):.3f} mm ({in_directions(shift)})\n"
+        f"of the centroid, at {_place(found.centre_mm)}",
+        "rmsdiff": f"{found.fsl_rmsdiff_mm:.3f} mm, FSL's: over a sphere of 80 mm at\n"
+        f"{_place(found.fsl_centre_mm)}",
+    }
+    if found.landmark_distances is not None:
+        width = max(map(len, found.landmarks))
+        rows["landmarks"] = "\n".join(
+            f"{label:{width}}  {error:8.3f} mm"
+            for label, error in zip(
+                found.landmarks, found.landmark_errors_mm, strict=True
+            )
+        )
+        far = _summary(found.landmark_distances)
+        rows["of these"] = ", ".join(f"{name} {value}" for name, value in far.items())
+    return rows
+
+
+def _summary(distances: Distances) -> dict[str, str]:
+    """Say what distances there are."""
+    return {
+        "mean": f"{distances.mean:.3f} mm",
+        "RMS": f"{distances.rms:.3f} mm",
+        "95 %": f"{distances.percentile_95:.3f} mm",
+        "maximum": f"{distances.max:.3f} mm",
+    }
+
+
+def _place(point: object) -> str:
+    """Write a point in RAS+ mm."""
+    import numpy as np
+
+    return ", ".join(f"{x + 0.0:.1f}" for x in np.round(np.asarray(point), 1))

@@ -1,0 +1,199 @@
+"""How far apart transforms are: by hand, by FSL's own words, in every format."""
+
+from __future__ import annotations
+
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+from checks import FIXED, MOVING, TRUTH, ball, shifted
+
+import mireg
+from mireg._files.transforms import FORMATS
+from mireg.cli import main
+
+#: Another pose, near TRUTH.
+NEAR = mireg.RigidTransform([0.12, -0.17, 0.31], [4.5, -3.2, 1.6]).matrix
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Write two small images, and give their paths."""
+    paths = []
+    for name, affine in (("fixed", FIXED), ("moving", MOVING)):
+        paths.append(str(tmp_path / f"{name}.nii.gz"))
+        nib.save(nib.Nifti1Image(ball(), affine), paths[-1])
+    return paths
+
+
+def distances(a, b, points):
+    """Distances between where two matrices put points, one at a time."""
+    ends = [
+        [np.array(m) @ [x, y, z, 1] for m in (a, b)] for x, y, z in np.asarray(points)
+    ]
+    return np.array([np.linalg.norm(p - q) for p, q in ends])
+
+
+def test_a_shift_moves_everything_as_far():
+    found = mireg.compare("identity", shifted(-3))
+    far = found.distances
+    assert [far.mean, far.rms, far.percentile_95, far.max] == pytest.approx([3] * 4)
+    assert found.fsl_rmsdiff_mm == pytest.approx(3)
+    assert found.rotation_deg == 0
+    # What is read 3 mm further left is shown 3 mm further right.
+    assert found.translation_mm.tolist() == [3, 0, 0]
+    assert "box" in found.over
+    assert repr(found).count("\n") == 0
+
+
+def test_a_turn_about_the_origin_by_hand():
+    turn = mireg.RigidTransform([0, 0, np.deg2rad(30)], [0, 0, 0])
+    points = [[10, 0, 0], [0, 0, 50], [0, -100, 5]]
+    found = mireg.compare(turn, "identity", points=points)
+    chord = 2 * np.sin(np.deg2rad(15))
+    assert found.landmark_errors_mm == pytest.approx([10 * chord, 0, 100 * chord])
+    assert found.landmark_distances.mean == pytest.approx(110 * chord / 3)
+    assert found.landmark_distances.max == pytest.approx(100 * chord)
+    assert found.landmarks == ("1", "2", "3")
+    assert found.rotation_deg == pytest.approx(30)
+    # The mean of x^2 + y^2 over a ball is two fifths of the square of its radius.
+    assert found.fsl_rmsdiff_mm == pytest.approx(80 * np.sqrt(0.4) * chord)
+
+
+def test_over_a_mask_every_voxel_counts(tmp_path, rng):
+    inside = (rng.random((7, 6, 5)) < 0.3).astype(np.uint8)
+    mask = nib.Nifti1Image(255 * inside, FIXED)
+    found = mireg.compare(TRUTH, NEAR, over=mask)
+    points = nib.affines.apply_affine(FIXED, np.argwhere(inside))
+    expected = distances(TRUTH, NEAR, points)
+    assert found.distances.mean == pytest.approx(expected.mean())
+    assert found.distances.rms == pytest.approx(np.sqrt((expected**2).mean()))
+    assert found.distances.percentile_95 == pytest.approx(np.percentile(expected, 95))
+    assert found.distances.max == pytest.approx(expected.max())
+    assert found.centre_mm == pytest.approx(points.mean(axis=0))
+    centre = np.array([*points.mean(axis=0), 1])
+    at = np.linalg.inv(NEAR) @ TRUTH @ centre
+    assert found.translation_mm == pytest.approx((at - centre)[:3])
+    assert np.linalg.norm(found.translation_mm) == pytest.approx(
+        distances(TRUTH, NEAR, [centre[:3]])[0]
+    )
+    nib.save(mask, tmp_path / "m.nii.gz")
+    found = mireg.compare(TRUTH, NEAR, over=tmp_path / "m.nii.gz")
+    assert found.over == "the mask m.nii.gz"
+
+
+def test_over_an_image_the_head_counts(images):
+    found = mireg.compare(TRUTH, NEAR, fixed=images[0])
+    assert found.over == "the mask fixed.nii.gz"  # a ball of one brightness
+    head = ball() + 0.1 * np.random.default_rng(0).random(ball().shape)
+    found = mireg.compare(TRUTH, NEAR, fixed=images[0], over=(head, FIXED))
+    assert found.over == "the head in the image"
+    expected = distances(
+        TRUTH, NEAR, nib.affines.apply_affine(FIXED, np.argwhere(ball()))
+    )
+    assert found.distances.mean == pytest.approx(expected.mean(), rel=0.02)
+    prepared = mireg.prepare((head, FIXED))
+    assert mireg.compare(TRUTH, NEAR, over=prepared).distances == found.distances
+
+
+def test_the_rotation_is_that_between_the_two():
+    a = mireg.RigidTransform([0.3, 0.2, -1.0], [3, 2, 1])
+    b = a @ mireg.RigidTransform([0, np.deg2rad(7), 0], [50, 0, 0])
+    assert mireg.compare(a, b).rotation_deg == pytest.approx(7)
+    larger = mireg.AffineTransform(b.matrix @ np.diag([1.2, 1.2, 1.2, 1]))
+    assert mireg.compare(a, larger).rotation_deg == pytest.approx(7)
+
+
+def test_fsl_agrees_in_its_own_frame(images, tmp_path):
+    """The formula of FSL's report, from FSL's own files, millimetres and centre."""
+    paths = [tmp_path / "a.mat", tmp_path / "b.mat"]
+    for path, matrix in zip(paths, (TRUTH, NEAR), strict=True):
+        mireg.write_transform(
+            path, matrix, fixed=images[0], moving=images[1], format="fsl"
+        )
+    a, b = (np.loadtxt(path) for path in paths)
+    centre = 0.5 * (np.array(ball().shape) - 1) * 2.0
+    m = a @ np.linalg.inv(b) - np.eye(4)
+    t = m[:3, 3] + m[:3, :3] @ centre
+    expected = np.sqrt(80.0**2 / 5 * np.trace(m[:3, :3].T @ m[:3, :3]) + t @ t)
+    found = mireg.compare(*paths, fixed=images[0], moving=images[1])
+    assert found.fsl_rmsdiff_mm == pytest.approx(expected)
+    assert found.fsl_centre_mm.tolist() == [15, 14, 13]
+
+
+def test_rmsdiff_is_the_rms_over_a_sphere(rng):
+    """As the report has it: by many points of a ball, for a stretch, too."""
+    points = rng.uniform(-80, 80, (200_000, 3))
+    points = points[np.linalg.norm(points, axis=1) < 80]
+    bent = NEAR @ np.diag([1.02, 1, 0.97, 1])
+    off = np.linalg.inv(TRUTH) @ bent
+    far = points @ off[:3, :3].T + off[:3, 3] - points
+    expected = np.sqrt((far**2).sum(axis=1).mean())
+    assert mireg.compare(TRUTH, bent).fsl_rmsdiff_mm == pytest.approx(expected, 0.01)
+
+
+@pytest.mark.parametrize("row", FORMATS, ids=lambda row: row.name + row.suffixes[0])
+def test_any_format_on_either_side(tmp_path, images, row, capsys):
+    path = tmp_path / f"t{row.suffixes[0]}"
+    mireg.write_transform(
+        path, TRUTH, fixed=images[0], moving=images[1], format=row.name
+    )
+    both = ["--fixed", images[0], "--moving", images[1], "--json"]
+    for sides in ([str(path), "identity"], ["identity", str(path)]):
+        assert main(["compare", *sides, *both]) == 0
+        record = json.loads(capsys.readouterr().out)
+        points = nib.affines.apply_affine(FIXED, np.argwhere(ball()))
+        expected = distances(TRUTH, np.eye(4), points)
+        assert record["mean_mm"] == pytest.approx(expected.mean(), abs=1e-4)
+        assert record["max_mm"] == pytest.approx(expected.max(), abs=1e-4)
+
+
+def test_the_command_tells_people(tmp_path, images, capsys):
+    (tmp_path / "truth.json").write_text(
+        json.dumps({"moving_from_fixed": shifted(2).tolist()})
+    )
+    (tmp_path / "points.csv").write_text("nasion,0,1,2\ninion,3,4,5\n")
+    arguments = [str(tmp_path / "truth.json"), "identity", "--over", images[0]]
+    arguments += ["--points", str(tmp_path / "points.csv"), "--points-frame", "lps"]
+    assert main(["compare", *arguments]) == 0
+    told = capsys.readouterr()
+    assert told.err == ""
+    assert "from truth.json to identity:" in told.out
+    assert "mean          2.000 mm" in told.out
+    assert "2.000 mm (2.00 right, 0.00 forward, 0.00 up)" in told.out
+    assert "nasion     2.000 mm" in told.out
+    assert "of these      mean 2.000 mm" in told.out
+    assert main(["compare", *arguments, "--json"]) == 0
+    marks = json.loads(capsys.readouterr().out)["landmarks"]
+    assert marks["errors_mm"][1] == {"label": "inion", "error_mm": pytest.approx(2)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["none.tfm", "identity"], "none.tfm: there is no such file"),
+        (["{dir}/flirt.mat", "identity"], "together with both images"),
+        (["identity", "identity", "--points-frame", "ras"], "there are none"),
+        (["identity", "identity", "--over", "none.nii"], "no such file"),
+        (["identity", "identity", "--over", "{dir}/empty.nii"], "is empty"),
+    ],
+)
+def test_bad_input_is_told_in_a_line(tmp_path, capsys, arguments, says):
+    np.savetxt(tmp_path / "flirt.mat", np.eye(4))
+    nib.save(nib.Nifti1Image(np.zeros((4, 4, 4)), FIXED), tmp_path / "empty.nii")
+    assert main(["compare", *(a.format(dir=tmp_path) for a in arguments)]) == 2
+    told = capsys.readouterr().err
+    assert says in told
+    assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize("points", [[1, 2, 3], [[1, 2]], [[np.nan, 0, 0]]])
+def test_points_in_an_array_are_checked(points):
+    with pytest.raises(mireg.InputError, match="points"):
+        mireg.compare("identity", "identity", points=points)
+
+
+def test_a_frame_of_an_array_is_refused():
+    with pytest.raises(mireg.InputError, match="RAS"):
+        mireg.compare("identity", "identity", points=[[1, 2, 3]], points_frame="lps")
