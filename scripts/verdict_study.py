@@ -220,7 +220,6 @@ class Way(NamedTuple):
     moving: Image
     start: FloatArray | None
     truth: FloatArray | None
-    mirrored: bool = False
 
 
 def answers(scene: Scene, others: dict[str, Scene]) -> Iterator[Row]:
@@ -256,7 +255,9 @@ def crossings(
         name: str, fixed: Image, moving: Image, start: FloatArray
     ) -> Iterator[Row]:
         begin = displaced(start, points, rng, (1, 4), 4)
-        here = Way(name, fixed, moving, begin, None, name == "mirrored")
+        # Oblique halves can overlap after all, and be brought into line.
+        known = truth if name == "apart" else None
+        here = Way(name, fixed, moving, begin, known)
         task = open_task(here)
         yield answer(scene, here, task)[0]
         if rng.random() < 0.3:
@@ -428,6 +429,8 @@ LEAST = {
 }
 #: Columns that are names, even if they look like numbers.
 TEXT = ("scene", "id", "source", "kind", "subject", "split", "way", "degraded")
+#: A standard error of more voxels than this says no more: nothing is known.
+MOST = {"error_voxels": 2.0}
 HANDEDNESS = ("mirrored_z", "mirrored_share")
 #: Most signals of a model, and the gain of log-likelihood (nats an answer) that one
 #: more must bring on scenes that were left out.
@@ -482,7 +485,7 @@ def read(paths: Sequence[Path]) -> Table:
 
 def scaled(table: Table, name: str) -> FloatArray:
     """Give a signal as it enters the model; NaN where it was not measured."""
-    x = table[name]
+    x = np.minimum(table[name], MOST.get(name, math.inf))
     return np.log(np.maximum(x, LEAST[name])) if name in LEAST else x
 
 
@@ -561,9 +564,15 @@ def left_out(table: Table, truth: npt.NDArray[np.bool_], names: Sequence[str]) -
 
 
 def selected(
-    table: Table, truth: npt.NDArray[np.bool_], candidates: Sequence[str]
+    table: Table,
+    truth: npt.NDArray[np.bool_],
+    candidates: Sequence[str],
+    given: Sequence[str] = (),
 ) -> Row:
-    """Add the signal that helps most, until none does."""
+    """Add the signal that helps most, until none does; or take those that are given."""
+    if given:
+        print(f"  {left_out(table, truth, given):8.4f} nats an answer")
+        return used(fitted(table, truth, given))
     names: list[str] = []
     best = -math.log(2)
     while len(names) < MOST_SIGNALS:
@@ -578,28 +587,36 @@ def selected(
             break
         names.append(name)
         best = gains[name]
-    part = fitted(table, truth, names)
+    return used(fitted(table, truth, names))
+
+
+def used(part: Row) -> Row:
+    """Leave out signals without a weight."""
     part["signals"] = {k: v for k, v in part["signals"].items() if v["weight"] != 0}
     return part
 
 
 def error_model(table: Table) -> Row:
-    """Fit the logarithm of the error to those of the standard error and the voxel."""
-    error, noise = np.log(table["error_mm"]), np.log(table["standard_error_mm"])
-    voxel = np.log(table["voxel_mm"])
-    design = np.column_stack([np.ones(len(table)), noise, voxel])
+    """Fit the logarithm of the error to that of the standard error."""
+    # In voxels, so that a mouse is as a man.
+    error = np.log(table["error_mm"] / table["voxel_mm"])
+    design = np.ones((len(table), 2))
+    design[:, 1] = np.log(table["standard_error_mm"] / table["voxel_mm"])
     # Least absolute deviations by reweighting: the line is then that of the median.
     numbers = np.linalg.lstsq(design, error, rcond=None)[0]
     for _ in range(50):
+        numbers[1] = np.clip(numbers[1], 0, 1)
+        off = error - design @ numbers
+        numbers[0] += float(np.median(off))
         weight = 1 / np.sqrt(np.maximum(np.abs(error - design @ numbers), 1e-3))
-        numbers = np.linalg.lstsq(design * weight[:, None], error * weight, rcond=None)[
-            0
-        ]
+        step = np.linalg.lstsq(design * weight[:, None], error * weight, rcond=None)[0]
+        numbers[1] = np.clip(step[1], 0, 1)
+    numbers[0] += float(np.median(error - design @ numbers))
     beyond = np.quantile(error - design @ numbers, 0.9)
     return {
         "constant": float(numbers[0]),
         "log_standard_error": float(numbers[1]),
-        "log_voxel": float(numbers[2]),
+        "log_voxel": float(1 - numbers[1]),
         "spread": float(beyond / NORMAL_90),
     }
 
@@ -617,7 +634,7 @@ def auroc(score: FloatArray, truth: npt.NDArray[np.bool_]) -> float:
 
 
 def verdicts(table: Table) -> list[Any]:
-    """Judge all answers by the model in the package, as `mireg` does."""
+    """Judge all answers by the model, as `mireg` does."""
     about = ("standard_error_mm", "voxel_mm", "tolerance_mm")
     columns = {name: table[name] for name in (*DIRECTIONS, *about)}
     out = []
@@ -756,10 +773,11 @@ def train(args: argparse.Namespace) -> int:
     phantom, split = table["source"] == "phantom", table["split"]
     chosen = table.where(phantom & (split == "choose"))
     if not args.report:
-        model = learned(chosen)
+        model = learned(chosen, args.signals)
         model["trained"]["commit"] = args.commit
-        args.model.write_text(to_json(model), encoding="utf-8")
-        module._model.cache_clear()
+    else:
+        model = json.loads(args.model.read_text(encoding="utf-8"))
+    module._model = lambda: model  # the verdicts below are by this one
     halves = {
         "phantoms to choose on": chosen,
         "phantoms to report": table.where(phantom & (split == "report")),
@@ -781,15 +799,17 @@ def train(args: argparse.Namespace) -> int:
     return 0
 
 
-def learned(chosen: Table) -> Row:
+def learned(chosen: Table, given: Sequence[str] = ()) -> Row:
     """Fit all parts of the model."""
     right = chosen["right"] == 1
     ways = np.array([way.split("-")[0] for way in chosen["way"]])
     print("right or wrong:")
-    parts = {"right": selected(chosen, right, list(DIRECTIONS))}
+    parts = {"right": selected(chosen, right, list(DIRECTIONS), given)}
     print("one person or two:")
     alike = chosen.where(right | np.isin(ways, ("other", "body")))
-    parts["same_anatomy"] = selected(alike, alike["right"] == 1, list(DIRECTIONS))
+    parts["same_anatomy"] = selected(
+        alike, alike["right"] == 1, list(DIRECTIONS), given
+    )
     print("as stored or mirrored:")
     hand = chosen.where(right | (ways == "mirrored"))
     parts["as_stored"] = selected(hand, hand["right"] == 1, HANDEDNESS)
@@ -835,6 +855,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("answers", type=Path, nargs="+")
     add("--report", action="store_true", help="report on the model there is, only")
     add("--model", type=Path, default=MODEL, help="where to write it [the package]")
+    add(
+        "--signals",
+        type=lambda text: text.split(","),
+        default=[],
+        help="those of right and wrong, with commas [the ones that help most]: for few "
+        "answers, from which none can be selected",
+    )
     add("--commit", default="", help="of what made the answers, to be written")
     add("--picture", type=Path, help="reliability diagram, PNG")
     commands.choices["train"].set_defaults(run=train)
