@@ -575,7 +575,7 @@ def selected(
         return used(fitted(table, truth, given))
     names: list[str] = []
     best = -math.log(2)
-    while len(names) < MOST_SIGNALS:
+    while len(names) < min(MOST_SIGNALS, len(candidates)):
         gains = {
             name: left_out(table, truth, [*names, name])
             for name in candidates
