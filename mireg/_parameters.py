@@ -385,6 +385,80 @@ UNCERTAIN_VOXELS = 0.5
 #: Ablation: model choice.
 MODEL_CHOICE_VOXELS = 0.1
 
+#: An answer is right within one voxel of the coarser image, but this many mm at least,
+#: or as many RMS radii of the anatomy where that is less: that of a mouse is 5 mm.
+TOLERANCE_MM, TOLERANCE_RADII = 2.0, 0.1
+
+#: An answer is doubtful where it is less likely right than this: more likely wrong.
+DOUBTFUL_BELOW = 0.5
+
+#: How rare mirrored images are; handedness is said where the images tell it, at even
+#: odds, with this probability.
+MIRRORED_PRIOR, MIRRORED_ABOVE = 0.01, 0.95
+
+#: A signal is a reason where it takes this from the log-odds of a right answer; so many
+#: reasons are said at most.
+REASON_LOG_ODDS, MOST_REASONS = 0.7, 3
+
+# --- local residuals (`_engine.residuals`) ------------------------------------------
+
+#: Blocks in the volume of the foreground, about: 5 along each side of a cube. Those at
+#: its border, which hold part of it, come on top.
+RESIDUAL_BLOCKS = 60
+
+#: Cells along the side of a block, of which each other one is in the same half: 13 mm
+#: for a head, more than noise reaches.
+RESIDUAL_CELLS = 2
+
+#: Most samples that are shifted, about: each is read at hundreds of shifts.
+RESIDUAL_SAMPLES = 40_000
+
+#: Fewest samples of a block that are inside at every shift.
+RESIDUAL_FEWEST = 100
+
+#: How far blocks are shifted along each axis, both ways, in voxels of the coarser
+#: image; the most voxels of the interpolated image; and the share (one in so many) of
+#: its voxels along an axis that this may be.
+RESIDUAL_REACH_VOXELS, RESIDUAL_MOST_REACH, RESIDUAL_REACH_SHARE = 4.0, 4, 8
+
+#: Share of what independence expects in each cell of the joint histogram that is added
+#: to it: no intensity is impossible, and none costs more than log 100 nats.
+RESIDUAL_INDEPENDENCE = 0.01
+
+#: Standard error of a shift, in voxels of the coarser image, above which a block does
+#: not tell where it fits.
+RESIDUAL_WORST_ERROR_VOXELS = 1.0
+
+#: Nats, over the dispersion, by which the best shift must lead all those more than so
+#: many voxels away: of hundreds of shifts some are high by chance.
+RESIDUAL_LEAD, RESIDUAL_NEAR = 10.0, 2
+
+#: Standard errors that a block must be off by to be clearly off; and how far apart, in
+#: blocks, the centres of two that are neighbours may be: across an edge of a cube.
+RESIDUAL_CLEAR, RESIDUAL_NEIGHBOURS = 3.0, 1.5
+
+# --- left and right (`_engine.handedness`) ------------------------------------------
+
+#: Points, at most about, by which an image is compared with its mirror image; planes
+#: that are tried, and times that the comparison is made for each.
+MID_PLANE_POINTS, MID_PLANES, MID_PLANE_EVALUATIONS = 1500, 2, 60
+
+#: Standard errors by which one handedness must explain more than the other, and the
+#: share of the information of the one that the other must stay below. Of 16 kinds of
+#: phantoms to choose on, one each, the mirror image had 0.22 to 0.69 (9 to 75 standard
+#: errors); at a wrong pose, of two people's heads and of symmetric templates 0.99 to
+#: 1.03 (3 or less).
+HANDEDNESS_Z, HANDEDNESS_SHARE = 3.0, 0.9
+
+# --- signals of a verdict (`_engine.signals`) ---------------------------------------
+
+#: Samples, at least, that show what a small move costs and which handedness it is.
+EVIDENCE_SAMPLES = 20_000
+
+#: Wrong poses, turned evenly about the centroid, that information is compared with; and
+#: the angle (rad) to the answer below which one is not wrong enough.
+WRONG_POSES, WRONG_ANGLE = 64, 0.5
+
 # --- sessions (`_pose_graph`, `_session`) -------------------------------------------
 
 #: Rounds in which transforms that do not fit are left out and the rest solved again.

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -21,7 +21,7 @@ import numpy.typing as npt
 from . import _parameters as parameters
 from . import _preflight as preflight
 from . import _threads
-from ._contrast import contrast
+from ._contrast import Contrast, contrast
 from ._engine.evidence import Choice, chosen
 from ._engine.levels import (
     Level,
@@ -50,6 +50,7 @@ from ._engine.search import (
     searched_channels,
     sure_candidates,
 )
+from ._engine.signals import Evidence, Signals, evidence
 from ._engine.similarity import metric_at
 from ._engine.uncertainty import (
     Uncertainty,
@@ -57,7 +58,7 @@ from ._engine.uncertainty import (
     inverse_hessian_at,
     uncertainty,
 )
-from ._engine.verdict import verdict
+from ._engine.verdict import Verdict, runner_up, usual_tolerance_mm, verdict
 from ._errors import InputError, warn
 from ._files.formats import ImageLike, as_image, as_mask
 from ._image import Image
@@ -150,6 +151,103 @@ def register(
     >>> bool(np.abs(found.moving_from_fixed - five_mm_right).max() < 0.2)
     True
     """
+    task = opened(fixed, moving, fixed_mask, moving_mask, settings, prior, progress)
+    pair, settings, told = task.pair, task.settings, task.told
+    outcome = best_answer(task, _start(init, pair))
+    answer = outcome.answer
+    header = evaluate(
+        answer.level,
+        pair.header_pose,
+        metric_at(answer.level, settings.metric),
+        task.threads,
+    )
+    if answer.fit.overlap_fraction == 0:
+        raise InputError(
+            "the two images, or what the masks leave of them, do not overlap at the "
+            "start: give a better one, or let init be auto, which searches everywhere"
+        )
+    sampled = answer.pair.sampled.foreground
+    fit = header_or_answer(answer.level, header, answer.fit, sampled)
+    told.start("verdict", 0.95)
+    known = known_of(task, answer)
+    judged = judge(task, outcome, known.signals)
+    told.start("", 1.0)
+    doubts = (judged.warning,) if judged.doubtful else ()
+    for doubt in doubts:
+        warn(doubt)
+
+    foreground = pair.fixed.foreground
+    transform = RigidTransform.from_matrix(
+        answer.pair.moving_from_fixed(fit.pose), foreground.centroid
+    )
+    moved_by = transform.displacements(foreground.points)
+    return Registration(
+        fixed=pair.fixed.image,
+        moving=pair.moving.image,
+        transform=transform,
+        metric=settings.metric,
+        score=fit.score,
+        initial_score=header.score if header.overlap_fraction > 0 else math.nan,
+        overlap_fraction=fit.overlap_fraction,
+        mean_displacement_mm=float(moved_by.mean()),
+        max_displacement_mm=float(moved_by.max()),
+        seconds=told.seconds,
+        settings=settings,
+        fixed_contrast=task.contrasts[0],
+        moving_contrast=task.contrasts[1],
+        warnings=task.notes + outcome.notes + doubts,
+        runner_up=runner_up(outcome.fits, pair.sampled.foreground)[0],
+        standard_error_mm=answer.error_mm,
+        covariance=answer.covariance(transform),
+        converged=answer.fit.converged,
+        verdict=judged,
+        residuals=known.residuals.seen_from_fixed(
+            fit.pose, sampled_is_fixed=answer.pair.sampled_is_fixed
+        ),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """Two prepared images, and how to compare them.
+
+    Attributes
+    ----------
+    pair : Pair
+        The images in their roles.
+    resolutions : Pyramid
+        Both, coarse to fine.
+    contrasts : sequence of Contrast
+        How much contrast the fixed and the moving image have.
+    notes : tuple of str
+        What is odd about them.
+    settings : Settings
+        The numbers of the method.
+    threads : int
+        Threads to use.
+    told : Stages
+        Who is told how far things are.
+    """
+
+    pair: Pair
+    resolutions: Pyramid
+    contrasts: Sequence[Contrast]
+    notes: tuple[str, ...]
+    settings: Settings
+    threads: int
+    told: Stages
+
+
+def opened(
+    fixed: ImageLike,
+    moving: ImageLike,
+    fixed_mask: ImageLike | None,
+    moving_mask: ImageLike | None,
+    settings: Settings | None,
+    prior: Prior | None,
+    progress: Progress | None,
+) -> Task:
+    """Read two images, prepare each by itself, and shrink both; see `register`."""
     settings = settings or Settings()
     threads = settings.threads or _threads.available()
     joints = _weighted_prior(prior, settings)
@@ -162,15 +260,57 @@ def register(
     ]
     prepared = shared(lambda one: prepare(*one, threads=threads), given, threads)
     contrasts = shared(contrast, prepared, threads)
-    notes = preflight.notes(*(one.image for one in prepared))
+    notes = preflight.notes(*(one.image for one in prepared)) + _too_flat(contrasts)
 
     told.start("pyramid", 0.1)
     pair = Pair.of(prepared[0], prepared[1], joints, threads)
     resolutions = pyramid(pair, threads)
-    start = _start(init, pair)
+    return Task(pair, resolutions, contrasts, notes, settings, threads, told)
 
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a search ended with.
+
+    Attributes
+    ----------
+    answer : Answer
+        The best pose.
+    fits : sequence of Fit
+        What was followed to the finest level, the best, which led to it, first.
+    searched : bool
+        Whether everywhere was searched.
+    notes : tuple of str
+        What the user should know of the search.
+    """
+
+    answer: Answer
+    fits: Sequence[Fit]
+    searched: bool
+    notes: tuple[str, ...] = ()
+
+
+def best_answer(
+    task: Task, start: FloatArray | None, *, also: Sequence[FloatArray] = ()
+) -> Outcome:
+    """Search, refine and polish, until noise is unlikely to have made the answer.
+
+    From a start that is given, or where it is None from everywhere; poses in `also` are
+    followed, too.
+    """
+    pair, resolutions, told = task.pair, task.resolutions, task.told
+    settings, threads = task.settings, task.threads
     told.start("search", 0.2)
     found = _first_search(pair, resolutions, start, settings, threads)
+    if also:
+        found = replace(
+            found,
+            candidates={
+                name: np.concatenate([also, poses])
+                for name, poses in found.candidates.items()
+            },
+            also=[*found.also, *also],
+        )
     rounds = 0 if start is not None else parameters.EFFORT[settings.effort].stages
     in_doubt = not found.confident
     while True:
@@ -188,62 +328,53 @@ def register(
         in_doubt = not answer.error_voxels <= parameters.UNCERTAIN_VOXELS
         if not in_doubt or rounds == 0 or _is_late(told, settings):
             break
+    notes: tuple[str, ...] = ()
     if rounds > 0 and (in_doubt or not found.confident) and _is_late(told, settings):
         notes += (
             f"the time limit of {settings.time_limit:g} s ended the search while it "
             "was in doubt: more time might find another answer",
         )
-
-    header = evaluate(
-        answer.level,
-        pair.header_pose,
-        metric_at(answer.level, settings.metric),
-        threads,
-    )
-    if answer.fit.overlap_fraction == 0:
-        raise InputError(
-            "the two images, or what the masks leave of them, do not overlap at the "
-            "start: give a better one, or let init be auto, which searches everywhere"
-        )
-    sampled = answer.pair.sampled.foreground
-    fit = header_or_answer(answer.level, header, answer.fit, sampled)
-    judged = verdict(
-        fits, pair.sampled.foreground, answer.error_mm, answer.level, contrasts
-    )
     if choice is not None and choice.for_the_headers:
         notes += (
             "chosen for the headers; by the images alone a pose "
             f"{choice.apart_mm:.0f} mm away would be better",
         )
-    told.start("", 1.0)
-    if judged.doubtful:
-        warn(judged.notes[-1])
+    return Outcome(answer, fits, start is None, notes)
 
-    foreground = prepared[0].foreground
-    transform = RigidTransform.from_matrix(
-        answer.pair.moving_from_fixed(fit.pose), foreground.centroid
+
+def known_of(task: Task, answer: Answer) -> Evidence:
+    """Measure what speaks for an answer and against it."""
+    pair, resolutions = answer.pair, task.resolutions
+    if pair.sampled_is_fixed != task.pair.sampled_is_fixed:
+        resolutions = resolutions.exchanged()
+    (channel,) = pair.channels
+    pose, level = answer.fit.pose, answer.level
+    return evidence(
+        pair, resolutions, channel, pose, task.settings, task.threads, level=level
     )
-    moved_by = transform.displacements(foreground.points)
-    return Registration(
-        fixed=prepared[0].image,
-        moving=prepared[1].image,
-        transform=transform,
-        metric=settings.metric,
-        score=fit.score,
-        initial_score=header.score if header.overlap_fraction > 0 else math.nan,
-        overlap_fraction=fit.overlap_fraction,
-        mean_displacement_mm=float(moved_by.mean()),
-        max_displacement_mm=float(moved_by.max()),
-        seconds=told.seconds,
-        settings=settings,
-        fixed_contrast=contrasts[0],
-        moving_contrast=contrasts[1],
-        warnings=notes + judged.notes,
-        runner_up=judged.runner_up,
+
+
+def judge(
+    task: Task, outcome: Outcome, known: Signals, *, distance_mm: float = 0.0
+) -> Verdict:
+    """Say how likely an answer is right, or a pose so far from it, and why."""
+    answer = outcome.answer
+    error, level = answer.error_voxels, answer.level
+    elsewhere, _ = runner_up(outcome.fits, task.pair.sampled.foreground)
+    usual = usual_tolerance_mm(level.size_mm, task.pair.fixed.foreground)
+    return verdict(
+        {
+            # What cannot be told is the worst; what was not looked for says nothing.
+            "error_voxels": math.inf if math.isnan(error) else error,
+            "runner_up": elsewhere if outcome.searched else math.nan,
+            "overlap": answer.fit.overlap_fraction,
+            **known.as_dict(),
+        },
         standard_error_mm=answer.error_mm,
-        covariance=answer.covariance(transform),
-        converged=answer.fit.converged,
-        doubtful=judged.doubtful,
+        voxel_mm=level.size_mm,
+        usual_mm=usual,
+        tolerance_mm=task.settings.tolerance_mm or usual,
+        distance_mm=distance_mm,
     )
 
 
@@ -430,13 +561,13 @@ def _compared(full: Mapping[str, Level], settings: Settings) -> Channels:
 
 
 @dataclass(frozen=True, eq=False)
-class _Answer:
+class Answer:
     """A pose that was optimised with all samples.
 
     Attributes
     ----------
     pair : Pair
-        The roles in which it was.
+        The roles in which it was, and the channel.
     level : Level
         The finest level in its channel.
     fit : Fit
@@ -449,6 +580,11 @@ class _Answer:
     level: Level
     fit: Fit
     uncertainty: Uncertainty | None
+
+    @property
+    def moving_from_fixed(self) -> FloatArray:
+        """Give the pose as the user's."""
+        return self.pair.moving_from_fixed(self.fit.pose)
 
     @property
     def error_mm(self) -> float:
@@ -482,13 +618,13 @@ def _polished(
     pose: FloatArray,
     settings: Settings,
     threads: int,
-) -> _Answer:
+) -> Answer:
     """Optimise with all samples; where noise matters, with those of the other image.
 
     Interpolation smooths, which suppresses noise. A coarse and noisy image is better
     interpolated, and the finer one sampled, even if it shows more of the anatomy.
     """
-    few = subsampled(level, settings)
+    pair, few = pair.only(channel), subsampled(level, settings)
     here = _optimised(pair, level, few, pose, settings, threads)
     for _ in range(parameters.SETTLING):
         if not here.error_voxels > parameters.SETTLING_VOXELS:
@@ -500,7 +636,7 @@ def _polished(
     if not here.error_voxels > parameters.OTHER_SAMPLING_VOXELS:
         return here
     here = _optimised(pair, level, level, here.fit.pose, settings, threads)
-    other, finest = pair.only(channel).exchanged(), resolutions.finest.exchanged()
+    other, finest = pair.exchanged(), resolutions.finest.exchanged()
     try:
         (other_level,) = levels_at(other, finest, settings, threads).values()
     except InputError:  # a mask, or missing data, leaves too little there
@@ -513,7 +649,7 @@ def _polished(
     return there if better and near else here
 
 
-def _settled(here: _Answer, few: Level, settings: Settings, threads: int) -> _Answer:
+def _settled(here: Answer, few: Level, settings: Settings, threads: int) -> Answer:
     """Look for a better maximum within the error of an answer.
 
     Where the similarity is flat, its ripples are maxima, too, and which of them is
@@ -547,16 +683,16 @@ def _optimised(
     pose: FloatArray,
     settings: Settings,
     threads: int,
-) -> _Answer:
+) -> Answer:
     """Optimise a pose with all samples; few tell the curvature of the maximum."""
     metric = metric_at(few, settings.metric)
     inverse_hessian = inverse_hessian_at(few, pose, metric, threads)
     metric = metric_at(level, settings.metric)
     fit = maximise(level, pose, metric, threads, inverse_hessian=inverse_hessian)
     if inverse_hessian is None:
-        return _Answer(pair, level, fit, None)
+        return Answer(pair, level, fit, None)
     noise = uncertainty(level, fit.pose, metric, inverse_hessian, threads)
-    return _Answer(pair, level, fit, noise)
+    return Answer(pair, level, fit, noise)
 
 
 # --- input and log --------------------------------------------------------------------
@@ -581,6 +717,15 @@ def _weighted_prior(
             f'{"a" if prior else "no"} prior: metric "prior" goes with one'
         )
     return None if prior is None else prior.weighted(settings.prior_strength)
+
+
+def _too_flat(contrasts: Sequence[Contrast]) -> tuple[str, ...]:
+    """Name the images that have too little contrast."""
+    return tuple(
+        f"the {name} image {one.doubt}"
+        for name, one in zip(("fixed", "moving"), contrasts, strict=True)
+        if one.doubt
+    )
 
 
 def _start(init: Init | TransformLike, pair: Pair) -> FloatArray | None:

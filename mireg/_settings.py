@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -94,6 +95,9 @@ class Settings:
         Seed of the jitter of the sample positions.
     threads : int or None
         Threads to use; None is all processors. The answer does not depend on it.
+    tolerance_mm : float or None
+        An answer is right, says its verdict, if its error is within this; None is one
+        voxel of the coarser image, 2 mm at least.
     effort : {"quick", "normal", "thorough"}
         How long to search on where the first search leaves doubt: not at all, until
         more searching changes nothing, or many times as long.
@@ -117,6 +121,7 @@ class Settings:
     candidates: int = 20
     seed: int = 0
     threads: int | None = None
+    tolerance_mm: float | None = None
     effort: EffortName = "normal"
     time_limit: float | None = None
 
@@ -140,6 +145,10 @@ class Settings:
             )
         if self.threads is not None and self.threads < 1:
             raise InputError(f"threads is {self.threads}; it must be at least 1")
+        if self.tolerance_mm is not None and not 0 < self.tolerance_mm < math.inf:
+            raise InputError(
+                f"tolerance_mm is {self.tolerance_mm}; it must be above 0, or None"
+            )
         if self.effort not in EFFORTS:
             raise InputError(
                 f"effort is {self.effort!r}; choose one of {', '.join(EFFORTS)}"
