@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import astuple, replace
+from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -296,17 +296,17 @@ def register_files(
         check_picture("--picture", picture)
     check_outputs([*files.paths, *drawn], inputs, force=force)
     start = _start(init, fixed, moving)
+    learned = read_prior(prior, prior_strength)
     settings = Settings(
+        metric=metric or ("prior" if learned else Settings.metric),
+        prior_strength=Settings.prior_strength
+        if prior_strength is None
+        else prior_strength,
         threads=threads,
         tolerance_mm=tolerance,
         effort=effort,
         time_limit=time_limit,
     )
-    learned = read_prior(prior, prior_strength)
-    if metric is not None or learned is not None:
-        settings = replace(settings, metric=metric or "prior")
-    if prior_strength is not None:
-        settings = replace(settings, prior_strength=prior_strength)
     started = time.perf_counter()
     with notes_told() as notes:
         images = [scan.result() for scan in reading]
