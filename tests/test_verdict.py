@@ -83,9 +83,16 @@ def test_a_typical_right_answer_has_the_odds_of_the_intercept():
     assert found.summary == "90 % likely right within 2 mm"
 
 
+def test_of_two_poses_that_explain_as_much_either_may_be_right():
+    # Even odds, of a sum in which nothing else speaks against it.
+    assert judged(runner_up=1.0).probability < 0.5
+    assert judged(runner_up=1.0, error_voxels=1e-9).probability <= 0.5
+    assert judged(runner_up=0.0).probability > judged(runner_up=0.9).probability
+
+
 def test_odds_are_multiplied_by_what_each_signal_says():
     found = judged(runner_up=0.75)
-    assert found.probability == pytest.approx(9 / (9 + math.exp(2)), abs=1e-3)
+    assert found.probability == pytest.approx(9 / (9 + math.exp(2)), abs=0.005)
     assert found.reasons == ("a pose elsewhere explains 75 % as much",)
     found = judged(runner_up=0.75, error_voxels=1.0)
     odds = 9 * math.exp(-2 - 6)

@@ -205,7 +205,7 @@ def verdict(
     mirrored = 0.5
     if not math.isnan(signals.get("mirrored_z", math.nan)):
         mirrored = 1 - _probability(model["as_stored"], signals)
-    right = _probability(model["right"], signals)
+    right = _probability(model["right"], signals) * _ahead(signals)
     right *= min(1.0, _not_mirrored(mirrored) / _not_mirrored(0.5))
     # That of the right optimum, whatever the tolerance.
     right = min(1.0, right / max(_within(usual_mm, median, spread), 0.5))
@@ -323,6 +323,18 @@ def _within(limit_mm: float, median_mm: float, spread: float) -> float:
     if limit_mm <= 0:
         return 0.0
     return float(ndtr(math.log(limit_mm / median_mm) / spread))
+
+
+def _ahead(signals: Mapping[str, float]) -> float:
+    """Probability of the answer against its runner-up: even where both explain as much.
+
+    Relative to that of an answer without one.
+    """
+    share = signals.get("runner_up", math.nan)
+    if math.isnan(share):
+        return 1.0
+    slope = parameters.RUNNER_UP_SLOPE
+    return float(expit(slope * (1 - share)) / expit(slope))
 
 
 def _not_mirrored(probability: float) -> float:

@@ -17,6 +17,7 @@ from .common import (
     prior_options,
     progress_bar,
     read_prior,
+    say,
     show_rows,
     verdict_options,
     verdict_rows,
@@ -102,7 +103,7 @@ def check(
             )
     if as_json:
         files = {"fixed": fixed, "moving": moving, "transform": transform}
-        click.echo(to_json({**files, **checked.to_dict()}), nl=False)
+        say(to_json({**files, **checked.to_dict()}), nl=False)
     else:
         what = "the headers" if transform is None else Path(transform).name
         heading = f"{what}, from {Path(fixed).name} to {Path(moving).name}:"
