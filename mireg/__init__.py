@@ -3,6 +3,7 @@
 Functions
 ---------
 register: Find the rigid transform that brings a moving image into line with a fixed one
+check: Judge a pose that anybody found
 register_session: Bring all scans of a patient into line at once
 register_series: Bring every volume of a series into line with one reference
 score: Score two images at a pose by every similarity metric
@@ -24,6 +25,8 @@ PreparedImage: One image with what was learned of it, for any number of partners
 RigidTransform: A rotation about a centre, then a translation, in RAS+ mm
 AffineTransform: An invertible affine map, RAS+ mm to RAS+ mm, that need not be rigid
 Registration: A rigid transform between two images, and how it was found
+Verdict: Whether an answer is right, how far off it may be, and why
+Check: What is said of a pose that anybody found
 Session: Images of one patient in one frame
 SeriesMotion: How a head moved from volume to volume, and how that was found
 SeriesRegistration: Volumes brought into line with a reference as they come, one by one
@@ -39,6 +42,7 @@ MiregError: Any error that mireg raises on purpose
 InputError: An image, transform or option that cannot be used
 MissingFileError: A file or folder that is not there
 OutputExistsError: A file that would be replaced, and nobody said that it may be
+DoubtfulError: An answer that is more likely wrong than right, and was to be trusted
 MiregWarning: An input is odd, and the work went on; the message says how
 
 Modules
@@ -62,9 +66,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from . import information as information
     from . import phantom as phantom
+    from ._check import Check, check
     from ._compare import Comparison, compare
     from ._contrast import Contrast, contrast
+    from ._engine.verdict import Verdict
     from ._errors import (
+        DoubtfulError,
         InputError,
         MiregError,
         MiregWarning,
@@ -97,8 +104,10 @@ __version__ = "0.1.0"
 #: Where each public name is made.
 _HOME = {
     "AffineTransform": "_transform",
+    "Check": "_check",
     "Comparison": "_compare",
     "Contrast": "_contrast",
+    "DoubtfulError": "_errors",
     "Image": "_image",
     "ImageLike": "_files.formats",
     "InputError": "_errors",
@@ -116,7 +125,9 @@ _HOME = {
     "SeriesMotion": "_series",
     "SeriesRegistration": "_series",
     "Settings": "_settings",
+    "Verdict": "_engine.verdict",
     "VolumeChoice": "_image",
+    "check": "_check",
     "compare": "_compare",
     "contrast": "_contrast",
     "learn_prior": "_prior",
@@ -139,8 +150,10 @@ _MODULES = ("information", "phantom")
 
 __all__ = [
     "AffineTransform",
+    "Check",
     "Comparison",
     "Contrast",
+    "DoubtfulError",
     "Image",
     "ImageLike",
     "InputError",
@@ -159,7 +172,9 @@ __all__ = [
     "SeriesRegistration",
     "Session",
     "Settings",
+    "Verdict",
     "VolumeChoice",
+    "check",
     "compare",
     "contrast",
     "learn_prior",

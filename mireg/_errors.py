@@ -50,6 +50,10 @@ class OutputExistsError(InputError, FileExistsError):
     """A file that would be replaced, and nobody said that it may be."""
 
 
+class DoubtfulError(MiregError):
+    """An answer that is more likely wrong than right, and was to be trusted."""
+
+
 class MiregWarning(UserWarning):
     """An input is odd, and the work went on; the message says how."""
 

@@ -311,6 +311,70 @@ def score_gradient(points, sampled_bin, readings, d_histogram, start, stop, out)
 
 
 @_compiled()
+def shifted_information(
+    points, sampled_bin, memory, shape, matrix, reach, table, start, stop, out
+):
+    """Add to out what samples start to stop tell of one another at each shift.
+
+    See `residuals.shifted_information`. Shifts are whole voxels of the interpolated
+    image, -reach to reach along each axis, the last one fastest; along the last two
+    axes out has one more, of no use, and in the end the number of samples. Whole voxels
+    share their fractions: a sample reads its neighbourhood once, and interpolates along
+    one axis after the other.
+    """
+    rx, ry, rz = reach[0], reach[1], reach[2]
+    wx, wy, wz = 2 * rx + 1, 2 * ry + 2, 2 * rz + 2
+    plane, used = wy * wz, wx * wy * wz
+    step_x, step_y = shape[1] * shape[2], shape[2]
+    columns = table.shape[1]
+    flat = table.reshape(-1)
+    scale, half = np.float32((columns - 1) / 32767.0), np.float32(0.5)
+    # Rows are read on into the next one: what is there ends up in the last of each axis
+    # of out, and is of no use, but no loop is short.
+    voxels = np.zeros(used + 2 * plane + wz + 1, np.float32)
+    along_z, along_y = np.empty_like(voxels), np.empty_like(voxels)
+    # As slices: no test for counting from the end.
+    above, beside, before = voxels[1:], along_z[wz:], along_y[plane:]
+    cell = np.empty(used, np.uint32)
+    for s in range(start, stop):
+        p, q, r = points[0, s], points[1, s], points[2, s]
+        x = matrix[0, 0] * p + matrix[0, 1] * q + matrix[0, 2] * r + matrix[0, 3]
+        y = matrix[1, 0] * p + matrix[1, 1] * q + matrix[1, 2] * r + matrix[1, 3]
+        z = matrix[2, 0] * p + matrix[2, 1] * q + matrix[2, 2] * r + matrix[2, 3]
+        # The whole neighbourhood is inside, or none of it counts.
+        inside = (x >= rx) & (y >= ry) & (z >= rz)
+        inside &= (x < shape[0] - 1 - rx) & (y < shape[1] - 1 - ry)
+        inside &= z < shape[2] - 1 - rz
+        if not inside:
+            continue
+        i, j, k = np.int64(x), np.int64(y), np.int64(z)
+        fx, fy, fz = np.float32(x - i), np.float32(y - j), np.float32(z - k)
+        corner = (i - rx) * step_x + (j - ry) * step_y + k - rz
+        seen = np.uint16(0)
+        for a in range(wx + 1):
+            for b in range(wy):
+                at = corner + a * step_x + b * step_y
+                line = memory[at : at + wz]
+                target = voxels[a * plane + b * wz : a * plane + (b + 1) * wz]
+                for c in range(wz):
+                    seen |= line[c]
+                    target[c] = np.float32(line[c])
+        if seen & np.uint16(0x8000):
+            continue
+        for n in range(used + plane + wz):
+            along_z[n] = voxels[n] + fz * (above[n] - voxels[n])
+        for n in range(used + plane):
+            along_y[n] = along_z[n] + fy * (beside[n] - along_z[n])
+        row = np.uint32(sampled_bin[s]) * np.uint32(columns)
+        for n in range(used):
+            value = along_y[n] + fx * (before[n] - along_y[n])
+            cell[n] = row + np.uint32(np.int32(value * scale + half))
+        for n in range(used):
+            out[n] += flat[cell[n]]
+        out[used] += np.float32(1)
+
+
+@_compiled()
 def entropies(histogram, by_row, by_column, by_cell, out):
     """Fill out (3,) with entropies, and the slopes by (n,) (m,) (n, m) counts.
 

@@ -11,6 +11,7 @@ one and measure.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
@@ -249,14 +250,38 @@ DISTINCT_RADII = 0.2
 #: and after a local optimisation.
 PATTERN_RADII, OPTIMUM_RADII = 0.05, 0.05
 
-#: Most restarts of the thorough search in a stage. It stops as soon as two in a row
-#: leave no runner-up. Ablation: restarts.
-MAX_RESTARTS = 10
 
-#: Most stages of search and refinement: more than one while noise can have made the
-#: answer. An earlier engine brought three of 464 hard pairs right so; no pair of the
-#: ablation needed it.
-MAX_STAGES = 3
+@dataclass(frozen=True)
+class Effort:
+    """How long to search on in doubt.
+
+    Attributes
+    ----------
+    restarts : int
+        Most thorough searches in a row, each from other starts.
+    stages : int
+        Most rounds of searching on and refining, while noise can have made the answer.
+    patient : bool
+        Whether to stop only where two searches in a row leave no runner-up, and not
+        yet where a search finds nothing better than the one before.
+    """
+
+    restarts: int
+    stages: int
+    patient: bool
+
+
+#: By `Settings.effort`. Of ten pairs in doubt that were followed search by search, the
+#: right pose of nine was there after the first thorough search, and of one after the
+#: third. A neck, in T1 and T2 from nine poses, came right in five with one stage of
+#: three searches, and in nine with two of five, at twice the time.
+EFFORT = MappingProxyType(
+    {
+        "quick": Effort(restarts=0, stages=0, patient=False),
+        "normal": Effort(restarts=5, stages=2, patient=False),
+        "thorough": Effort(restarts=10, stages=3, patient=True),
+    }
+)
 
 # --- the refinement of candidates (`_engine.optimize`) ------------------------------
 
@@ -289,6 +314,50 @@ CURVATURE_STEP_VOXELS = 0.3
 #: Least eigenvalue of a Hessian, as a share of the largest.
 MIN_EIGENVALUE_SHARE = 1e-3
 
+# --- poses next door (`_engine.neighbourhood`) --------------------------------------
+
+#: Voxels in the foreground's RMS radius, and in the foreground, where an image is
+#: compared with itself.
+REPEATS_RADIUS_VOXELS, REPEATS_VOXELS = 7, 100
+
+#: Correlation of an image with itself, shifted, from which it repeats; the share of the
+#: foreground that must overlap; the longest such shift, in RMS radii; and the most of
+#: them, each of which goes both ways. The vertebrae of a neck correlate by 0.2.
+REPEATS_ALIKE, REPEATS_OVERLAP, REPEATS_RADII, REPEATS = 0.1, 0.3, 1.2, 2
+
+#: Share of what the best pose explains, at a coarse level, from which a twin of it is
+#: followed to the finest.
+TWIN_SHARE = 0.8
+
+#: Evaluations at the coarse level after which a twin is judged.
+TWIN_EVALUATIONS = 8
+
+#: Standard error, in voxels, above which a better maximum is looked for within it: the
+#: similarity is flat there, and its ripples are maxima, too. How many of those found
+#: with few samples are followed with all, and how many times this is done at most.
+SETTLING_VOXELS, SETTLING_FITS, SETTLING = 0.2, 3, 2
+
+# --- evidence for a pose (`_engine.evidence`) -----------------------------------------
+
+#: Most poses of a channel, all different, that are weighed against each other in doubt.
+EVIDENCE_FITS = 4
+
+#: How far headers are off: share of pairs, and standard deviation (mm) along each of
+#: six coordinates. Scans of one session are a few mm off, as the patient moves; those
+#: of two sessions lie as the patient was laid and the slices were angled. An
+#: assumption: no survey is known. Of 22 real pairs with a
+#: reference those of one session were 0 to 6 mm off, those of two sessions 10 to 11 mm
+#: (one patient) and 67 to 72 mm (another).
+HEADER_ERRORS = ((0.6, 2.5), (0.3, 30.0))
+
+#: The share of pairs whose headers say nothing, an assumption as well, and the radius
+#: (mm) within which their poses then lie, in any orientation.
+ANYWHERE_SHARE, ANYWHERE_MM = 0.1, 150.0
+
+#: Voxels between the poses whose gradients tell how many samples are independent: the
+#: fewest count, since noise can make a flat maximum look sharp at one distance.
+EVIDENCE_STEPS_VOXELS = (0.3, 1.0)
+
 # --- the prior (`_prior`) -----------------------------------------------------------
 
 #: Intervals of normalised intensity along each axis of a learned joint distribution.
@@ -316,6 +385,84 @@ UNCERTAIN_VOXELS = 0.5
 #: Voxels from the headers' pose within which an answer must beat it by BIC.
 #: Ablation: model choice.
 MODEL_CHOICE_VOXELS = 0.1
+
+#: An answer is right within one voxel of the coarser image, but this many mm at least,
+#: or as many RMS radii of the anatomy where that is less: that of a mouse is 5 mm.
+TOLERANCE_MM, TOLERANCE_RADII = 2.0, 0.1
+
+#: An answer is doubtful where it is less likely right than this: more likely wrong.
+DOUBTFUL_BELOW = 0.5
+
+#: Log-odds of an answer against a runner-up that explains nothing; they fall in
+#: proportion to what it does, to even odds where it explains as much. An assumption.
+RUNNER_UP_SLOPE = 20.0
+
+#: How rare mirrored images are; handedness is said where the images tell it, at even
+#: odds, with this probability.
+MIRRORED_PRIOR, MIRRORED_ABOVE = 0.01, 0.95
+
+#: A signal is a reason where it takes this from the log-odds of a right answer; so many
+#: reasons are said at most.
+REASON_LOG_ODDS, MOST_REASONS = 0.7, 3
+
+# --- local residuals (`_engine.residuals`) ------------------------------------------
+
+#: Blocks in the volume of the foreground, about: 5 along each side of a cube. Those at
+#: its border, which hold part of it, come on top.
+RESIDUAL_BLOCKS = 60
+
+#: Cells along the side of a block, of which each other one is in the same half: 13 mm
+#: for a head, more than noise reaches.
+RESIDUAL_CELLS = 2
+
+#: Most samples that are shifted, about: each is read at hundreds of shifts.
+RESIDUAL_SAMPLES = 40_000
+
+#: Fewest samples of a block that are inside at every shift.
+RESIDUAL_FEWEST = 100
+
+#: How far blocks are shifted along each axis, both ways, in voxels of the coarser
+#: image; the most voxels of the interpolated image; and the share (one in so many) of
+#: its voxels along an axis that this may be.
+RESIDUAL_REACH_VOXELS, RESIDUAL_MOST_REACH, RESIDUAL_REACH_SHARE = 4.0, 4, 8
+
+#: Share of what independence expects in each cell of the joint histogram that is added
+#: to it: no intensity is impossible, and none costs more than log 100 nats.
+RESIDUAL_INDEPENDENCE = 0.01
+
+#: Standard error of a shift, in voxels of the coarser image, above which a block does
+#: not tell where it fits.
+RESIDUAL_WORST_ERROR_VOXELS = 1.0
+
+#: Nats, over the dispersion, by which the best shift must lead all those more than so
+#: many voxels away: of hundreds of shifts some are high by chance.
+RESIDUAL_LEAD, RESIDUAL_NEAR = 10.0, 2
+
+#: Standard errors that a block must be off by to be clearly off; and how far apart, in
+#: blocks, the centres of two that are neighbours may be: across an edge of a cube.
+RESIDUAL_CLEAR, RESIDUAL_NEIGHBOURS = 3.0, 1.5
+
+# --- left and right (`_engine.handedness`) ------------------------------------------
+
+#: Points, at most about, by which an image is compared with its mirror image; planes
+#: that are tried, and times that the comparison is made for each.
+MID_PLANE_POINTS, MID_PLANES, MID_PLANE_EVALUATIONS = 1500, 2, 60
+
+#: Standard errors by which one handedness must explain more than the other, and the
+#: share of the information of the one that the other must stay below. Of 16 kinds of
+#: phantoms to choose on, one each, the mirror image had 0.22 to 0.69 (9 to 75 standard
+#: errors); at a wrong pose, of two people's heads and of symmetric templates 0.99 to
+#: 1.03 (3 or less).
+HANDEDNESS_Z, HANDEDNESS_SHARE = 3.0, 0.9
+
+# --- signals of a verdict (`_engine.signals`) ---------------------------------------
+
+#: Samples, at least, that show what a small move costs and which handedness it is.
+EVIDENCE_SAMPLES = 20_000
+
+#: Wrong poses, turned evenly about the centroid, that information is compared with; and
+#: the angle (rad) to the answer below which one is not wrong enough.
+WRONG_POSES, WRONG_ANGLE = 64, 0.5
 
 # --- sessions (`_pose_graph`, `_session`) -------------------------------------------
 

@@ -18,22 +18,28 @@ class Stages:
     def __init__(self, tell: Progress | None) -> None:
         self.seconds: dict[str, float] = {}
         self._tell = tell
-        self._stage = ""
+        self._stage = self._words = ""
         self._share = 0.0
-        self._since = time.perf_counter()
+        self._since = self._began = time.perf_counter()
 
-    def start(self, stage: str, share: float) -> None:
-        """End the stage under way and start the next."""
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the beginning."""
+        return time.perf_counter() - self._began
+
+    def start(self, stage: str, share: float, words: str = "") -> None:
+        """End the stage under way and start the next; `words` say more of it."""
         now = time.perf_counter()
         if self._stage:
             before = self.seconds.get(self._stage, 0.0)
             self.seconds[self._stage] = before + now - self._since
             _LOG.info("%s: %.3f s", self._stage, now - self._since)
         self._stage, self._since = stage, now
+        self._words = words or stage or "done"
         self.reach(share)
 
     def reach(self, share: float) -> None:
         """Tell how much is done."""
         self._share = max(self._share, share)
         if self._tell is not None:
-            self._tell(self._stage or "done", self._share)
+            self._tell(self._words, self._share)

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -21,7 +21,8 @@ import numpy.typing as npt
 from . import _parameters as parameters
 from . import _preflight as preflight
 from . import _threads
-from ._contrast import contrast
+from ._contrast import Contrast, contrast
+from ._engine.evidence import Choice, chosen
 from ._engine.levels import (
     Level,
     Pyramid,
@@ -31,6 +32,7 @@ from ._engine.levels import (
     subsampled,
 )
 from ._engine.model_choice import header_or_answer
+from ._engine.neighbourhood import twins, within_error
 from ._engine.optimize import (
     Channels,
     Fit,
@@ -42,7 +44,13 @@ from ._engine.optimize import (
     pruned,
 )
 from ._engine.pair import Pair, inverse
-from ._engine.search import global_search, searched_channels, sure_candidates
+from ._engine.search import (
+    global_search,
+    is_same,
+    searched_channels,
+    sure_candidates,
+)
+from ._engine.signals import Evidence, Signals, evidence
 from ._engine.similarity import metric_at
 from ._engine.uncertainty import (
     Uncertainty,
@@ -50,7 +58,7 @@ from ._engine.uncertainty import (
     inverse_hessian_at,
     uncertainty,
 )
-from ._engine.verdict import verdict
+from ._engine.verdict import Verdict, runner_up, usual_tolerance_mm, verdict
 from ._errors import InputError, warn
 from ._files.formats import ImageLike, as_image, as_mask
 from ._image import Image
@@ -143,6 +151,103 @@ def register(
     >>> bool(np.abs(found.moving_from_fixed - five_mm_right).max() < 0.2)
     True
     """
+    task = opened(fixed, moving, fixed_mask, moving_mask, settings, prior, progress)
+    pair, settings, told = task.pair, task.settings, task.told
+    outcome = best_answer(task, _start(init, pair))
+    answer = outcome.answer
+    header = evaluate(
+        answer.level,
+        pair.header_pose,
+        metric_at(answer.level, settings.metric),
+        task.threads,
+    )
+    if answer.fit.overlap_fraction == 0:
+        raise InputError(
+            "the two images, or what the masks leave of them, do not overlap at the "
+            "start: give a better one, or let init be auto, which searches everywhere"
+        )
+    sampled = answer.pair.sampled.foreground
+    fit = header_or_answer(answer.level, header, answer.fit, sampled)
+    told.start("verdict", 0.95)
+    known = known_of(task, answer)
+    judged = judge(task, outcome, known.signals)
+    told.start("", 1.0)
+    doubts = (judged.warning,) if judged.doubtful else ()
+    for doubt in doubts:
+        warn(doubt)
+
+    foreground = pair.fixed.foreground
+    transform = RigidTransform.from_matrix(
+        answer.pair.moving_from_fixed(fit.pose), foreground.centroid
+    )
+    moved_by = transform.displacements(foreground.points)
+    return Registration(
+        fixed=pair.fixed.image,
+        moving=pair.moving.image,
+        transform=transform,
+        metric=settings.metric,
+        score=fit.score,
+        initial_score=header.score if header.overlap_fraction > 0 else math.nan,
+        overlap_fraction=fit.overlap_fraction,
+        mean_displacement_mm=float(moved_by.mean()),
+        max_displacement_mm=float(moved_by.max()),
+        seconds=told.seconds,
+        settings=settings,
+        fixed_contrast=task.contrasts[0],
+        moving_contrast=task.contrasts[1],
+        warnings=task.notes + outcome.notes + doubts,
+        runner_up=runner_up(outcome.fits, pair.sampled.foreground)[0],
+        standard_error_mm=answer.error_mm,
+        covariance=answer.covariance(transform),
+        converged=answer.fit.converged,
+        verdict=judged,
+        residuals=known.residuals.seen_from_fixed(
+            fit.pose, sampled_is_fixed=answer.pair.sampled_is_fixed
+        ),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """Two prepared images, and how to compare them.
+
+    Attributes
+    ----------
+    pair : Pair
+        The images in their roles.
+    resolutions : Pyramid
+        Both, coarse to fine.
+    contrasts : sequence of Contrast
+        How much contrast the fixed and the moving image have.
+    notes : tuple of str
+        What is odd about them.
+    settings : Settings
+        The numbers of the method.
+    threads : int
+        Threads to use.
+    told : Stages
+        Who is told how far things are.
+    """
+
+    pair: Pair
+    resolutions: Pyramid
+    contrasts: Sequence[Contrast]
+    notes: tuple[str, ...]
+    settings: Settings
+    threads: int
+    told: Stages
+
+
+def opened(
+    fixed: ImageLike,
+    moving: ImageLike,
+    fixed_mask: ImageLike | None,
+    moving_mask: ImageLike | None,
+    settings: Settings | None,
+    prior: Prior | None,
+    progress: Progress | None,
+) -> Task:
+    """Read two images, prepare each by itself, and shrink both; see `register`."""
     settings = settings or Settings()
     threads = settings.threads or _threads.available()
     joints = _weighted_prior(prior, settings)
@@ -155,73 +260,121 @@ def register(
     ]
     prepared = shared(lambda one: prepare(*one, threads=threads), given, threads)
     contrasts = shared(contrast, prepared, threads)
-    notes = preflight.notes(*(one.image for one in prepared))
+    notes = preflight.notes(*(one.image for one in prepared)) + _too_flat(contrasts)
 
     told.start("pyramid", 0.1)
     pair = Pair.of(prepared[0], prepared[1], joints, threads)
     resolutions = pyramid(pair, threads)
-    start = _start(init, pair)
+    return Task(pair, resolutions, contrasts, notes, settings, threads, told)
 
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a search ended with.
+
+    Attributes
+    ----------
+    answer : Answer
+        The best pose.
+    fits : sequence of Fit
+        What was followed to the finest level, the best, which led to it, first.
+    searched : bool
+        Whether everywhere was searched.
+    notes : tuple of str
+        What the user should know of the search.
+    """
+
+    answer: Answer
+    fits: Sequence[Fit]
+    searched: bool
+    notes: tuple[str, ...] = ()
+
+
+def best_answer(
+    task: Task, start: FloatArray | None, *, also: Sequence[FloatArray] = ()
+) -> Outcome:
+    """Search, refine and polish, until noise is unlikely to have made the answer.
+
+    From a start that is given, or where it is None from everywhere; poses in `also` are
+    followed, too.
+    """
+    pair, resolutions, told = task.pair, task.resolutions, task.told
+    settings, threads = task.settings, task.threads
     told.start("search", 0.2)
     found = _first_search(pair, resolutions, start, settings, threads)
-    for stage in range(1 if start is not None else parameters.MAX_STAGES):
-        if stage > 0 or not found.confident:
-            told.start("search", 0.5 if stage else 0.2)
+    if also:
+        found = replace(
+            found,
+            candidates={
+                name: np.concatenate([also, poses])
+                for name, poses in found.candidates.items()
+            },
+            also=[*found.also, *also],
+        )
+    rounds = 0 if start is not None else parameters.EFFORT[settings.effort].stages
+    in_doubt = not found.confident
+    while True:
+        if in_doubt and rounds > 0 and not _is_late(told, settings):
+            told.start("search", 0.3, "in doubt, searching on")
             found = _search_on(pair, resolutions, found, settings, threads, told)
+            rounds -= 1
         _log_candidates(pair, found, settings)
         told.start("refine", 0.5)
-        channel, level, fits = _refined(pair, found, settings, threads)
+        channel, level, fits, choice = _refined(pair, found, settings, threads)
         answer = _polished(
             pair, resolutions, channel, level, fits[0].pose, settings, threads
         )
-        if not answer.error_voxels > parameters.UNCERTAIN_VOXELS:  # nor if unknown
+        # Also where the error is unknown, since next to nothing overlaps.
+        in_doubt = not answer.error_voxels <= parameters.UNCERTAIN_VOXELS
+        if not in_doubt or rounds == 0 or _is_late(told, settings):
             break
-
-    header = evaluate(
-        answer.level,
-        pair.header_pose,
-        metric_at(answer.level, settings.metric),
-        threads,
-    )
-    if answer.fit.overlap_fraction == 0:
-        raise InputError(
-            "the two images, or what the masks leave of them, do not overlap at the "
-            "start: give a better one, or let init be auto, which searches everywhere"
+    notes: tuple[str, ...] = ()
+    if rounds > 0 and (in_doubt or not found.confident) and _is_late(told, settings):
+        notes += (
+            f"the time limit of {settings.time_limit:g} s ended the search while it "
+            "was in doubt: more time might find another answer",
         )
-    sampled = answer.pair.sampled.foreground
-    fit = header_or_answer(answer.level, header, answer.fit, sampled)
-    judged = verdict(
-        fits, pair.sampled.foreground, answer.error_mm, answer.level, contrasts
-    )
-    told.start("", 1.0)
-    if judged.doubtful:
-        warn(judged.notes[-1])
+    if choice is not None and choice.for_the_headers:
+        notes += (
+            "chosen for the headers; by the images alone a pose "
+            f"{choice.apart_mm:.0f} mm away would be better",
+        )
+    return Outcome(answer, fits, start is None, notes)
 
-    foreground = prepared[0].foreground
-    transform = RigidTransform.from_matrix(
-        answer.pair.moving_from_fixed(fit.pose), foreground.centroid
+
+def known_of(task: Task, answer: Answer) -> Evidence:
+    """Measure what speaks for an answer and against it."""
+    pair, resolutions = answer.pair, task.resolutions
+    if pair.sampled_is_fixed != task.pair.sampled_is_fixed:
+        resolutions = resolutions.exchanged()
+    (channel,) = pair.channels
+    pose, level = answer.fit.pose, answer.level
+    return evidence(
+        pair, resolutions, channel, pose, task.settings, task.threads, level=level
     )
-    moved_by = transform.displacements(foreground.points)
-    return Registration(
-        fixed=prepared[0].image,
-        moving=prepared[1].image,
-        transform=transform,
-        metric=settings.metric,
-        score=fit.score,
-        initial_score=header.score if header.overlap_fraction > 0 else math.nan,
-        overlap_fraction=fit.overlap_fraction,
-        mean_displacement_mm=float(moved_by.mean()),
-        max_displacement_mm=float(moved_by.max()),
-        seconds=told.seconds,
-        settings=settings,
-        fixed_contrast=contrasts[0],
-        moving_contrast=contrasts[1],
-        warnings=notes + judged.notes,
-        runner_up=judged.runner_up,
+
+
+def judge(
+    task: Task, outcome: Outcome, known: Signals, *, distance_mm: float = 0.0
+) -> Verdict:
+    """Say how likely an answer is right, or a pose so far from it, and why."""
+    answer = outcome.answer
+    error, level = answer.error_voxels, answer.level
+    elsewhere, _ = runner_up(outcome.fits, task.pair.sampled.foreground)
+    usual = usual_tolerance_mm(level.size_mm, task.pair.fixed.foreground)
+    return verdict(
+        {
+            # What cannot be told is the worst; what was not looked for says nothing.
+            "error_voxels": math.inf if math.isnan(error) else error,
+            "runner_up": elsewhere if outcome.searched else math.nan,
+            "overlap": answer.fit.overlap_fraction,
+            **known.as_dict(),
+        },
         standard_error_mm=answer.error_mm,
-        covariance=answer.covariance(transform),
-        converged=answer.fit.converged,
-        doubtful=judged.doubtful,
+        voxel_mm=level.size_mm,
+        usual_mm=usual,
+        tolerance_mm=task.settings.tolerance_mm or usual,
+        distance_mm=distance_mm,
     )
 
 
@@ -246,6 +399,8 @@ class _Found:
         Where local optimisation begins.
     finer : tuple of Resolution
         Through which it goes on.
+    best : (4, 4) ndarray or None
+        The best pose of the last search.
     """
 
     candidates: Mapping[str, FloatArray]
@@ -254,6 +409,7 @@ class _Found:
     searches: int
     levels: dict[str, Level]
     finer: tuple[Resolution, ...]
+    best: FloatArray | None = None
 
 
 def _first_search(
@@ -274,7 +430,8 @@ def _first_search(
         pair, parameters.QUICK_SEARCH, [rough, coarse], settings, threads
     )
     also = sure_candidates(pair)
-    return _Found(found.poses, also, found.confident, 0, coarse, resolutions.finer)
+    finer = resolutions.finer
+    return _Found(found.poses, also, found.confident, 0, coarse, finer, found.best)
 
 
 def _search_on(
@@ -285,19 +442,21 @@ def _search_on(
     threads: int,
     told: Stages,
 ) -> _Found:
-    """Search thoroughly, from other starts each time.
+    """Search thoroughly, from other starts each time, until that changes nothing.
 
-    Until two searches in a row end without a runner-up, `MAX_RESTARTS` at most.
+    That is, until a search finds nothing better than the one before it, and two in a
+    row if there is a runner-up; or with patience, until two in a row leave none.
     """
+    effort = parameters.EFFORT[settings.effort]
     begin = found.levels
     if not found.searches:
         begin = levels_at(pair, resolutions.detailed, settings, threads)
-    candidates, unimodal = found.candidates, False
-    for restart in range(found.searches, found.searches + parameters.MAX_RESTARTS):
-        told.reach(
-            0.2 + 0.7 * restart / (parameters.MAX_RESTARTS * parameters.MAX_STAGES)
-        )
-        unimodal_before = unimodal
+    candidates, best = found.candidates, found.best
+    unimodal, unchanged, done = False, 0, 0
+    while done < effort.restarts:
+        if done and _is_late(told, settings):
+            break
+        told.reach(0.3 + 0.2 * done / effort.restarts)
         search = global_search(
             pair,
             parameters.THOROUGH_SEARCH,
@@ -305,13 +464,29 @@ def _search_on(
             settings,
             threads,
             found=candidates,
-            restart=restart,
+            restart=found.searches + done,
         )
-        candidates, unimodal = search.poses, search.unimodal
-        if unimodal and unimodal_before:
+        done += 1
+        same = best is not None and is_same(best, search.best, pair.sampled.foreground)
+        unchanged = unchanged + 1 if same else 0
+        enough = search.unimodal and (unimodal if effort.patient else same)
+        candidates, best, unimodal = search.poses, search.best, search.unimodal
+        if enough or (unchanged == 2 and not effort.patient):
             break
-    finer = resolutions.finer[1:]
-    return _Found(candidates, found.also, False, restart + 1, begin, finer)
+    return _Found(
+        candidates,
+        found.also,
+        False,
+        found.searches + done,
+        begin,
+        found.finer if found.searches else resolutions.finer[1:],
+        best,
+    )
+
+
+def _is_late(told: Stages, settings: Settings) -> bool:
+    """Tell whether the time limit forbids another search."""
+    return settings.time_limit is not None and told.elapsed > settings.time_limit
 
 
 # --- multi-resolution refinement ------------------------------------------------------
@@ -319,11 +494,11 @@ def _search_on(
 
 def _refined(
     pair: Pair, found: _Found, settings: Settings, threads: int
-) -> tuple[str, Level, list[Fit]]:
+) -> tuple[str, Level, list[Fit], Choice | None]:
     """Optimise candidates level by level, ever fewer of them, with few samples.
 
-    Returns the channel that explains most, its finest level with all samples, and the
-    fits there, the best first.
+    Returns the channel that explains most, its finest level with all samples, the fits
+    there, the best first, and what was chosen by the evidence if there was doubt.
     """
     foreground, full = pair.sampled.foreground, found.levels
     few = _compared(full, settings)
@@ -342,7 +517,36 @@ def _refined(
             starts = pruned(few, starts[leading(fits)], threads)
         fits = optimise_all(few, starts, foreground, threads)
     channel = leading(fits)
-    return channel, full[channel], fits[channel]
+    best = fits[channel]
+    choice = None
+    if not found.confident:
+        choice = chosen(few, fits, pair.header_pose, foreground, threads)
+        channel, first = choice.best.channel, choice.best.fit
+        best = [first, *(fit for fit in fits[channel] if fit is not first)]
+    if found.best is not None:  # not where a start was given, which is stayed near
+        coarse = _compared({channel: found.levels[channel]}, settings)
+        best = _with_twins(pair, coarse, {channel: few[channel]}, best, threads)
+    return channel, full[channel], best, choice
+
+
+def _with_twins(
+    pair: Pair, coarse: Channels, fine: Channels, fits: list[Fit], threads: int
+) -> list[Fit]:
+    """Follow the twins of the best pose, too, where they explain nearly as much."""
+    ((name, (level, metric)),) = coarse.items()
+    near = twins(pair.sampled, pair.interpolated, fits[0].pose)
+
+    def run(pose: FloatArray) -> Fit:
+        most = parameters.TWIN_EVALUATIONS
+        return maximise(level, pose, metric, max_evaluations=most)
+
+    here, *there = shared(run, [fits[0].pose, *near], threads)
+    least = parameters.TWIN_SHARE * here.weighted_information
+    starts = [(fit.pose, None) for fit in there if fit.weighted_information > least]
+    foreground = pair.sampled.foreground
+    found = optimise_all(fine, {name: starts}, foreground, threads)[name]
+    better = found and found[0].weighted_information > fits[0].weighted_information
+    return [*found, *fits] if better else [*fits, *found]
 
 
 def _compared(full: Mapping[str, Level], settings: Settings) -> Channels:
@@ -357,13 +561,13 @@ def _compared(full: Mapping[str, Level], settings: Settings) -> Channels:
 
 
 @dataclass(frozen=True, eq=False)
-class _Answer:
+class Answer:
     """A pose that was optimised with all samples.
 
     Attributes
     ----------
     pair : Pair
-        The roles in which it was.
+        The roles in which it was, and the channel.
     level : Level
         The finest level in its channel.
     fit : Fit
@@ -376,6 +580,11 @@ class _Answer:
     level: Level
     fit: Fit
     uncertainty: Uncertainty | None
+
+    @property
+    def moving_from_fixed(self) -> FloatArray:
+        """Give the pose as the user's."""
+        return self.pair.moving_from_fixed(self.fit.pose)
 
     @property
     def error_mm(self) -> float:
@@ -409,18 +618,25 @@ def _polished(
     pose: FloatArray,
     settings: Settings,
     threads: int,
-) -> _Answer:
+) -> Answer:
     """Optimise with all samples; where noise matters, with those of the other image.
 
     Interpolation smooths, which suppresses noise. A coarse and noisy image is better
     interpolated, and the finer one sampled, even if it shows more of the anatomy.
     """
-    few = subsampled(level, settings)
+    pair, few = pair.only(channel), subsampled(level, settings)
     here = _optimised(pair, level, few, pose, settings, threads)
+    for _ in range(parameters.SETTLING):
+        if not here.error_voxels > parameters.SETTLING_VOXELS:
+            break
+        there = _settled(here, few, settings, threads)
+        if there is here:
+            break
+        here = there
     if not here.error_voxels > parameters.OTHER_SAMPLING_VOXELS:
         return here
     here = _optimised(pair, level, level, here.fit.pose, settings, threads)
-    other, finest = pair.only(channel).exchanged(), resolutions.finest.exchanged()
+    other, finest = pair.exchanged(), resolutions.finest.exchanged()
     try:
         (other_level,) = levels_at(other, finest, settings, threads).values()
     except InputError:  # a mask, or missing data, leaves too little there
@@ -433,6 +649,33 @@ def _polished(
     return there if better and near else here
 
 
+def _settled(here: Answer, few: Level, settings: Settings, threads: int) -> Answer:
+    """Look for a better maximum within the error of an answer.
+
+    Where the similarity is flat, its ripples are maxima, too, and which of them is
+    found depends on where the search came from.
+    """
+    assert here.uncertainty is not None  # else its error would be unknown
+    metric = metric_at(few, settings.metric)
+    nearby = within_error(here.uncertainty, here.level.rms_radius)
+    starts = [here.fit.pose, *(here.fit.pose @ nearby)]
+
+    def run(pose: FloatArray) -> Fit:
+        tolerance = parameters.CANDIDATE_TOLERANCE
+        return maximise(few, pose, metric, tolerance=tolerance)
+
+    found = sorted(shared(run, starts, threads), key=lambda fit: -fit.score)
+    metric = metric_at(here.level, settings.metric)
+    found = [
+        maximise(here.level, fit.pose, metric, threads)
+        for fit in found[: parameters.SETTLING_FITS]
+    ]
+    best = max(found, key=lambda fit: fit.score)
+    if not best.score > here.fit.score:
+        return here
+    return _optimised(here.pair, here.level, few, best.pose, settings, threads)
+
+
 def _optimised(
     pair: Pair,
     level: Level,
@@ -440,16 +683,16 @@ def _optimised(
     pose: FloatArray,
     settings: Settings,
     threads: int,
-) -> _Answer:
+) -> Answer:
     """Optimise a pose with all samples; few tell the curvature of the maximum."""
     metric = metric_at(few, settings.metric)
     inverse_hessian = inverse_hessian_at(few, pose, metric, threads)
     metric = metric_at(level, settings.metric)
     fit = maximise(level, pose, metric, threads, inverse_hessian=inverse_hessian)
     if inverse_hessian is None:
-        return _Answer(pair, level, fit, None)
+        return Answer(pair, level, fit, None)
     noise = uncertainty(level, fit.pose, metric, inverse_hessian, threads)
-    return _Answer(pair, level, fit, noise)
+    return Answer(pair, level, fit, noise)
 
 
 # --- input and log --------------------------------------------------------------------
@@ -474,6 +717,15 @@ def _weighted_prior(
             f'{"a" if prior else "no"} prior: metric "prior" goes with one'
         )
     return None if prior is None else prior.weighted(settings.prior_strength)
+
+
+def _too_flat(contrasts: Sequence[Contrast]) -> tuple[str, ...]:
+    """Name the images that have too little contrast."""
+    return tuple(
+        f"the {name} image {one.doubt}"
+        for name, one in zip(("fixed", "moving"), contrasts, strict=True)
+        if one.doubt
+    )
 
 
 def _start(init: Init | TransformLike, pair: Pair) -> FloatArray | None:

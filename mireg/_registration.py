@@ -18,7 +18,9 @@ import numpy.typing as npt
 from . import __version__
 from . import _results as results
 from ._contrast import Contrast, Histogram
-from ._errors import InputError
+from ._engine.residuals import LocalResiduals
+from ._engine.verdict import Verdict
+from ._errors import DoubtfulError, InputError
 from ._files import formats
 from ._files.faults import check_there, in_file
 from ._files.records import SCHEMA, json_number, read_record
@@ -146,9 +148,13 @@ class Registration:
         R(dw) rotates about dw by its length in radians, and dt is in mm.
     converged : bool
         Whether the optimiser came to rest at the answer.
-    doubtful : bool
-        Whether the answer may be wrong, as its runner-up or its standard error tells;
-        then one of the warnings says why. No doubt is no proof.
+    verdict : Verdict
+        How likely the answer is right, how far off it is expected to be, and why; made
+        by weighing what was measured. No doubt is no proof.
+    residuals : LocalResiduals or None
+        Where the anatomy fits, and how far off it is elsewhere: blocks of it, each
+        shifted by itself, with the size and the standard error of each shift. None
+        where it was not measured.
     mireg_version : str
         Version of mireg that found the transform.
 
@@ -188,12 +194,13 @@ class Registration:
     settings: Settings
     fixed_contrast: Contrast
     moving_contrast: Contrast
+    verdict: Verdict
     warnings: tuple[str, ...] = ()
     runner_up: float = 0.0
     standard_error_mm: float = math.nan
     covariance: FloatArray | None = None
     converged: bool = True
-    doubtful: bool = False
+    residuals: LocalResiduals | None = None
     mireg_version: str = __version__
 
     def __post_init__(self) -> None:
@@ -210,7 +217,7 @@ class Registration:
                 ("moving", self._path("moving")),
             )
         ]
-        doubt = "doubtful" if self.doubtful else "not doubtful"
+        doubt = self.verdict.summary
         return (
             f"<Registration from {names[0]} to {names[1]}: rotation "
             f"{self.transform.angle_deg:.2f} degrees, moved "
@@ -222,6 +229,22 @@ class Registration:
     def moving_from_fixed(self) -> FloatArray:
         """The transform as a (4, 4) matrix, RAS+ mm to RAS+ mm."""
         return self.transform.matrix
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether the answer is more likely wrong than right, as the verdict says."""
+        return self.verdict.doubtful
+
+    def raise_if_doubtful(self) -> None:
+        """Refuse to go on with an answer that is more likely wrong than right.
+
+        Raises
+        ------
+        DoubtfulError
+            If `doubtful`; the message says why.
+        """
+        if self.doubtful:
+            raise DoubtfulError(self.verdict.warning)
 
     @property
     def score_summary(self) -> str:
@@ -277,7 +300,8 @@ class Registration:
                 warnings=tuple(record["warnings"]),
                 covariance=record["covariance"],
                 converged=record["converged"],
-                doubtful=record["doubtful"],
+                verdict=Verdict.from_dict(record["verdict"]),
+                residuals=_residuals(record["residuals"]),
                 mireg_version=record["mireg_version"],
             )
 
@@ -324,6 +348,7 @@ class Registration:
         image: bool = True,
         inverse: bool = False,
         report: bool = False,
+        residuals: bool = False,
         force: bool = False,
     ) -> list[Path]:
         """Write the files that ``mireg register -o PREFIX`` writes.
@@ -345,6 +370,10 @@ class Registration:
             moving one in the same way.
         report : bool, optional
             Write ``PREFIX.html`` as well: a page to look at, see `report`.
+        residuals : bool, optional
+            Write ``PREFIX_residuals.nii.gz`` as well: how far off each part of the
+            fixed image is, in mm; NaN where that cannot be told. Its voxels are half
+            as large as the blocks that were compared.
         force : bool, optional
             Replace files that exist.
 
@@ -356,14 +385,18 @@ class Registration:
         Raises
         ------
         InputError
-            If a file exists or cannot be written; then none is.
+            If a file exists or cannot be written; then none is. If residuals are
+            wanted and were not measured.
         """
+        if residuals and self.residuals is None:
+            raise InputError("no residuals were measured: register anew")
         files = results.Files.named(
             str(prefix),
             transform_formats,
             image=image,
             inverse=inverse,
             report=report,
+            residuals=residuals,
         )
         results.write(
             self.to_dict(),
@@ -374,6 +407,7 @@ class Registration:
             output=output,
             threads=self.settings.threads,
             force=force,
+            residuals=self.residuals,
         )
         return files.paths
 
@@ -458,6 +492,8 @@ class Registration:
             "covariance": None if covariance is None else covariance.tolist(),
             "converged": self.converged,
             "doubtful": self.doubtful,
+            "verdict": self.verdict.to_dict(),
+            "residuals": None if self.residuals is None else self.residuals.to_dict(),
             "seconds": {
                 "register": sum(self.seconds.values()),
                 "register_stages": dict(self.seconds),
@@ -551,6 +587,11 @@ def _transform(record: Mapping[str, Any]) -> RigidTransform:
         )
     matrix = record["moving_from_fixed"]
     return RigidTransform.from_matrix(matrix, record["centre_mm"])
+
+
+def _residuals(figures: Mapping[str, Any] | None) -> LocalResiduals | None:
+    """Take the local residuals from a record."""
+    return None if figures is None else LocalResiduals.from_dict(figures)
 
 
 def _contrast(figures: Mapping[str, Any]) -> Contrast:

@@ -14,6 +14,7 @@ from typing import Any
 import nibabel as nib
 
 from . import __version__
+from ._engine.residuals import LocalResiduals
 from ._errors import InputError
 from ._files import bids, nifti
 from ._files import transforms as transform_files
@@ -28,8 +29,9 @@ from ._transform import RigidTransform
 class Files:
     """The files to write: an image, if wanted, a transform in each format, a record.
 
-    The inverse image is the fixed one, brought onto the moving one. With names of BIDS
-    each image has a record of its own, a sidecar. The report is a page to look at.
+    The inverse image is the fixed one, brought onto the moving one. The map of the
+    residuals says how far off each part of the fixed image is. With names of BIDS each
+    image has a record of its own, a sidecar. The report is a page to look at.
     """
 
     image: Path | None
@@ -38,6 +40,7 @@ class Files:
     inverse: Path | None = None
     with_sidecars: bool = False
     report: Path | None = None
+    residuals: Path | None = None
 
     @classmethod
     def named(
@@ -49,6 +52,7 @@ class Files:
         image: bool = True,
         inverse: bool = False,
         report: bool = False,
+        residuals: bool = False,
     ) -> Files:
         """Name the files after a prefix, or as BIDS has it.
 
@@ -77,6 +81,7 @@ class Files:
             Path(names.inverse + kind) if inverse else None,
             with_sidecars,
             Path(f"{names.transform}.html") if report else None,
+            Path(f"{base}_residuals.nii.gz") if residuals else None,
         )
 
     @property
@@ -94,8 +99,8 @@ class Files:
     @property
     def paths(self) -> list[Path]:
         """All files."""
-        report = [] if self.report is None else [self.report]
-        return [*self.images, *self.transforms, self.record, *self.sidecars, *report]
+        more = [path for path in (self.report, self.residuals) if path is not None]
+        return [*self.images, *self.transforms, self.record, *self.sidecars, *more]
 
     def transform_bytes(
         self, moving_from_fixed: Any, fixed: Any, moving: Any
@@ -122,6 +127,7 @@ def write(
     seconds: Mapping[str, float] | None = None,
     options: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
+    residuals: LocalResiduals | None = None,
     beside: Mapping[Path, bytes] | None = None,
 ) -> dict[str, Any]:
     """Write the files of a registration: all of them, or none.
@@ -143,6 +149,8 @@ def write(
     seconds, options, notes : optional
         What else to say in the record: times of other stages, options that were
         given, what was told.
+    residuals : LocalResiduals, optional
+        Where a map of them is to be written.
     beside : mapping, optional
         Content of other files to write with them, as pictures.
 
@@ -193,6 +201,14 @@ def write(
             write_image(taken[path], path)
         for path, content in {**made, **beside}.items():
             taken[path].write(content)
+        if files.residuals is not None and residuals is not None:
+            nifti.dump_image(
+                taken[files.residuals],
+                files.residuals,
+                residuals.on_grid_of(fixed),
+                template=None,
+                space=nifti.space_code(opened(fixed)),
+            )
         method = f"mireg {__version__}, rigid registration by {record['metric']}"
         images = record["fixed"]["path"], record["moving"]["path"]
         ends = (images, images[::-1])

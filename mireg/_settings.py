@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 from ._errors import InputError
 
@@ -49,6 +50,10 @@ METRICS: Mapping[MetricName, AboutMetric] = MappingProxyType(
     }
 )
 
+#: How long to search on where a quick search leaves doubt.
+EffortName = Literal["quick", "normal", "thorough"]
+EFFORTS: tuple[EffortName, ...] = get_args(EffortName)
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -90,6 +95,17 @@ class Settings:
         Seed of the jitter of the sample positions.
     threads : int or None
         Threads to use; None is all processors. The answer does not depend on it.
+    tolerance_mm : float or None
+        An answer is right, says its verdict, if its error is within this; None is one
+        voxel of the coarser image, 2 mm at least.
+    effort : {"quick", "normal", "thorough"}
+        How long to search on where the first search leaves doubt: not at all, until
+        more searching changes nothing, or many times as long.
+    time_limit : float or None
+        Seconds after which no further search is begun, and what was found so far is
+        refined and returned, which may take as long as a sure registration; a warning
+        says so. With a limit the answer can depend on the machine and on what else it
+        does; without one (None) it does not.
 
     Examples
     --------
@@ -105,6 +121,9 @@ class Settings:
     candidates: int = 20
     seed: int = 0
     threads: int | None = None
+    tolerance_mm: float | None = None
+    effort: EffortName = "normal"
+    time_limit: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse numbers that cannot work."""
@@ -126,3 +145,15 @@ class Settings:
             )
         if self.threads is not None and self.threads < 1:
             raise InputError(f"threads is {self.threads}; it must be at least 1")
+        if self.tolerance_mm is not None and not 0 < self.tolerance_mm < math.inf:
+            raise InputError(
+                f"tolerance_mm is {self.tolerance_mm}; it must be above 0, or None"
+            )
+        if self.effort not in EFFORTS:
+            raise InputError(
+                f"effort is {self.effort!r}; choose one of {', '.join(EFFORTS)}"
+            )
+        if self.time_limit is not None and not self.time_limit >= 0:
+            raise InputError(
+                f"time_limit is {self.time_limit}; it must be 0 s or more, or None"
+            )

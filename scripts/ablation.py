@@ -133,8 +133,12 @@ ABLATIONS: dict[str, tuple[str, Overrides]] = {
         "the thorough search",
         {"mireg._register._search_on": no_search},
     ),
-    "restarts": ("restarts of the thorough search", {"MAX_RESTARTS": 1}),
-    "stages": ("later stages of search and refinement", {"MAX_STAGES": 1}),
+    "restarts": (
+        "restarts of the thorough search",
+        {"EFFORT": {"normal": parameters.Effort(1, 1, patient=False)}},
+    ),
+    "twins": ("the twins of the best pose", {"TWIN_SHARE": math.inf}),
+    "settling": ("a better maximum within the error", {"SETTLING": 0}),
     "header-candidate": (
         "the headers' pose as a candidate",
         {

@@ -12,8 +12,10 @@ import numpy as np
 from numba import njit
 
 from mireg import _kernels as kernels
+from mireg import _parameters as parameters
 from mireg._engine.levels import Level, levels_at, pyramid
 from mireg._engine.pair import Pair
+from mireg._engine.residuals import local_residuals
 from mireg._engine.search import (
     even_rotations,
     nearest_neighbour_entropies,
@@ -184,6 +186,14 @@ def kernel_rows(pair: PhantomPair, seconds: float) -> Rows:
         four_pairs + four,
     )
     clock.add("score_gradient", lambda: score_gradient(at, readings, slopes, 1), n, 33)
+
+    used = -(-n // max(1, n // parameters.RESIDUAL_SAMPLES))
+    clock.add(
+        "shifted_information, all shifts of a sample",
+        lambda: local_residuals(at, truth, moving.foreground, 1),
+        used,
+        2 * 1000,
+    )
 
     # As in the first round of the search, and as in its last.
     for few_bins, samples in ((8, 200), (16, 3000)):

@@ -223,3 +223,39 @@ def neighbourhood_histogram(data, where, low, high, bins):
             )
             counts += np.outer(row, column)
     return counts / counts.sum()
+
+
+def shifted_information(level, pose, points, bins, reach, pointwise):
+    """Add up pointwise information at every shift, one sample and one shift at a time.
+
+    Each reads the interpolated image by hat functions, and the information of its
+    intensity through cubic B-splines.
+    """
+    volume = level.interpolated_values
+    matrix = level.ijk_from_points(pose)
+    shifts = [np.arange(-r, r + 1) for r in reach]
+    out = np.zeros([len(axis) for axis in shifts])
+    count = 0
+    for point, row in zip(points.T, bins, strict=True):
+        x = matrix[:, :3] @ point + matrix[:, 3]
+        here = np.zeros_like(out)
+        for place in np.ndindex(*out.shape):
+            at = x + [axis[n] for axis, n in zip(shifts, place, strict=True)]
+            if (at < 0).any() or (at >= np.array(volume.shape) - 1).any():
+                break
+            hats = [
+                np.maximum(0, 1 - abs(np.arange(n) - a))
+                for a, n in zip(at, volume.shape, strict=True)
+            ]
+            weight = np.einsum("i,j,k->ijk", *hats)
+            if np.isnan((weight * volume)[weight > 0]).any():
+                break
+            value = 1 + (level.n_bins - 3.001) * (weight * volume)[weight > 0].sum()
+            away = abs(np.arange(level.n_bins) - value)
+            inner, outer = 2 / 3 - away**2 + away**3 / 2, (2 - away) ** 3 / 6
+            spline = np.where(away < 1, inner, np.where(away < 2, outer, 0))
+            here[place] = pointwise[row] @ spline
+        else:
+            out += here
+            count += 1
+    return out, count

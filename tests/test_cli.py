@@ -17,8 +17,10 @@ import pytest
 from checks import assert_close_pose
 
 from mireg import Registration, __version__
+from mireg._errors import InputError
 from mireg._files import nifti
 from mireg._image import Image
+from mireg._settings import Settings
 from mireg._transform import RigidTransform, read_transform, write_transform
 from mireg.cli import main
 from mireg.cli import phantom as cli_phantom
@@ -361,7 +363,7 @@ def test_long_names_work(scans):
 
 
 @pytest.mark.usefixtures("scans")
-def test_the_summary_goes_to_stdout_and_doubt_to_stderr(monkeypatch, capsys):
+def test_the_summary_goes_to_stdout(capsys):
     argv = ["register", "t1.nii.gz", "t2.nii.gz", "--init", "header", "-o", "x"]
     began = time.perf_counter()
     assert main(argv) == 0
@@ -375,17 +377,55 @@ def test_the_summary_goes_to_stdout_and_doubt_to_stderr(monkeypatch, capsys):
     assert len(parts) == 5
     assert total == pytest.approx(sum(parts), abs=0.31)  # each is rounded
     assert total == pytest.approx(took, abs=0.15)
+    for word in ("verdict", "likely right within", "9 of 10 within"):
+        assert word in said.out
+
+
+@pytest.fixture
+def doubt(monkeypatch):
+    """Let every answer be doubtful."""
     module = sys.modules["mireg._register"]
     real = module.verdict
 
     def doubtful(*args, **more):
-        return replace(real(*args, **more), doubtful=True, notes=("in doubt",))
+        return replace(real(*args, **more), probability=0.12, reasons=("a", "b", "c"))
 
     monkeypatch.setattr(module, "verdict", doubtful)
-    assert main([*argv, "-q", "--force"]) == 0
+
+
+REGISTER = ("register", "t1.nii.gz", "t2.nii.gz", "--init", "header", "-o", "x", "-q")
+
+
+@pytest.mark.usefixtures("scans", "doubt")
+def test_a_doubtful_answer_is_told_and_has_an_exit_code(capsys):
+    assert main(REGISTER) == 1
     said = capsys.readouterr()
     assert said.out == ""
-    assert said.err == "mireg: note: in doubt\n"
+    (line,) = said.err.splitlines()
+    assert line.startswith("mireg: note: the answer is doubtful, 12 % likely right")
+    assert line.endswith(": a; b; look whether it is right")
+    record = Registration.load("x.json")
+    assert record.doubtful
+    assert record.verdict.reasons == ("a", "b", "c")
+    assert main([*REGISTER, "--force", "--accept"]) == 0
+
+
+@pytest.mark.usefixtures("doubt")
+def test_a_doubtful_answer_is_not_written_where_that_is_asked_for(scans, capsys):
+    before = files(scans)
+    assert main([*REGISTER[:-1], "--strict", "--json"]) == 1
+    said = capsys.readouterr()
+    assert json.loads(said.out)["verdict"]["probability"] == 0.12
+    assert "nothing, as --strict says" in said.err
+    assert files(scans) == before
+    assert main([*REGISTER, "--strict", "--accept"]) == 0
+    assert files(scans) == before
+
+
+def test_an_answer_that_is_trusted_is_written_though_strict(scans):
+    assert main([*REGISTER, "--strict", "--tolerance", "9"]) == 0
+    assert "x.json" in files(scans)
+    assert Registration.load("x.json").verdict.tolerance_mm == 9
 
 
 # --- what is refused --------------------------------------------------------
@@ -690,3 +730,25 @@ def test_a_demo_can_be_run_again(tmp_path, monkeypatch):
     for force in (False, True):
         with pytest.raises(DoneError, match=str(force)):
             main(["demo", "-q"])
+
+
+@pytest.mark.usefixtures("scans")
+def test_effort_and_time_limit_are_settings_of_the_record(capsys):
+    asked = ["--effort", "quick", "--time-limit", "90"]
+    how = ["--init", "header", "--json", "--no-image"]
+    main(["register", "t1.nii.gz", "t2.nii.gz", "-o", "limited", *asked, *how])
+    settings = json.loads(capsys.readouterr().out)["settings"]
+    assert settings["effort"] == "quick"
+    assert settings["time_limit"] == 90
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"effort": "hard"}, "effort is 'hard'"),
+        ({"time_limit": -1}, "time_limit is -1"),
+    ],
+)
+def test_settings_of_the_search_are_checked(wrong, says):
+    with pytest.raises(InputError, match=says):
+        Settings(**wrong)

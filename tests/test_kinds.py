@@ -26,7 +26,8 @@ from mireg.phantom import (
     brain_points,
     hard_pair,
 )
-from mireg.phantom.scene import Distortion, coil
+from mireg.phantom.bodies import spine
+from mireg.phantom.scene import Distortion, coil, surface_coil
 
 
 @cache
@@ -45,6 +46,7 @@ def plain(plan: Acquisition, look: Contrast) -> Acquisition:
         defaced=False,
         in_ct=False,
         coil=0.0,
+        surface_coil_mm=0.0,
         distortion_mm=0.0,
         fill=None,
     )
@@ -170,6 +172,26 @@ def test_a_coil_shades_the_brain_several_times() -> None:
     low, high = np.percentile(field, [5, 95])
     assert 3 < high / low < 6
     assert coil(np.zeros((3, 1)), 2.0, 135.0) == pytest.approx(1)
+
+
+def test_surface_coils_fade_within_a_few_centimetres() -> None:
+    at = np.array([[0.0, -y, 0.0] for y in (90, 65, 40, -90)])
+    surface, shallow, deep, front = surface_coil(at.T, 50.0, 90.0)
+    assert surface == pytest.approx(1)
+    assert surface > 1.4 * shallow > 2 * deep > 8 * front
+
+
+def test_vertebrae_are_alike_or_differ_by_their_level() -> None:
+    def spread(alike: bool) -> float:
+        bodies = [
+            blob.semi_axes[0]
+            for blob in spine(0, alike=alike).blobs
+            if blob.tissue == "bone" and 9.0 < blob.semi_axes[0] < 16.0
+        ]
+        assert len(bodies) >= 13
+        return float(np.std(bodies))
+
+    assert spread(True) < 0.6 * spread(False)
 
 
 def test_a_shim_leaves_distortion_without_shift_or_slope() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import fields
 
@@ -214,7 +215,7 @@ def refined(
 ) -> tuple[list[FloatArray], method._Answer]:
     """Refine what a search found: poses at the finest level, and the answer."""
     settings = Settings()
-    channel, level, fits = method._refined(pair, found, settings, 1)
+    channel, level, fits, _ = method._refined(pair, found, settings, 1)
     answer = method._polished(
         pair, pyramid(pair), channel, level, fits[0].pose, settings, 1
     )
@@ -253,9 +254,14 @@ def searches(
     answers: list[bool],
     monkeypatch: pytest.MonkeyPatch,
     confident: bool = False,
+    places: list[float] | None = None,
 ) -> list[tuple[object, ...]]:
-    """Let global searches find one pose and these answers; tell what they are asked."""
+    """Let global searches find these answers; tell what they are asked.
+
+    The best pose lies at each of `places` in turn, in mm; then and else at 0.
+    """
     asked: list[tuple[object, ...]] = []
+    shifts = [] if places is None else places
 
     def global_search(
         _pair: Pair,
@@ -270,7 +276,8 @@ def searches(
         sizes = [next(iter(of.values())).size_mm for of in levels]
         asked.append((schedule, sizes, restart, None if found is None else len(found)))
         poses = {name: np.eye(4)[None] for name in parameters.SEARCHED_CHANNELS}
-        return Candidates(poses, answers.pop(0), confident)
+        best = RigidTransform([0, 0, 0], [shifts.pop(0) if shifts else 0, 0, 0])
+        return Candidates(poses, answers.pop(0), confident, best.matrix)
 
     monkeypatch.setattr(method, "global_search", global_search)
     return asked
@@ -313,8 +320,17 @@ def test_a_start_that_is_given_is_not_searched_for(
     np.testing.assert_array_equal(candidates, [POSE.matrix])
 
 
-#: What restarts leave no runner-up, and how many there are; then how many after those.
+#: What restarts leave no runner-up, how far away (mm) each finds a better pose, and how
+#: many restarts there are.
 RESTARTS = [
+    ([True], [0], 1),
+    ([False, True], [0, 0], 2),
+    ([False, False], [0, 0], 2),  # nothing better twice, with a runner-up
+    ([True, True], [90, 90], 2),
+    ([False, False, False], [90, 90, 90], 3),
+    ([True, True, True], [90, 180, 270], 3),  # it changes every time
+]
+PATIENT = [
     ([True, True], 2),
     ([True, False, True, True], 4),
     ([False] * 10, 10),
@@ -322,9 +338,10 @@ RESTARTS = [
 ]
 
 
-@pytest.mark.parametrize(("answers", "count"), RESTARTS)
-def test_it_searches_until_two_restarts_in_a_row_leave_no_runner_up(
+@pytest.mark.parametrize(("answers", "places", "count"), RESTARTS)
+def test_it_searches_until_that_changes_nothing(
     answers: list[bool],
+    places: list[float],
     count: int,
     heads: PhantomPair,
     told: Stages,
@@ -334,9 +351,26 @@ def test_it_searches_until_two_restarts_in_a_row_leave_no_runner_up(
     resolutions = pyramid(pair)
     searches([False], monkeypatch)
     found = method._first_search(pair, resolutions, None, Settings(), 1)
+    asked = searches([*answers], monkeypatch, places=[*places])
+    found = method._search_on(pair, resolutions, found, Settings(), 1, told)
+    assert len(asked) == found.searches == count
+
+
+@pytest.mark.parametrize(("answers", "count"), PATIENT)
+def test_with_effort_it_searches_until_two_in_a_row_leave_no_runner_up(
+    answers: list[bool],
+    count: int,
+    heads: PhantomPair,
+    told: Stages,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pair = Pair.of(*prepared_images(heads))
+    resolutions, settings = pyramid(pair), Settings(effort="thorough")
+    searches([False], monkeypatch)
+    found = method._first_search(pair, resolutions, None, settings, 1)
     asked = searches([*answers], monkeypatch)
     search_on: Callable[..., method._Found] = method._search_on
-    found = search_on(pair, resolutions, found, Settings(), 1, told)
+    found = search_on(pair, resolutions, found, settings, 1, told)
     size_mm = resolutions.detailed.size_mm
     assert asked == [
         (parameters.THOROUGH_SEARCH, [size_mm], restart, 2) for restart in range(count)
@@ -347,10 +381,30 @@ def test_it_searches_until_two_restarts_in_a_row_leave_no_runner_up(
     assert found.finer == resolutions.finer[1:]
     # Another stage goes on with other starts, at the same level.
     asked = searches([True, True], monkeypatch)
-    last = search_on(pair, resolutions, found, Settings(), 1, told)
+    last = search_on(pair, resolutions, found, settings, 1, told)
     assert [restart for _, _, restart, _ in asked] == [count, count + 1]
     assert last.levels is found.levels
     assert last.finer == found.finer
+
+
+def test_a_time_limit_ends_the_search_and_is_noted(
+    heads: PhantomPair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searches([False], monkeypatch)
+    asked = []
+    search_on = method._search_on
+
+    def telling(*args: object) -> method._Found:
+        asked.append(args)
+        return search_on(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(method, "_search_on", telling)
+    small = Settings(samples=20_000, time_limit=0.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what was found may be doubtful
+        found = register(heads.fixed, heads.moving, settings=small)
+    assert asked == []
+    assert any("time limit of 0 s" in note for note in found.warnings)
 
 
 @pytest.mark.parametrize("names", [("original", "sampled_corrected"), ("original",)])

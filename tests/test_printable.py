@@ -60,7 +60,7 @@ def test_errors_and_warnings_are_one_printable_line():
         ["apply", f"{ODD}.nii", "--like", f"{ODD}.nii", "-t", "one.npy", "-o"],
         ["convert", "one.npy", "--fixed", f"{ODD}.nii"],
         ["convert", "one.npy", "--fixed", f"{ODD}.nii", "--json"],
-        ["register", f"{ODD}.nii", f"{ODD}.nii", "--init", "header", "-v", "-o"],
+        ["register", *[f"{ODD}.nii"] * 2, "--init", "header", "--accept", "-v", "-o"],
     ],
     ids=lambda words: " ".join(map(printable, words)),
 )

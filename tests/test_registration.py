@@ -20,6 +20,7 @@ from checks import assert_close_pose
 
 import mireg
 from mireg._contrast import Contrast, Histogram
+from mireg._engine.residuals import LocalResiduals
 from mireg._errors import InputError, MiregWarning
 from mireg._files import formats, nifti
 from mireg._files.records import schema
@@ -200,8 +201,8 @@ def test_it_saves_the_files_of_the_command_line(found, folder, tmp_path, capsys)
 
 def test_what_is_saved_and_resampled_is_as_asked_for(found, pair, tmp_path):
     how = mireg.Output(grid=9.0, dtype="float32", interpolation="lanczos")
-    written = found.save(tmp_path / "x", output=how, inverse=True)
-    names = ["x.json", "x.nii.gz", "x.tfm", "x_inverse.nii.gz"]
+    written = found.save(tmp_path / "x", output=how, inverse=True, residuals=True)
+    names = ["x.json", "x.nii.gz", "x.tfm", "x_inverse.nii.gz", "x_residuals.nii.gz"]
     assert sorted(path.name for path in written) == names
     moved = nib.load(tmp_path / "x.nii.gz")
     assert moved.get_data_dtype() == np.float32
@@ -239,11 +240,15 @@ def exactly(one, other):
     """Tell whether two values are the same to the last bit; NaN is NaN."""
     if isinstance(one, np.ndarray):
         return one.dtype == other.dtype and one.tobytes() == other.tobytes()
+    if isinstance(one, LocalResiduals):
+        return one.to_dict() == other.to_dict()
     if isinstance(one, RigidTransform | Contrast | Histogram):
         return all(
             exactly(getattr(one, part.name), getattr(other, part.name))
             for part in fields(one)
         )
+    if isinstance(one, mireg.Verdict):
+        return one.to_dict() == other.to_dict()
     return one == other or (one != one and other != other)  # noqa: PLR0124
 
 
@@ -256,7 +261,7 @@ def test_what_was_saved_is_loaded(found, tmp_path):
         runner_up=0.75,
         covariance=spread,
         converged=False,
-        doubtful=True,
+        verdict=replace(found.verdict, probability=0.2, error_mm=np.nan),
         warnings=("one [a  b]", "two"),
         mireg_version="0.0.1",
     )
@@ -365,8 +370,14 @@ def test_one_line_says_what_was_found(found):
     assert f"{found.transform.angle_deg:.2f} degrees" in said
     assert f"moved {found.mean_displacement_mm:.2f} mm" in said
     assert f"nmi {found.score:.4f} (before: {found.initial_score:.4f})" in said
-    assert said.endswith(", not doubtful>")
-    assert repr(replace(found, doubtful=True)).endswith(", doubtful>")
+    assert said.endswith(f", {found.verdict.summary}>")
+    assert not found.doubtful
+    found.raise_if_doubtful()
+    doubtful = replace(found, verdict=replace(found.verdict, probability=0.12))
+    assert ", doubtful, 12 % likely right within " in repr(doubtful)
+    assert doubtful.doubtful
+    with pytest.raises(mireg.DoubtfulError, match="12 % likely right"):
+        doubtful.raise_if_doubtful()
     lost = replace(found, initial_score=np.nan, standard_error_mm=np.nan)
     assert lost.score_summary.endswith("(before: no overlap)")
     assert lost.noise_summary == "error expected from noise: unknown"

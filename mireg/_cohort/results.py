@@ -48,6 +48,7 @@ COLUMNS = {
     "decision": Column("keep or drop, as a person decided in exclude.tsv"),
     "probability": Column("Probability that the transform is right", figure=True),
     "expected_error_mm": Column("Expected error of the transform", "mm", True),
+    "handedness": Column("Whether left is left, as far as the images tell"),
     "standard_error_mm": Column("Error expected from noise alone", "mm", True),
     "runner_up": Column(
         "What the best pose elsewhere explains, as a share of the answer", "", True
@@ -106,11 +107,12 @@ DECISIONS = ("keep", "drop")
 def figures(record: Mapping[str, Any]) -> dict[str, Any]:
     """Take the figures of a pair from its record."""
     row = {name: record[name] for name in COLUMNS if name in record and name != "id"}
-    verdict = record.get("verdict") or {}
-    row["probability"] = verdict.get("probability")
-    row["expected_error_mm"] = verdict.get("expected_error_mm")
+    verdict = record["verdict"]
+    row["probability"] = verdict["probability"]
+    row["expected_error_mm"] = verdict["error_mm"]
+    row["handedness"] = verdict["handedness"]
     row["verdict"] = "doubtful" if record["doubtful"] else "right"
-    row["reasons"] = "; ".join(verdict.get("reasons") or record["warnings"])
+    row["reasons"] = "; ".join([*verdict["reasons"], *record["warnings"]])
     row["translation_mm"] = math.hypot(*record["translation_mm"])
     for role in ("fixed", "moving"):
         row[f"{role}_contrast_bits"] = record[role]["contrast"]["score_bits"]

@@ -153,6 +153,11 @@ class Pyramid:
     coarse: Resolution
     finer: tuple[Resolution, ...]
 
+    def exchanged(self) -> Pyramid:
+        """Exchange the roles of the images."""
+        finer = tuple(one.exchanged() for one in self.finer)
+        return Pyramid(self.rough.exchanged(), self.coarse.exchanged(), finer)
+
     @property
     def finest(self) -> Resolution:
         """The images in their own voxels, or near them; not smoothed."""
@@ -375,13 +380,13 @@ def make_level(
 
 def subsampled(level: Level, settings: Settings) -> Level:
     """Keep every n-th sample of a full level, a fourth of the most or more."""
-    few = settings.samples // parameters.SUBSAMPLING
-    return with_fewer_samples(level, max(parameters.MIN_SAMPLES, few))
+    few = max(parameters.MIN_SAMPLES, settings.samples // parameters.SUBSAMPLING)
+    return with_fewer_samples(level, few)
 
 
-def with_fewer_samples(level: Level, few: int) -> Level:
-    """Keep every n-th sample of a level, `few` of them or more."""
-    step = max(1, level.n_samples // few)
+def with_fewer_samples(level: Level, samples: int) -> Level:
+    """Keep every n-th sample of a level, so that at least so many are left."""
+    step = max(1, level.n_samples // samples)
     if step == 1:
         return level
     return replace(

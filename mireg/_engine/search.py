@@ -39,11 +39,14 @@ class Candidates:
         Whether the best pose has no runner-up in `parameters.UNIMODAL_CHANNEL`.
     channels_agree : bool
         Whether the channels agree on the best pose.
+    best : (4, 4) ndarray
+        The best pose in that channel.
     """
 
     poses: Mapping[str, FloatArray]
     unimodal: bool
     channels_agree: bool
+    best: FloatArray
 
     @property
     def confident(self) -> bool:
@@ -130,7 +133,7 @@ def global_search(
         kept = _runners_up(poses, scores) if unimodal and agree else poses
         kept = distinct([*sure, *kept], sampled)
         candidates[name] = kept[: len(sure) + settings.candidates]
-    return Candidates(candidates, unimodal, agree)
+    return Candidates(candidates, unimodal, agree, improved[judge][0][0])
 
 
 def sure_candidates(pair: Pair) -> list[FloatArray]:
@@ -139,6 +142,11 @@ def sure_candidates(pair: Pair) -> list[FloatArray]:
     What was in line stays so.
     """
     return [pair.header_pose]
+
+
+def is_same(pose: FloatArray, other: FloatArray, foreground: Foreground) -> bool:
+    """Tell whether two poses put the foreground in nearly one place."""
+    return len(distinct([pose, other], foreground)) == 1
 
 
 def searched_channels(pair: Pair) -> list[str]:

@@ -39,7 +39,11 @@ class Uncertainty:
 
 
 def inverse_hessian_at(
-    level: Level, pose: FloatArray, metric: Metric, threads: int = 1
+    level: Level,
+    pose: FloatArray,
+    metric: Metric,
+    threads: int = 1,
+    step: float | None = None,
 ) -> FloatArray | None:
     """Measure how sharp a maximum is, by differences of the gradient.
 
@@ -47,6 +51,8 @@ def inverse_hessian_at(
     ----------
     level, pose, metric, threads
         As for `optimize.maximise`.
+    step : float, optional
+        How far away, in voxels (default: `parameters.CURVATURE_STEP_VOXELS`).
 
     Returns
     -------
@@ -54,7 +60,7 @@ def inverse_hessian_at(
         As in `optimize.Fit`; None where next to nothing overlaps.
     """
     objective = Objective(level, pose, metric, threads)
-    step = parameters.CURVATURE_STEP_VOXELS
+    step = parameters.CURVATURE_STEP_VOXELS if step is None else step
     hessian = np.empty((6, 6))
     for row, direction in zip(hessian, step * np.eye(6), strict=True):
         behind, ahead = objective(-direction).gradient, objective(direction).gradient
@@ -90,14 +96,7 @@ def uncertainty(
     .. [1] White, "Maximum likelihood estimation of misspecified models",
        Econometrica 1982.
     """
-    near = PoseParameters.about(level, pose)
-    pose, d_rotation = near.pose(np.zeros(6))
-    histogram, readings = joint_histogram(level, pose, threads)
-    _, d_histogram = metric(histogram)
-    run = -(-level.n_samples // parameters.NOISE_RUNS)
-    parts = score_gradients(level, readings, d_histogram, threads, run)
-    gradients = np.array([near.gradient(by_matrix, d_rotation) for by_matrix in parts])
-    gradients -= gradients.mean(axis=0)
+    gradients = _gradients_of_runs(level, pose, metric, threads)
     moved_mm = gradients @ inverse_hessian / level.size_mm
     # Of three axes, a rotation moves a point along two.
     square_mm = np.square(moved_mm).sum(axis=0) @ np.repeat([2 / 3, 1], 3)
@@ -105,6 +104,64 @@ def uncertainty(
     return Uncertainty(
         math.sqrt(square_mm), moved.T @ moved, level.origin + level.centre
     )
+
+
+def effective_samples(
+    level: Level, pose: FloatArray, metric: Metric, threads: int = 1
+) -> float:
+    """Count the independent samples that would be as sure of a maximum.
+
+    Neighbouring samples share structure and noise. If n were independent, the gradient
+    would vary as the curvature says, and n be the number of parameters over the trace
+    of the inverse Hessian times the gradient's covariance: the adjustment of a
+    composite likelihood [1]_. Where a pose fits by large shapes alone it is small.
+
+    Parameters
+    ----------
+    level, pose, threads
+        As for `optimize.maximise`.
+    metric : callable
+        The information for each sample, in nats.
+
+    Returns
+    -------
+    float
+        0 where next to nothing overlaps.
+
+    References
+    ----------
+    .. [1] Varin, Reid and Firth, "An overview of composite likelihood methods",
+       Statistica Sinica 2011.
+    """
+    steps = parameters.EVIDENCE_STEPS_VOXELS
+    inverses = [
+        inverse_hessian_at(level, pose, metric, threads, step) for step in steps
+    ]
+    gradients = None
+    fewest = np.inf
+    for inverse in inverses:
+        if inverse is None:
+            return 0.0
+        if gradients is None:
+            gradients = _gradients_of_runs(level, pose, metric, threads)
+            gradients /= level.size_mm
+        spread = np.einsum("ra,ab,rb->", gradients, inverse, gradients)
+        fewest = min(fewest, 6 / max(float(spread), 1e-12))
+    return fewest
+
+
+def _gradients_of_runs(
+    level: Level, pose: FloatArray, metric: Metric, threads: int
+) -> FloatArray:
+    """Parts (r, 6) of the gradient by runs of neighbouring samples, less their mean."""
+    near = PoseParameters.about(level, pose)
+    pose, d_rotation = near.pose(np.zeros(6))
+    histogram, readings = joint_histogram(level, pose, threads)
+    _, d_histogram = metric(histogram)
+    run = -(-level.n_samples // parameters.NOISE_RUNS)
+    parts = score_gradients(level, readings, d_histogram, threads, run)
+    gradients = np.array([near.gradient(by_matrix, d_rotation) for by_matrix in parts])
+    return gradients - gradients.mean(axis=0)
 
 
 def covariance_after(

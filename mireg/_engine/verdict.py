@@ -1,46 +1,271 @@
-"""Reasons to doubt an answer."""
+"""May an answer be trusted: from signals to a probability, an error, and reasons.
+
+The model is a logistic regression over a handful of signals, and for the error a line
+in logarithms. Its numbers are in ``verdict.json``, with where they come from:
+``scripts/verdict_study.py`` makes answers right and wrong, and learns from them.
+"""
 
 from __future__ import annotations
 
+import functools
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from scipy.special import expit, ndtr
 
 from .. import _parameters as parameters
-from .._contrast import Contrast
+from .._files.records import json_number
 from .._prepare import Foreground
-from .levels import Level
 from .optimize import Fit
+
+#: 90 % of a normal distribution lie below so many standard deviations.
+NORMAL_90 = 1.2815515655446004
+
+#: What is said of left and right.
+Handedness = Literal["as stored", "mirrored", "cannot be told"]
+
+#: What a signal says where it speaks against an answer, by its name; it is given the
+#: signal as ``x``, and in percent as ``percent``.
+REASONS = {
+    "error_voxels": "noise alone moves it by {x:.2g} voxels",
+    "runner_up": "a pose elsewhere explains {percent:.0f} % as much",
+    "overlap": "only {percent:.0f} % of the compared points lie inside both images",
+    "information": "the images tell only {x:.2g} nats a sample of each other",
+    "coarse_share": "the coarse images tell {percent:.0f} % as much as the fine ones, "
+    "as those of two people do",
+    "cost_voxel": "a move by a voxel costs only {percent:.1f} % of the information",
+    "least_cost_voxel": "in one direction a move by a voxel costs only {percent:.1f} % "
+    "of the information",
+    "cost_2mm": "a move by 2 mm costs only {percent:.1f} % of the information",
+    "least_cost_2mm": "in one direction a move by 2 mm costs only {percent:.1f} % of "
+    "the information",
+    "halves_apart_voxels": "two halves of the samples lead {x:.2g} voxels apart",
+    "uphill_mm": "a local refinement goes on for {x:.2g} mm",
+    "wrong_pose_z": "it explains only {x:.1f} standard deviations more than wrong ones",
+    "wrong_pose_share": "poses turned at random explain up to {percent:.0f} % as much",
+    "residual_told": "only {percent:.0f} % of the anatomy tells where it fits",
+    "residual_median_mm": "half of the anatomy fits best {x:.2g} mm off or more",
+    "residual_rms_mm": "parts of the anatomy fit best {x:.2g} mm off",
+    "residual_worst_mm": "a tenth of the anatomy fits best {x:.2g} mm off or more",
+    "residual_fit": "only {percent:.0f} % of the anatomy fits within a voxel",
+    "residual_rigid_mm": "the anatomy as a whole fits best {x:.2g} mm off",
+    "residual_gain": "parts of the anatomy gain {percent:.0f} % by moving",
+    "mirrored_share": "its mirror image explains {percent:.0f} % as much",
+    "mirrored_z": "its mirror image fits as well, or better",
+}
+_UNKNOWN = "too little overlaps to tell how far noise moves it"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What speaks against an answer.
+    """Whether an answer is right, how far off it may be, and why.
 
     Attributes
     ----------
-    runner_up : float
-        Share of what the answer explains that the best pose elsewhere does; 0 if there
-        is none.
-    doubtful : bool
-        Whether the answer may be wrong.
-    notes : tuple of str
-        Why, and which image has too little contrast, in plain words.
+    probability : float
+        That the answer is right: that its error, the mean over the anatomy, is within
+        `tolerance_mm`; if right and wrong were as likely before the images were seen.
+    tolerance_mm : float
+        What counts as right.
+    error_mm, error_bound_mm : float
+        Median of the error expected of an answer that is right, mm, and what 9 of 10
+        stay below; NaN if unknown. Distortion of an image may add to it.
+    same_anatomy : float
+        Probability that both images show the same person's anatomy.
+    mirrored : float
+        Probability that one of the images is stored mirrored, if that were as likely as
+        not; 0.5 if unknown.
+    reasons : tuple of str
+        What speaks against the answer, the most important first, in plain words.
+    signals : mapping of str to float
+        What was measured; NaN where it could not be.
     """
 
-    runner_up: float
-    doubtful: bool
-    notes: tuple[str, ...]
+    probability: float
+    tolerance_mm: float
+    error_mm: float
+    error_bound_mm: float
+    same_anatomy: float
+    mirrored: float
+    reasons: tuple[str, ...]
+    signals: Mapping[str, float]
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether the answer is more likely wrong than right."""
+        return not self.probability >= parameters.DOUBTFUL_BELOW
+
+    @property
+    def handedness(self) -> Handedness:
+        """Whether left is left: "as stored", "mirrored" or "cannot be told"."""
+        if self.mirrored > parameters.MIRRORED_ABOVE:
+            return "mirrored"
+        if self.mirrored < 1 - parameters.MIRRORED_ABOVE:
+            return "as stored"
+        return "cannot be told"
+
+    @property
+    def summary(self) -> str:
+        """Say in one line how likely the answer is right."""
+        doubt = "doubtful, " if self.doubtful else ""
+        chance = in_percent(self.probability)
+        return f"{doubt}{chance} likely right within {self.tolerance_mm:.2g} mm"
+
+    @property
+    def warning(self) -> str:
+        """Say that the answer is doubtful, and why."""
+        why = "; ".join(self.reasons[:2]) or "taken together, all that was measured"
+        return (
+            f"the answer is doubtful, {in_percent(self.probability)} likely right "
+            f"within {self.tolerance_mm:.2g} mm: {why}; look whether it is right"
+        )
+
+    @property
+    def error_summary(self) -> str:
+        """Say how far off the answer is expected to be, if it is right."""
+        if math.isnan(self.error_mm):
+            return "unknown"
+        return f"{self.error_mm:.2g} mm; 9 of 10 within {self.error_bound_mm:.2g} mm"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give all of it, ready for JSON."""
+        return {
+            "probability": self.probability,
+            "tolerance_mm": self.tolerance_mm,
+            "error_mm": json_number(self.error_mm),
+            "error_bound_mm": json_number(self.error_bound_mm),
+            "same_anatomy": self.same_anatomy,
+            "mirrored": self.mirrored,
+            "handedness": self.handedness,
+            "reasons": list(self.reasons),
+            "signals": {name: json_number(x) for name, x in self.signals.items()},
+        }
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> Verdict:
+        """Take it from what `to_dict` gave."""
+
+        def number(value: float | None) -> float:
+            return math.nan if value is None else float(value)
+
+        return cls(
+            **{
+                name: number(record[name])
+                for name in (
+                    "probability",
+                    "tolerance_mm",
+                    "error_mm",
+                    "error_bound_mm",
+                    "same_anatomy",
+                    "mirrored",
+                )
+            },
+            reasons=tuple(record["reasons"]),
+            signals={name: number(x) for name, x in record["signals"].items()},
+        )
 
 
 def verdict(
-    fits: Sequence[Fit],
-    foreground: Foreground,
-    error_mm: float,
-    level: Level,
-    contrasts: Sequence[Contrast],
+    signals: Mapping[str, float],
+    *,
+    standard_error_mm: float,
+    voxel_mm: float,
+    usual_mm: float,
+    tolerance_mm: float,
+    distance_mm: float = 0.0,
 ) -> Verdict:
-    """Judge an answer.
+    """Judge an answer, or a pose that lies off one.
+
+    Parameters
+    ----------
+    signals : mapping of str to float
+        What was measured at the answer.
+    standard_error_mm : float
+        Of the answer; NaN where that cannot be told.
+    voxel_mm : float
+        Voxel of the coarser image.
+    usual_mm, tolerance_mm : float
+        Error up to which an answer is right, usually and here.
+    distance_mm : float, optional
+        How far from the answer the pose lies that is judged, the mean over the anatomy.
+
+    Notes
+    -----
+    The probability that the answer is right is learned for the usual tolerance. The
+    error is lognormal about a power of the standard error; the distance of a pose off
+    the optimum adds to it at a right angle, as errors in many dimensions do.
+    """
+    model = _model()
+    median = _median_error(model["error"], standard_error_mm, voxel_mm)
+    spread = model["error"]["spread"]
+    mirrored = 0.5
+    if not math.isnan(signals.get("mirrored_z", math.nan)):
+        mirrored = 1 - _probability(model["as_stored"], signals)
+    right = _probability(model["right"], signals) * _ahead(signals)
+    right *= min(1.0, _not_mirrored(mirrored) / _not_mirrored(0.5))
+    # That of the right optimum, whatever the tolerance.
+    right = min(1.0, right / max(_within(usual_mm, median, spread), 0.5))
+    beside = math.sqrt(max(tolerance_mm**2 - distance_mm**2, 0.0))
+    bound = median * math.exp(NORMAL_90 * spread)
+    return Verdict(
+        probability=right * _within(beside, median, spread),
+        tolerance_mm=tolerance_mm,
+        error_mm=math.hypot(median, distance_mm),
+        error_bound_mm=math.hypot(bound, distance_mm),
+        same_anatomy=_probability(model["same_anatomy"], signals),
+        mirrored=mirrored,
+        reasons=_reasons(model["right"], signals),
+        signals=dict(signals),
+    )
+
+
+def usual_tolerance_mm(voxel_mm: float, foreground: Foreground) -> float:
+    """Error, mm, up to which an answer is right where nothing else is said.
+
+    One voxel of the coarser image, but 2 mm at least; less for small anatomy.
+    """
+    small = parameters.TOLERANCE_RADII * foreground.rms_radius
+    return max(voxel_mm, min(parameters.TOLERANCE_MM, small))
+
+
+@functools.cache
+def _model() -> Mapping[str, Any]:
+    """Read the numbers of the model."""
+    return json.loads(Path(__file__).with_suffix(".json").read_bytes())
+
+
+def _contributions(
+    part: Mapping[str, Any], signals: Mapping[str, float]
+) -> dict[str, float]:
+    """Log-odds that each signal adds to those of a typical right answer.
+
+    A signal that was not measured adds nothing.
+    """
+    added = {}
+    for name, term in part["signals"].items():
+        x = signals.get(name, math.nan)
+        x = term["typical"] if math.isnan(x) else min(max(x, term["low"]), term["high"])
+        scale = _scale(term)
+        added[name] = term["weight"] * (scale(x) - scale(term["typical"]))
+    return added
+
+
+def _scale(term: Mapping[str, Any]) -> Callable[[float], float]:
+    """Return how a signal enters the sum: as it is, or its logarithm."""
+    return math.log if term.get("log") else float
+
+
+def _probability(part: Mapping[str, Any], signals: Mapping[str, float]) -> float:
+    """Logistic regression: the intercept is the log-odds of a typical right answer."""
+    return float(expit(part["intercept"] + sum(_contributions(part, signals).values())))
+
+
+def runner_up(fits: Sequence[Fit], foreground: Foreground) -> tuple[float, float]:
+    """Find the best pose elsewhere.
 
     Parameters
     ----------
@@ -48,45 +273,14 @@ def verdict(
         What was followed to the finest level, the best, which led to the answer, first.
     foreground : Foreground
         Of the image that was sampled for them; measures how far apart poses are.
-    error_mm : float
-        Standard error of the answer; NaN where that cannot be told.
-    level : Level
-        Where it was polished.
-    contrasts : sequence of Contrast
-        Of the fixed and the moving image.
 
     Returns
     -------
-    Verdict
-        What speaks against it.
+    share : float
+        Share of what the best explains that this one does; 0 if there is none.
+    apart_mm : float
+        How far it is from the best; 0 if there is none.
     """
-    runner_up, apart_mm = _runner_up(fits, foreground)
-    doubts = []
-    if runner_up > parameters.RUNNER_UP_SHARE:
-        doubts.append(
-            f"a pose {apart_mm:.0f} mm away explains {100 * runner_up:.0f} % as much "
-            "as this one: look whether it is right"
-        )
-    if math.isnan(error_mm):
-        doubts.append(
-            "too little overlaps to tell how far noise moves the answer: look whether "
-            "it is right"
-        )
-    if error_mm > parameters.UNCERTAIN_VOXELS * level.size_mm:
-        doubts.append(
-            f"the error expected from noise is {error_mm:.2g} mm: look whether the "
-            "answer is right"
-        )
-    too_flat = [
-        f"the {name} image {one.doubt}"
-        for name, one in zip(("fixed", "moving"), contrasts, strict=True)
-        if one.doubt
-    ]
-    return Verdict(runner_up, bool(doubts), (*too_flat, *doubts))
-
-
-def _runner_up(fits: Sequence[Fit], foreground: Foreground) -> tuple[float, float]:
-    """Share of the answer that the best pose elsewhere explains, and how far it is."""
     best = fits[0]
     for fit in fits[1:]:
         apart = foreground.distance(best.pose, fit.pose)
@@ -94,3 +288,76 @@ def _runner_up(fits: Sequence[Fit], foreground: Foreground) -> tuple[float, floa
         if elsewhere and fit.weighted_information > 0:
             return fit.weighted_information / best.weighted_information, apart
     return 0.0, 0.0
+
+
+def _reasons(part: Mapping[str, Any], signals: Mapping[str, float]) -> tuple[str, ...]:
+    """Say what speaks against an answer, the most important first."""
+    added = _contributions(part, signals)
+    against = sorted(added, key=added.__getitem__)
+    return tuple(
+        _UNKNOWN
+        if math.isinf(signals[name])
+        else REASONS[name].format(x=signals[name], percent=100 * signals[name])
+        for name in against[: parameters.MOST_REASONS]
+        if added[name] < -parameters.REASON_LOG_ODDS
+    )
+
+
+def _median_error(
+    part: Mapping[str, float], standard_error_mm: float, voxel_mm: float
+) -> float:
+    """Median of the error, mm, of an answer with this standard error."""
+    if not standard_error_mm > 0:
+        return standard_error_mm
+    return math.exp(
+        part["constant"]
+        + part["log_standard_error"] * math.log(standard_error_mm)
+        + part["log_voxel"] * math.log(voxel_mm)
+    )
+
+
+def _within(limit_mm: float, median_mm: float, spread: float) -> float:
+    """Probability that a lognormal error is within a limit; 1 if nothing is known."""
+    if math.isnan(median_mm) or median_mm == 0:
+        return 1.0
+    if limit_mm <= 0:
+        return 0.0
+    return float(ndtr(math.log(limit_mm / median_mm) / spread))
+
+
+def _ahead(signals: Mapping[str, float]) -> float:
+    """Probability of the answer against its runner-up: even where both explain as much.
+
+    Relative to that of an answer without one.
+    """
+    share = signals.get("runner_up", math.nan)
+    if math.isnan(share):
+        return 1.0
+    slope = parameters.RUNNER_UP_SLOPE
+    return float(expit(slope * (1 - share)) / expit(slope))
+
+
+def _not_mirrored(probability: float) -> float:
+    """Turn the probability of a mirrored image at even odds into that of none."""
+    yes = probability * parameters.MIRRORED_PRIOR
+    no = (1 - probability) * (1 - parameters.MIRRORED_PRIOR)
+    return no / (yes + no)
+
+
+def in_percent(probability: float) -> str:
+    """Say a probability in percent, without claiming certainty.
+
+    Examples
+    --------
+    >>> in_percent(0.123), in_percent(0.9997)
+    ('12 %', 'more than 99.9 %')
+    """
+    if probability > 0.999:
+        return "more than 99.9 %"
+    if probability < 0.001:
+        return "less than 0.1 %"
+    return (
+        f"{100 * probability:.1f} %"
+        if probability > 0.99
+        else (f"{100 * probability:.2g} %")
+    )

@@ -27,6 +27,7 @@ from . import (
     apply,
     batch,
     bids,
+    check,
     compare,
     contrast,
     convert,
@@ -85,8 +86,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0 done; 2 bad input or usage, told in one line on stderr; 130 stopped.
-        Any other error is a bug and keeps its traceback.
+        0 done; 1 done, but the answer is more likely wrong than right; 2 bad input or
+        usage, told in one line on stderr; 130 stopped. Any other error is a bug and
+        keeps its traceback.
     """
     began = time.perf_counter()
     if argv is None:  # Python has started for this alone: the clock shows that, too
@@ -169,8 +171,9 @@ def cli(context: click.Context) -> None:
       mireg demo
       mireg register t1.nii.gz bold.nii.gz
 
-    Exit codes: 0 done; 2 bad input or usage, told in one line; 130 stopped by
-    Ctrl-C (143 by SIGTERM, 129 by SIGHUP). Files are written whole or not at all.
+    Exit codes: 0 done; 1 done, but the answer is more likely wrong than right; 2 bad
+    input or usage, told in one line; 130 stopped by Ctrl-C (143 by SIGTERM, 129 by
+    SIGHUP). Files are written whole or not at all.
 
     Colours and progress are for terminals; NO_COLOR=1 turns colours off. For
     completion by the Tab key put this into ~/.bashrc (or zsh_source, fish_source
@@ -192,6 +195,7 @@ for command in (
     bids.bids,
     apply.apply,
     convert.convert,
+    check.check,
     show.show,
     compare.compare,
     score.score,

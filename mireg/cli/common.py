@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from .._contrast import Contrast
+    from .._engine.verdict import Verdict
     from .._image import Image, VolumeChoice
     from .._moved import Grid, Output
     from .._prior import Prior
@@ -189,6 +190,26 @@ def mask_options(command: Command) -> Command:
     return command
 
 
+def verdict_options(command: Command) -> Command:
+    """Add the options of the commands that judge an answer."""
+    for add in (
+        click.option(
+            "--accept",
+            is_flag=True,
+            help="Let the exit code be 0 where the answer is doubtful, too.",
+        ),
+        click.option(
+            "--tolerance",
+            type=click.FloatRange(min=0, min_open=True),
+            metavar="MM",
+            help="Error up to which an answer is right [one voxel of the coarser "
+            "image, 2 mm at least].",
+        ),
+    ):
+        command = add(command)
+    return command
+
+
 def prior_options(command: Command) -> Command:
     """Add the options of the commands that may use a learned prior."""
     for add in (
@@ -345,6 +366,19 @@ def show_rows(heading: str, rows: dict[str, str], *, err: bool) -> None:
     say("", mark=click.style(printable(heading), bold=True), err=err)
     for label, text in rows.items():
         say(f"  {label:13} " + text.replace("\n", "\n" + " " * 16), err=err)
+
+
+def verdict_rows(verdict: Verdict) -> dict[str, str]:
+    """Say how far an answer may be trusted, for people."""
+    from .._engine.verdict import in_percent
+
+    return {
+        "verdict": verdict.summary,
+        "error": f"{verdict.error_summary}, if it is right",
+        "left, right": verdict.handedness,
+        "same anatomy": f"{in_percent(verdict.same_anatomy)} likely",
+        **({"against it": "\n".join(verdict.reasons)} if verdict.reasons else {}),
+    }
 
 
 def colour() -> bool | None:

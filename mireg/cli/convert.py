@@ -78,6 +78,7 @@ class _Convert(click.Command):
 @click.option(
     "--transform-format",
     "to_format",
+    metavar="FORMAT",
     type=click.Choice((*FORMAT_NAMES, *_SERIES_ONLY)),
     help="Format of OUT [by its name].",
 )

@@ -25,10 +25,11 @@ if TYPE_CHECKING:
 
 #: Names of the hard kinds; phantom.KINDS, which is slow to load.
 KINDS = (
-    *("slab", "slab-occipital", "slices", "neck", "coil", "epi-lr", "epi-rl"),
-    *("epi-both", "ct", "ct-gantry", "pet", "spect", "thick", "thick-planes"),
-    *("tumour", "plaques", "resection", "defaced", "stripped", "spine", "knee"),
-    *("mouse", "infant", "near-symmetric", "aligned", "identical"),
+    *("slab", "slab-occipital", "slab-surface-coil", "slices", "neck", "coil"),
+    *("epi-lr", "epi-rl", "epi-both", "ct", "ct-gantry", "pet", "spect", "thick"),
+    *("thick-planes", "tumour", "plaques", "resection", "defaced", "stripped"),
+    *("spine", "spine-cropped", "knee", "mouse", "infant", "near-symmetric"),
+    *("aligned", "identical"),
 )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import astuple, replace
+from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ import click
 from .._errors import InputError, printable
 from .._files import bids
 from .._files.records import to_json
-from .._settings import METRICS
+from .._settings import EFFORTS, METRICS
 from .common import (
     FORMAT_NAMES,
     TRANSFORM_FORMATS,
@@ -41,6 +41,8 @@ from .common import (
     show_rows,
     stem,
     translations,
+    verdict_options,
+    verdict_rows,
 )
 
 if TYPE_CHECKING:
@@ -50,7 +52,7 @@ if TYPE_CHECKING:
     from .._moved import Output
     from .._prepare import PreparedImage
     from .._registration import Registration
-    from .._settings import MetricName
+    from .._settings import EffortName, MetricName
 
 #: What is timed.
 _STAGES = ("start", "load", "register", "resample", "write")
@@ -132,6 +134,15 @@ def read_formats(_context: Any, _option: Any, values: Sequence[str]) -> tuple[st
     is_flag=True,
     help="Write PREFIX_inverse.nii.gz, too: FIXED brought onto MOVING the same way.",
 )
+@verdict_options
+@click.option(
+    "--strict", is_flag=True, help="Write nothing where the answer is doubtful."
+)
+@click.option(
+    "--residuals",
+    is_flag=True,
+    help="Write PREFIX_residuals.nii.gz, too: how far off each part of FIXED is, mm.",
+)
 @click.option(
     "--picture",
     metavar="FILE.png",
@@ -144,6 +155,21 @@ def read_formats(_context: Any, _option: Any, values: Sequence[str]) -> tuple[st
     help="Write PREFIX.html, too: both images and what was found, to be looked at in "
     "a browser.",
 )
+@click.option(
+    "--effort",
+    type=click.Choice(EFFORTS),
+    default="normal",
+    show_default=True,
+    help="How long to search on in doubt: not at all, until that changes nothing, or "
+    "many times as long.",
+)
+@click.option(
+    "--time-limit",
+    type=click.FloatRange(min=0),
+    metavar="S",
+    help="Begin no further search after S seconds; take what was found so far. The "
+    "answer can then depend on the machine [no limit].",
+)
 @output_options
 @click.option(
     "--verbose",
@@ -152,7 +178,7 @@ def read_formats(_context: Any, _option: Any, values: Sequence[str]) -> tuple[st
     help="Tell the stages and the best poses that the search found.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the record on stdout.")
-def register(**options: Any) -> None:
+def register(*, accept: bool, **options: Any) -> int:
     """Find the rigid transform that brings MOVING into line with FIXED.
 
     \b
@@ -163,11 +189,15 @@ def register(**options: Any) -> None:
 
     If both have BIDS names and there is no -o, the files have BIDS names too.
 
+    The exit code is 1 if the answer is doubtful: more likely wrong than right. The
+    files are written all the same, but for --strict.
+
     \b
     Example:
       mireg register t1.nii.gz bold.nii.gz -o bold_to_t1
     """
-    run_register(**options, began=click.get_current_context().obj)
+    found = run_register(**options, began=click.get_current_context().obj)
+    return int(found.doubtful and not accept)
 
 
 def run_register(
@@ -222,11 +252,16 @@ def register_files(
     fixed_mask: str | None = None,
     moving_mask: str | None = None,
     transform_formats: Sequence[str] = ("itk",),
+    tolerance: float | None = None,
+    strict: bool = False,
     how: Output | None = None,
     image: bool = True,
     inverse: bool = False,
+    residuals: bool = False,
     picture: str | None = None,
     report: bool = False,
+    effort: EffortName = "normal",
+    time_limit: float | None = None,
     threads: int | None = None,
     force: bool = False,
     quiet: bool = False,
@@ -254,18 +289,24 @@ def register_files(
         image=image,
         inverse=inverse,
         report=report,
+        residuals=residuals,
     )
     drawn = [] if picture is None else [Path(picture)]
     if picture is not None:
         check_picture("--picture", picture)
     check_outputs([*files.paths, *drawn], inputs, force=force)
     start = _start(init, fixed, moving)
-    settings = Settings(threads=threads)
     learned = read_prior(prior, prior_strength)
-    if metric is not None or learned is not None:
-        settings = replace(settings, metric=metric or "prior")
-    if prior_strength is not None:
-        settings = replace(settings, prior_strength=prior_strength)
+    settings = Settings(
+        metric=metric or ("prior" if learned else Settings.metric),
+        prior_strength=Settings.prior_strength
+        if prior_strength is None
+        else prior_strength,
+        threads=threads,
+        tolerance_mm=tolerance,
+        effort=effort,
+        time_limit=time_limit,
+    )
     started = time.perf_counter()
     with notes_told() as notes:
         images = [scan.result() for scan in reading]
@@ -293,30 +334,36 @@ def register_files(
                 progress=progress,
             )
             progress("write", 1.0)
-            record = results.write(
-                found.to_dict(),
-                files,
-                fixed=found.fixed,
-                moving=found.moving,
-                transform=found.transform,
-                output=how,
-                threads=threads,
-                force=force,
-                seconds={"start": started - began, "load": loaded - started},
-                options={
-                    "init": init,
-                    "prior": prior,
-                    "fixed_mask": fixed_mask,
-                    "moving_mask": moving_mask,
-                },
-                notes=notes,
-                beside={path: _drawn(found, path) for path in drawn},
+            unwritten = strict and found.doubtful
+            record = (
+                found.to_dict()
+                if unwritten
+                else results.write(
+                    found.to_dict(),
+                    files,
+                    fixed=found.fixed,
+                    moving=found.moving,
+                    transform=found.transform,
+                    output=how,
+                    threads=threads,
+                    force=force,
+                    seconds={"start": started - began, "load": loaded - started},
+                    options={
+                        "init": init,
+                        "prior": prior,
+                        "fixed_mask": fixed_mask,
+                        "moving_mask": moving_mask,
+                    },
+                    notes=notes,
+                    residuals=found.residuals,
+                    beside={path: _drawn(found, path) for path in drawn},
+                )
             )
     if not quiet:
-        took = {name: record["seconds"][name] for name in _STAGES[:-1]}
+        took = {name: record["seconds"].get(name, 0.0) for name in _STAGES[:-1]}
         # With all that is short.
         took["write"] = time.perf_counter() - began - sum(took.values())
-        rows = _summary(found, took, [*files.paths, *drawn])
+        rows = _summary(found, took, [] if unwritten else [*files.paths, *drawn])
         show_rows(f"from {fixed.name} to {moving.name}:", rows, err=as_json)
     for note in found.warnings:
         if note not in notes:  # told when it was read
@@ -365,7 +412,9 @@ def _summary(
         f"score ({found.metric})": found.score_summary,
         "overlap": f"{100 * found.overlap_fraction:.0f} %",
         "noise": found.noise_summary,
+        **verdict_rows(found.verdict),
         "contrast": contrasts(found.fixed_contrast, found.moving_contrast),
         "seconds": f"{', '.join(times)}; {sum(seconds.values()):.1f} in all",
-        "written": "\n".join(printable(str(path)) for path in outputs),
+        "written": "\n".join(printable(str(path)) for path in outputs)
+        or "nothing, as --strict says",
     }

@@ -219,8 +219,11 @@ def knee(seed: int) -> Body:
     return b.body(2.0, 90.0, 34.0, 1.6)
 
 
-def spine(seed: int) -> Body:
-    """Draw a neck about its spinal cord; x right, y forward, z up."""
+def spine(seed: int, *, alike: bool = False) -> Body:
+    """Draw a neck about its spinal cord; x right, y forward, z up.
+
+    Vertebrae differ by their level, or in no more than where they lie: `alike`.
+    """
     b = _Builder(np.random.default_rng([seed, 0xC02D]), 0.5)
     b.nested({"skin": 0, "fat": 2, "muscle": 8}, (0, -4, 0), (64, 66, 320))
     b.both("fat", (26, -30, 0), (4, 24, 240), (0, 0, 25))
@@ -233,13 +236,14 @@ def spine(seed: int) -> Body:
     b.both("blood", (34, 26, 0), (6, 5, 200), (3, -2, 0))
     for level in range(-6, 7):
         z = 17.5 * level
-        large = 1.0 - 0.025 * level
+        large = 1.0 if alike else 1.0 - 0.025 * level
         bone = {"bone": 0, "diploe": 1.4}
         b.nested(bone, (0, 17 * large, z), (12.5 * large, 9.0 * large, 8.0))
         b.add("csf", (0, 17 * large, z + 8.7), (10.5 * large, 7.5 * large, 1.8))
         b.both("bone", (15 * large, 4, z), (6, 7, 6), (0, 0, 20))
         b.both("diploe", (15 * large, 4, z), (4.5, 5.5, 4.5), (0, 0, 20))
         spine_mm = 12 + 1.0 * abs(level - 1) + b.rng.uniform(-2, 2)
+        spine_mm = 14.0 if alike else spine_mm
         b.nested(bone, (0, -12 - spine_mm / 2, z - 5), (4, spine_mm, 4.5), (25, 0, 0))
     b.add("csf", (0, 0, 0), (10, 7.8, 320))
     for level in range(-6, 7):

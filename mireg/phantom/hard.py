@@ -34,6 +34,7 @@ _SUBJECTS: Mapping[str, Callable[[int], Subject]] = MappingProxyType(
         "near-symmetric": near_symmetric,
         "knee": knee,
         "spine": spine,
+        "spine-alike": partial(spine, alike=True),
         "mouse": mouse,
     }
 )
@@ -139,6 +140,7 @@ def _scan(
         lesions=_lesions(plan.lesions, seed),
         defaced=plan.defaced,
         coil=plan.coil,
+        surface_coil_mm=plan.surface_coil_mm,
         distortion=distortion,
         in_ct=plan.in_ct,
     )

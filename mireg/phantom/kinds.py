@@ -40,6 +40,8 @@ class Acquisition:
         Nothing but brain is left; the face is cut away; with table, holder and metal.
     coil : float
         Strength of the receive coil's shading.
+    surface_coil_mm : float
+        Reach of receive coils that lie at the back of the head.
     distortion_mm : float
         Largest shift of an EPI, phase-encoded along x, before the shim.
     """
@@ -58,6 +60,7 @@ class Acquisition:
     defaced: bool = False
     in_ct: bool = False
     coil: float = 0.0
+    surface_coil_mm: float = 0.0
     distortion_mm: float = 0.0
 
 
@@ -128,6 +131,13 @@ _INFANT_T2 = _look("T2", grey=430, white=600, deep=400)
 #: Without the shading of a head coil and the dropout above sinuses.
 _BODY_EPI = replace(CONTRASTS["EPI"], blur_fwhm_mm=0.0, dropout=0.0)
 
+#: Tissues nearly alike, as with a short repetition time, and more noise.
+_FLAT_EPI = replace(
+    _look("EPI", white=560, grey=640, deep=570, csf=780, blood=700), noise_level=25
+)
+_NOISY_T1 = replace(CONTRASTS["T1"], noise_level=60, bias=0.15)
+_NOISY_T2 = replace(CONTRASTS["T2"], noise_level=60, bias=0.15)
+
 _BRAIN_FOV = (200.0, 220.0, 156.0)
 
 #: The hard kinds by name. Voxels are larger than a hospital's, for speed.
@@ -156,6 +166,21 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                 centre_mm=(0.0, -62.0, 2.0),
                 loose_mm=(5.0, 8.0, 8.0),
                 turn_deg=(48.0, 0.0, 0.0),
+            ),
+        ),
+        "slab-surface-coil": Kind(
+            "an oblique slab of EPI seen by surface coils behind the head, distorted",
+            _T1,
+            Acquisition(
+                _FLAT_EPI,
+                (2.25, 2.25, 2.5),
+                slices=(22, 22),
+                fov_mm=(162.0, 126.0, 0.0),
+                centre_mm=(0.0, -52.0, 0.0),
+                loose_mm=(5.0, 6.0, 6.0),
+                turn_deg=(35.0, 0.0, 0.0),
+                surface_coil_mm=50.0,
+                distortion_mm=6.0,
             ),
         ),
         "slices": Kind(
@@ -257,6 +282,23 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                 loose_mm=(3.0, 5.0, 15.0),
             ),
             subject="spine",
+        ),
+        "spine-cropped": Kind(
+            "a short piece of a neck whose vertebrae and discs are all alike",
+            Acquisition(
+                _NOISY_T1,
+                (1.0, 1.0, 1.0),
+                fov_mm=(44.0, 76.0, 78.0),
+                centre_mm=(0.0, 0.0, 0.0),
+            ),
+            Acquisition(
+                _NOISY_T2,
+                (1.0, 1.0, 1.0),
+                fov_mm=(52.0, 60.0, 55.0),
+                centre_mm=(0.0, 4.0, 0.0),
+                loose_mm=(3.0, 4.0, 8.0),
+            ),
+            subject="spine-alike",
         ),
         "knee": Kind(
             "not a head: a knee",

@@ -95,6 +95,27 @@ def coil(points: FloatArray, strength: float, radius_mm: float) -> Values:
     return field
 
 
+def surface_coil(points: FloatArray, reach_mm: float, radius_mm: float) -> Values:
+    """Return the sensitivity of three loops behind a head at points (3, n).
+
+    One at the surface. A loop falls to a third where it is `reach_mm` away.
+    """
+    loops = radius_mm * np.array(
+        [[-0.45, -1.15, 0.05], [0.45, -1.15, 0.05], [0, -1.25, 0.3]]
+    )
+
+    def received(at: FloatArray) -> FloatArray:
+        square = sum(
+            (1 + np.square(at - loop[:, None]).sum(axis=0) / reach_mm**2) ** -3.0
+            for loop in loops
+        )
+        return np.sqrt(square)
+
+    surface = received(np.array([[0.0], [-radius_mm], [0.0]]))
+    field: Values = (received(points) / surface).astype(np.float32)
+    return field
+
+
 def around_ct(points: FloatArray) -> Values:
     """Return Hounsfield units of table, head-holder and foam at points (3, n)."""
     x, y, z = points.astype(np.float32)
@@ -142,6 +163,8 @@ class Scene:
     coil : float
         Strength of the receive coil's shading; 1 makes the surface of the brain
         several times brighter than its middle.
+    surface_coil_mm : float
+        Reach of coils that lie at the back of the head; 0 if there are none.
     distortion : Distortion or None
         Of an EPI.
     in_ct : bool
@@ -152,6 +175,7 @@ class Scene:
     lesions: tuple[Blob, ...] = ()
     defaced: bool = False
     coil: float = 0.0
+    surface_coil_mm: float = 0.0
     distortion: Distortion | None = None
     in_ct: bool = False
 
@@ -189,6 +213,9 @@ class Scene:
         if self.coil:
             radius = 1.45 * float(self.subject.reach(np.eye(3)[:1])[0])
             values = values * coil(points, self.coil, radius)
+        if self.surface_coil_mm:
+            radius = float(self.subject.reach(-np.eye(3)[1:2])[0])
+            values = values * surface_coil(points, self.surface_coil_mm, radius)
         if self.in_ct:
             values = with_metal(np.maximum(values, around_ct(points)), points)
         return values

@@ -1,0 +1,228 @@
+"""The verdict on a pose that anybody found: another program, a person, the headers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ._engine.optimize import Fit, evaluate
+from ._engine.residuals import LocalResiduals, local_residuals
+from ._engine.similarity import metric_at
+from ._engine.verdict import Verdict
+from ._files.formats import ImageLike
+from ._files.records import json_number
+from ._prior import Prior
+from ._progress import Progress
+from ._register import Answer, best_answer, judge, known_of, opened
+from ._settings import Settings
+from ._transform import RigidTransform, TransformLike, as_rigid
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """A pose that explains most, nearby or everywhere, and how far it is.
+
+    Attributes
+    ----------
+    transform : RigidTransform
+        Maps points of the fixed image to points of the moving one, RAS+ mm.
+    mean_mm, max_mm : float
+        How far from it the pose is that is judged: mean and largest distance over the
+        foreground of the fixed image.
+    score : float
+        Similarity there.
+    """
+
+    transform: RigidTransform
+    mean_mm: float
+    max_mm: float
+    score: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give all of it, ready for JSON."""
+        return {
+            "moving_from_fixed": self.transform.matrix.tolist(),
+            "mean_mm": self.mean_mm,
+            "max_mm": self.max_mm,
+            "score": json_number(self.score),
+        }
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class Check:
+    """What is said of a pose that anybody found.
+
+    Attributes
+    ----------
+    transform : RigidTransform
+        The pose: maps points of the fixed image to points of the moving one, RAS+ mm.
+    metric : str
+        The similarity.
+    score : float
+        Similarity at the pose; NaN if the images do not overlap there.
+    overlap_fraction : float
+        Share of the compared points that lie inside both images at the pose.
+    nearest : Optimum
+        What a local refinement finds from the pose.
+    best : Optimum
+        The best pose of all, after a search everywhere.
+    elsewhere : bool
+        Whether that is another one.
+    residuals : LocalResiduals
+        Where the anatomy fits at the pose, and how far off it is elsewhere.
+    verdict : Verdict
+        How likely the pose is right, how far off it is expected to be, and why.
+    seconds : mapping
+        Wall time by stage.
+
+    See Also
+    --------
+    mireg.check : Make one from two images and a pose.
+    """
+
+    transform: RigidTransform
+    metric: str
+    score: float
+    overlap_fraction: float
+    nearest: Optimum
+    best: Optimum
+    elsewhere: bool
+    residuals: LocalResiduals
+    verdict: Verdict
+    seconds: Mapping[str, float]
+
+    def __repr__(self) -> str:
+        """Say in one line what is said of the pose."""
+        return (
+            f"<Check: {self.nearest.mean_mm:.2f} mm from the nearest optimum, "
+            f"{self.best.mean_mm:.2f} mm from the best pose, {self.verdict.summary}>"
+        )
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether the pose is more likely wrong than right, as the verdict says."""
+        return self.verdict.doubtful
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give all of it, ready for JSON: matrices are RAS+ mm, fixed to moving."""
+        return {
+            "moving_from_fixed": self.transform.matrix.tolist(),
+            "metric": self.metric,
+            "score": json_number(self.score),
+            "overlap_fraction": self.overlap_fraction,
+            "nearest": self.nearest.to_dict(),
+            "best": self.best.to_dict(),
+            "elsewhere": self.elsewhere,
+            "residuals": self.residuals.to_dict(),
+            "doubtful": self.doubtful,
+            "verdict": self.verdict.to_dict(),
+            "seconds": dict(self.seconds),
+        }
+
+
+def check(
+    fixed: ImageLike,
+    moving: ImageLike,
+    moving_from_fixed: TransformLike | None = None,
+    *,
+    fixed_mask: ImageLike | None = None,
+    moving_mask: ImageLike | None = None,
+    settings: Settings | None = None,
+    prior: Prior | None = None,
+    progress: Progress | None = None,
+) -> Check:
+    """Judge a pose that anybody found.
+
+    Parameters
+    ----------
+    fixed, moving : Image, PreparedImage, path, nibabel image, SimpleITK image or tuple
+        Two scans of one patient; a tuple is (array, affine).
+    moving_from_fixed : RigidTransform, (4, 4) array_like or path, optional
+        Maps points of `fixed` to points of `moving`, RAS+ mm to RAS+ mm (default: the
+        images lie as their headers say).
+    fixed_mask, moving_mask, settings, prior, progress : optional
+        As for `mireg.register`.
+
+    Returns
+    -------
+    Check
+        How far the pose is from the nearest optimum and from the best pose, and how
+        likely it is right.
+
+    Raises
+    ------
+    InputError
+        If `mireg.register` would refuse the images, or the transform is not rigid.
+
+    Notes
+    -----
+    The best pose is found as by `mireg.register`, with the pose that is judged among
+    the candidates. The verdict is that on the best pose, and on how far from it the
+    pose lies.
+
+    Examples
+    --------
+    >>> x, y, z = np.indices((20, 24, 22))
+    >>> ball = np.exp(-((x - 9) ** 2 + (y - 9) ** 2 + (z - 12) ** 2) / 30.0)
+    >>> fixed = ball + (x > 12), np.eye(4)
+    >>> moving = 3 - fixed[0], np.eye(4)
+    >>> three_mm_right = np.eye(4)
+    >>> three_mm_right[0, 3] = 3
+    >>> bool(abs(check(fixed, moving, three_mm_right).nearest_mm - 3) < 0.2)
+    True
+    """
+    task = opened(fixed, moving, fixed_mask, moving_mask, settings, prior, progress)
+    pair, told = task.pair, task.told
+    given = RigidTransform.identity()
+    if moving_from_fixed is not None:
+        images = pair.fixed.image, pair.moving.image
+        given = as_rigid(moving_from_fixed, fixed=images[0], moving=images[1])
+    start = pair.engine_pose(given.matrix)
+    near = best_answer(task, start).answer
+    search = best_answer(
+        task, None, also=[start, pair.engine_pose(near.moving_from_fixed)]
+    )
+    best = search.answer
+
+    points, centre = pair.fixed.foreground.points, pair.fixed.foreground.centroid
+    metric = metric_at(best.level, task.settings.metric)
+
+    def at(matrix: FloatArray) -> Fit:
+        pose = best.pair.engine_pose(matrix)
+        return evaluate(best.level, pose, metric, task.threads)
+
+    def optimum(answer: Answer) -> Optimum:
+        transform = RigidTransform.from_matrix(answer.moving_from_fixed, centre)
+        off = given.displacements(points, transform)
+        score = at(transform.matrix).score
+        return Optimum(transform, float(off.mean()), float(off.max()), score)
+
+    here, nearest, beyond = at(given.matrix), optimum(near), optimum(best)
+    apart = nearest.transform.mean_displacement(points, beyond.transform)
+    told.start("verdict", 0.95)
+    known = known_of(task, best).signals
+    judged = judge(task, search, known, distance_mm=beyond.mean_mm)
+    pose = best.pair.engine_pose(given.matrix)
+    fits = local_residuals(
+        best.level, pose, best.pair.sampled.foreground, task.threads
+    ).seen_from_fixed(pose, sampled_is_fixed=best.pair.sampled_is_fixed)
+    told.start("", 1.0)
+    return Check(
+        transform=given.about(centre),
+        metric=task.settings.metric,
+        score=here.score if here.overlap_fraction > 0 else math.nan,
+        overlap_fraction=here.overlap_fraction,
+        nearest=nearest,
+        best=beyond,
+        elsewhere=apart > judged.tolerance_mm,
+        residuals=fits,
+        verdict=judged,
+        seconds=told.seconds,
+    )
