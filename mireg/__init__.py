@@ -99,7 +99,7 @@ if TYPE_CHECKING:
         write_transform,
     )
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 #: Where each public name is made.
 _HOME = {

@@ -250,10 +250,10 @@ def test_numbers_that_are_none():
         (b'{"moving_from_fixed": []}', "not the record"),
         (b" " * 2**22 + b"{}", "not the record"),
         (b'{"schema": "mireg-registration/2"}', "its schema is 'mireg-registration/2'"),
-        (b'{"schema": "mireg-registration/1"}', "has no 'moving_from_fixed'"),
+        (b'{"schema": "mireg-registration/2"}', "has no 'moving_from_fixed'"),
         (json.dumps(changed(("score",), "x")), "score: is a string, not a number"),
         (json.dumps(changed(("score",), math.nan)), "score: is not a finite number"),
-        (json.dumps(changed(("new",), 1)), "has 'new', which mireg-registration/1"),
+        (json.dumps(changed(("new",), 1)), "has 'new', which mireg-registration/2"),
         (
             json.dumps(changed(("seconds", "register_stages", "a\nb"), "c")),
             r"seconds/register_stages/a\nb: is a string, not a number",

@@ -14,7 +14,7 @@ from .._errors import InputError
 from .writing import PathLike
 
 #: What a record says that it is: the name and version of its schema.
-SCHEMA = "mireg-registration/1"
+SCHEMA = "mireg-registration/2"
 
 #: A record of a registration holds about 10 kB.
 _MOST_BYTES = 2**22
