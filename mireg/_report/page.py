@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from .. import __version__, _threads
 from .._contrast import BINS, Contrast, contrast
+from .._engine.verdict import Verdict, in_percent
 from .._files import formats
 from .._files.writing import new_file
 from .._image import Image
@@ -139,7 +140,7 @@ def page_data(
     residuals : mapping, optional
         How far off blocks of the anatomy are: "centres_mm" and "shifts_mm", (n, 3) in
         RAS+ mm of the fixed image, and "standard_errors_mm", (n,). NaN where a block
-        does not tell.
+        does not tell. By default those of the record, if it has any.
     most_bytes : int, optional
         What the images may take.
     threads : int, optional
@@ -156,6 +157,8 @@ def page_data(
         If an image has no contrast.
     """
     threads = threads or _threads.available()
+    if residuals is None and record is not None:
+        residuals = record["residuals"]
     transform = as_transform(moving_from_fixed)
     prepared = prepare(fixed, threads=threads), prepare(moving, threads=threads)
     settings = Settings(**record["settings"]) if record else Settings()
@@ -309,13 +312,18 @@ def _verdict(record: Mapping[str, Any] | None) -> dict[str, Any]:
             "words": "A transform from elsewhere: nothing is said for or against it.",
             "reasons": [],
         }
-    words = "Nothing speaks against this answer. Look all the same."
+    judged = record["verdict"]
+    likely = (
+        f"{in_percent(judged['probability'])} likely right within "
+        f"{judged['tolerance_mm']:.2g} mm. Look all the same."
+    )
+    words = likely[0].upper() + likely[1:]
     if record["doubtful"]:
-        words = "Doubtful: this answer may be wrong. Look whether it is right."
+        words = f"Doubtful: {likely}"
     return {
         "doubtful": record["doubtful"],
         "words": words,
-        "reasons": record["warnings"],
+        "reasons": [*judged["reasons"], *record["warnings"]],
     }
 
 
@@ -327,8 +335,12 @@ def _facts(record: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     def number(name: str, form: str) -> str:
         return "unknown" if record[name] is None else format(record[name], form)
 
+    judged = Verdict.from_dict(record["verdict"])
     rows = {
-        "expected error": f"{number('standard_error_mm', '.2g')} mm, from noise alone",
+        "expected error": f"{judged.error_summary}, if it is right",
+        "from noise alone": f"{number('standard_error_mm', '.2g')} mm",
+        "left and right": judged.handedness,
+        "same anatomy": f"{in_percent(judged.same_anatomy)} likely",
         "score": f"{number('score', '.4f')} ({record['metric']}); before "
         + ("no overlap" if record["initial_score"] is None else "")
         + ("" if record["initial_score"] is None else number("initial_score", ".4f")),
@@ -348,7 +360,9 @@ def _facts(record: Mapping[str, Any] | None) -> list[tuple[str, str]]:
 def _residuals(given: Mapping[str, npt.ArrayLike]) -> list[dict[str, Any]]:
     """Take the blocks that tell how far off they are."""
     names = ("centres_mm", "shifts_mm", "standard_errors_mm")
+    # A record has None where an array has NaN, and numpy makes NaN of it.
     centres, shifts, errors = (np.asarray(given[name], float) for name in names)
+    centres, shifts = centres.reshape(-1, 3), shifts.reshape(-1, 3)
     told = np.isfinite(shifts).all(axis=1) & np.isfinite(errors)
     return [
         {
