@@ -132,6 +132,8 @@ function drawRows() {
 
 function drawPictures() {
   const having = shown.filter((row) => data.pictures[idOf(row)]);
+  // The chosen one is seen, wherever it is in the order.
+  having.sort((a, b) => (idOf(b) === chosen) - (idOf(a) === chosen));
   const figures = having.slice(0, picturesShown).map((row) => {
     const id = idOf(row);
     const verdict = value(row, "verdict");
