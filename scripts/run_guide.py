@@ -44,6 +44,9 @@ LAST_DIGITS, SHARE = 2, 0.02
 
 _FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _NUMBER = re.compile(r"(?<![\w.])-?\d+\.\d+(?![\w.]*\d)")
+#: The direction of next to nothing is not held to.
+_SMALL = re.compile(r"\b0\.0[0-5]\d* (?:left|right|forward|back|up|down)")
+_TIMES = re.compile(r"^(  seconds +)\S.*$", re.MULTILINE)
 _SHELL_SIGNS = set("|&;<>$`(){}")
 
 
@@ -85,6 +88,7 @@ def matches(printed: str, said: str) -> bool:
     >>> matches("1.2348 mm, 17 %", "1.2348 mm, 18 %")
     False
     """
+    said, printed = (_SMALL.sub("0.0 aside", text.strip()) for text in (said, printed))
     pattern, numbers, end = "", [], 0
     for number in [*_NUMBER.finditer(said), None]:
         literal = said[end : number.start() if number else len(said)]
@@ -98,7 +102,7 @@ def matches(printed: str, said: str) -> bool:
             pattern += r"(-?\d+\.\d+)"
             numbers.append(number[0])
             end = number.end()
-    found = re.fullmatch(pattern.strip() or ".{0}", printed.strip(), re.DOTALL)
+    found = re.fullmatch(pattern, printed, re.DOTALL)
     return found is not None and all(map(_near, found.groups(), numbers))
 
 
@@ -184,7 +188,8 @@ def _run(step: Step, names: dict[str, object]) -> str | None:
 def _written(text: str, wrong: list[tuple[Step, str]]) -> str:
     """Put what was printed into a page."""
     for step, printed in wrong:
-        if step.language == "console" and "..." not in step.printed:
+        if step.language == "console" and "..." not in _TIMES.sub("", step.printed):
+            printed = _TIMES.sub(r"\1...", printed)
             before = f"$ {step.text}\n{step.printed}"
             assert before in text
             text = text.replace(before, f"$ {step.text}\n{printed}", 1)

@@ -68,13 +68,13 @@ def python_page() -> str:
         "What `dir(mireg)` lists. In Python `help(mireg.register)` says all of a name; "
         "the site of the guide has a page of them.",
     ]
-    for heading, lines in _sections(mireg.__doc__ or ""):
+    for heading, lines in sections(mireg.__doc__ or ""):
         parts.append(f"## {heading}")
         parts += [_entry(mireg, name, line) for name, line in lines]
     return "\n\n".join(parts) + "\n"
 
 
-def _sections(text: str) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+def sections(text: str) -> Iterator[tuple[str, list[tuple[str, str]]]]:
     """Take the sections of the docstring of mireg apart."""
     for heading, body in re.findall(r"^(\w[^\n]*)\n-+\n((?:\w+: .*\n)+)", text, re.M):
         lines = [line.partition(": ") for line in body.splitlines()]
