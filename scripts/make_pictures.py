@@ -2,14 +2,16 @@
 
     python scripts/make_pictures.py
 
-Each is of a pair of `mireg phantom`, registered or on purpose not, as `mireg show` draws
-it, shrunk for the web. They are written into ``mireg/guide/pictures``.
+Each is of a synthetic pair, registered as well as it can be, as `mireg show` draws it,
+shrunk for the web. They are written into ``mireg/guide/pictures``, and the page of the
+gallery with them.
 """
 
 from __future__ import annotations
 
 import io
 import sys
+import textwrap
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,7 +26,7 @@ from mireg.phantom import hard_pair, phantom_pair
 PICTURES = guide.FOLDER / "pictures"
 
 #: Height of a slice in pixels, and colours of a picture: a page should be light.
-_HEIGHT, _COLOURS = 220, 96
+_HEIGHT, _COLOURS = 210, 80
 
 #: Millimetres to the left become millimetres to the right.
 _MIRROR = np.diag([-1.0, 1, 1, 1])
@@ -45,7 +47,12 @@ class Pair:
 def pairs() -> Iterator[Pair]:
     """Make the pairs of the gallery: three that come right, three that cannot."""
     for name, kind, title, why in (
-        ("slab", "slab", "A slab of EPI on a T1", "Only some slices of the head are in it."),
+        (
+            "slab",
+            "slab",
+            "A slab of EPI on a T1",
+            "Only some slices of the head are in it.",
+        ),
         ("ct", "ct", "A CT with table and metal on a T1", "The table is not the head."),
         ("spect", "spect", "SPECT on a T1", "Blur, noise and coarse voxels."),
     ):
@@ -132,9 +139,9 @@ def gallery() -> None:
     """Draw the gallery, and write its page."""
     parts = [
         "# A gallery of right and wrong answers",
-        "Six synthetic pairs as `mireg show` draws them: above, the fixed image with the "
-        "contours of the moving one, in orange; below, the moving image with the "
-        "contours of the fixed one, in blue. Under each stands what mireg said of its "
+        "Six synthetic pairs as `mireg show` draws them: above, the fixed image with\n"
+        "the contours of the moving one, in orange; below, the moving image with the\n"
+        "contours of the fixed one, in blue. Under each stands what mireg said of its\n"
         "answer. Made by `python scripts/make_pictures.py`.",
     ]
     for pair in pairs():
@@ -148,7 +155,7 @@ def gallery() -> None:
         parts += [
             f"## {pair.title}",
             f"![{pair.title}](pictures/{pair.name}.png)",
-            f"{pair.why} {_said(pair, found)}",
+            textwrap.fill(f"{pair.why} {_said(pair, found)}", 88),
         ]
     text = "\n\n".join(parts) + "\n"
     (guide.FOLDER / "gallery.md").write_text(text, "utf-8")

@@ -3,8 +3,8 @@
     pip install -e '.[docs]'
     python scripts/make_site.py
 
-It is written into ``site/``; open ``site/index.html``. Any warning is an error, and every
-link within the site is followed. ``--external`` asks the network for the others, too.
+It is written into ``site/``; open ``site/index.html``. Any warning is an error, and
+every link within the site is followed. ``--external`` asks the network for the others.
 """
 
 from __future__ import annotations
@@ -30,11 +30,19 @@ _SETTINGS = {
     "project": "mireg",
     "author": "The mireg developers",
     "release": mireg.__version__,
-    "extensions": ["myst_parser", "sphinx.ext.autodoc", "numpydoc"],
+    "extensions": [
+        "myst_parser",
+        "numpydoc",
+        "sphinx.ext.autodoc",
+        "sphinx_copybutton",
+    ],
     "myst_enable_extensions": ["deflist"],
     "myst_heading_anchors": 3,
     "autodoc_member_order": "bysource",
     "autodoc_typehints": "none",  # the docstrings say the types
+    # What is copied of an example are its commands, without prompts.
+    "copybutton_prompt_text": r">>> |\.\.\. |\$ ",
+    "copybutton_prompt_is_regexp": True,
     "default_role": "literal",
     "numpydoc_show_class_members": False,
     "html_theme": "furo",
@@ -43,9 +51,6 @@ _SETTINGS = {
     "html_copy_source": False,
     "html_show_sourcelink": False,
 }
-
-#: `mireg.phantom` takes its names from modules of its own.
-_MEMBERS = (":members:", ":imported-members:")
 
 
 # --- the sources ----------------------------------------------------------------------
@@ -87,14 +92,17 @@ def _python_reference() -> str:
             elif inspect.isfunction(value):
                 parts.append(_directive("autofunction", f"mireg.{name}"))
             elif inspect.ismodule(value):
-                parts.append(_directive("automodule", f"mireg.{name}", *_MEMBERS))
+                # What it takes from other modules is its own only if it says so.
+                own = [":imported-members:"] if hasattr(value, "__all__") else []
+                options = [":members:", *own]
+                parts.append(_directive("automodule", f"mireg.{name}", *options))
             else:
                 parts.append(f"{line}.")
     return "\n\n".join(parts) + "\n"
 
 
 def _directive(name: str, what: str, *options: str) -> str:
-    lines = [f"```{{eval-rst}}", f".. {name}:: {what}", *(f"   {o}" for o in options)]
+    lines = ["```{eval-rst}", f".. {name}:: {what}", *(f"   {o}" for o in options)]
     return "\n".join([*lines, "```"])
 
 
@@ -114,7 +122,11 @@ class _Links(HTMLParser):
         for name, value in attrs:
             if name == "id" and value:
                 self.anchors.add(value)
-            if (tag, name) in {("a", "href"), ("img", "src"), ("link", "href")} and value:
+            if (tag, name) in {
+                ("a", "href"),
+                ("img", "src"),
+                ("link", "href"),
+            } and value:
                 self.targets.append(value)
 
 
@@ -136,6 +148,15 @@ def broken_links(site: Path) -> list[str]:
             if not there:
                 broken.append(f"{path.relative_to(site.resolve())}: {target}")
     return broken
+
+
+def number_references(site: Path) -> None:
+    """Call references [1], as docstrings do; numpydoc needs them to be unique."""
+    page = site / "python.html"
+    text = page.read_text("utf-8")
+    page.write_text(
+        re.sub(r"\bR[0-9a-f]{12}-(\d+)\b(?=</span>|\])", r"\1", text), "utf-8"
+    )
 
 
 # --- all ------------------------------------------------------------------------------
@@ -166,6 +187,7 @@ def main() -> int:
             application.build()
             if application.statuscode:
                 return 1
+    number_references(given.output)
     broken = broken_links(given.output)
     for line in broken:
         print(f"broken link: {line}", file=sys.stderr)

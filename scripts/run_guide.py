@@ -174,7 +174,7 @@ def _run(step: Step, names: dict[str, object]) -> str | None:
         _, printed = type_command(step.text)
         return None if matches(printed, step.printed) else printed
     if step.language == "program":
-        exec(compile(step.text, "guide", "exec"), names)  # noqa: S102
+        exec(compile(step.text, "guide", "exec"), names)
         return None
     test = doctest.DocTestParser().get_doctest(step.text, {}, "guide", None, None)
     test.globs = names
@@ -185,14 +185,14 @@ def _run(step: Step, names: dict[str, object]) -> str | None:
     return "".join(report) if failed else None
 
 
-def _written(text: str, wrong: list[tuple[Step, str]]) -> str:
+def written(text: str, wrong: list[tuple[Step, str]]) -> str:
     """Put what was printed into a page."""
     for step, printed in wrong:
         if step.language == "console" and "..." not in _TIMES.sub("", step.printed):
-            printed = _TIMES.sub(r"\1...", printed)
             before = f"$ {step.text}\n{step.printed}"
             assert before in text
-            text = text.replace(before, f"$ {step.text}\n{printed}", 1)
+            now = _TIMES.sub(r"\1...", printed)
+            text = text.replace(before, f"$ {step.text}\n{now}", 1)
     return text
 
 
@@ -209,7 +209,7 @@ def _main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             wrong = run_page(text, Path(folder))
         if given.write:
-            path.write_text(_written(text, wrong), "utf-8")
+            path.write_text(written(text, wrong), "utf-8")
         print(f"{name}: {len(list(steps(text)))} examples, {len(wrong)} differ")
         for step, printed in wrong:
             print(f"--- {step.text}\nsaid:\n{step.printed}\nprinted:\n{printed}")

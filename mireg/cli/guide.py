@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import textwrap
 from pathlib import Path
 
 import click
@@ -18,6 +19,9 @@ FOLDER = Path(__file__).parents[1] / "guide"
 
 #: Pages that are made from the program itself, by their topics.
 GENERATED = ("numbers", "record", "commands", "python")
+
+#: Longest line of text on a terminal.
+_WIDTH = 88
 
 _LINK = re.compile(r"\[([^\]]+)\]\(([\w-]+)\.md(?:#[\w-]+)?\)")
 _PICTURE = re.compile(r"!\[([^\]]*)\]\(([^)]+)\)")
@@ -57,7 +61,23 @@ def for_terminal(text: str) -> str:
     """
     text = _PICTURE.sub(r"[picture: \1]", text)
     text = re.sub(r"<!--.*?-->\n?", "", text, flags=re.DOTALL)
-    return _LINK.sub(r"\1 (mireg guide \2)", text)
+    text = _LINK.sub(r"\1 (mireg guide \2)", text)
+    parts = re.split(r"(```.*?```)", text, flags=re.DOTALL)
+    parts[::2] = ["\n".join(map(_wrapped, part.split("\n"))) for part in parts[::2]]
+    return "".join(parts)
+
+
+def _wrapped(line: str) -> str:
+    """Break a line that is too long, unless it is a row of a table."""
+    if len(line) <= _WIDTH or line.startswith("|"):
+        return line
+    return textwrap.fill(
+        line,
+        _WIDTH,
+        subsequent_indent="  " if line[:2] in (": ", "- ") else "",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _listed() -> str:

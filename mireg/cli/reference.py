@@ -116,7 +116,7 @@ def numbers_page() -> str:
     parts = [
         "# Numbers of the method",
         "Every number that a user does not set, from `mireg/_parameters.py`: its unit "
-        "and reason, and what chose it where that was measured. \"Ablation\" is the "
+        'and reason, and what chose it where that was measured. "Ablation" is the '
         "table of `scripts/ablation.py`. Where no measurement is named, none is known. "
         "What a user may set is in `mireg.Settings`.",
     ]
