@@ -122,7 +122,8 @@ def type_command(command: str) -> tuple[int, str]:
     if words[:1] == ["cd"]:
         os.chdir(words[1])
         return 0, ""
-    if words[:1] == ["mireg"] and not _SHELL_SIGNS & set(plain):
+    alone = words[:1] == ["mireg"] and words[1:2] not in (["batch"], ["bids"])
+    if alone and not _SHELL_SIGNS & set(plain):
         words = [
             name
             for word in words[1:]

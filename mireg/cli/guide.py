@@ -104,7 +104,7 @@ def guide(*, topic: str | None) -> None:
         return
     known = topics()
     if topic not in known:
-        near = difflib.get_close_matches(topic, known, n=3, cutoff=0.4)
+        near = difflib.get_close_matches(topic, known, n=3, cutoff=0.6)
         raise InputError(
             f"the guide has no topic {topic!r}"
             + (f"; nearest: {', '.join(near)}" if near else "")
