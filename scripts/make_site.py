@@ -19,8 +19,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from sphinx.application import Sphinx
-
 import mireg
 from mireg.cli import guide, reference
 
@@ -167,6 +165,8 @@ def main() -> int:
     parser.add_argument("-o", "--output", type=Path, default=ROOT / "site")
     parser.add_argument("--external", action="store_true", help="ask the network, too")
     given = parser.parse_args()
+    from sphinx.application import Sphinx  # noqa: PLC0415, an extra
+
     with tempfile.TemporaryDirectory() as work:
         source = Path(work, "source")
         source.mkdir()

@@ -155,7 +155,7 @@ def _show_citation(context: click.Context, _option: Any, wanted: bool) -> None:
     """Say how to cite."""
     if not wanted:
         return
-    click.echo(
+    say(
         f"The mireg developers. mireg: rigid registration of medical images of\n"
         f"different contrast by mutual information. Version {__version__}. Software,\n"
         f"BSD-3-Clause.\n\n"

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from .._errors import InputError
-from .common import colour
+from .common import colour, say
 
 #: Where the pages are; those of `GENERATED` are made when they are read.
 FOLDER = Path(__file__).parents[1] / "guide"
@@ -100,7 +100,7 @@ def guide(*, topic: str | None) -> None:
       mireg guide start
     """
     if topic is None:
-        click.echo(_listed())
+        say(_listed())
         return
     known = topics()
     if topic not in known:
