@@ -159,7 +159,7 @@ def _inside(folder: Path) -> Iterator[None]:
 def run_page(text: str, folder: Path) -> list[tuple[Step, str]]:
     """Run the examples of a page in a folder; return those that print other things."""
     if (ROOT / "data").exists():
-        shutil.copytree(ROOT / "data", folder / "data")
+        shutil.copytree(ROOT / "data", folder / "data", dirs_exist_ok=True)
     wrong, names = [], {"__name__": "__main__"}
     with _inside(folder):
         for step in steps(text):

@@ -29,10 +29,17 @@ WITH_EXAMPLES = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", WITH_EXAMPLES)
+@pytest.mark.parametrize("name", sorted(WITH_EXAMPLES.keys() - {"README"}))
 def test_examples_print_what_a_page_says(name, tmp_path):
     wrong = run_guide.run_page(WITH_EXAMPLES[name], tmp_path)
     assert not wrong, "\n".join(f"{step.text}\n{printed}" for step, printed in wrong)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("README" not in WITH_EXAMPLES, reason="no README beside tests")
+def test_examples_of_the_readme_can_be_run_again_where_they_were(tmp_path):
+    for _ in range(2):
+        assert run_guide.run_page(WITH_EXAMPLES["README"], tmp_path) == []
 
 
 def test_most_pages_have_examples():

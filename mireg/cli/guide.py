@@ -8,6 +8,7 @@ import difflib
 import re
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -56,8 +57,8 @@ def for_terminal(text: str) -> str:
 
     Examples
     --------
-    >>> print(for_terminal("See [its numbers](numbers.md), and ![a head](head.png)."))
-    See its numbers (mireg guide numbers), and [picture: a head].
+    >>> for_terminal("See [its numbers](numbers.md), and ![a head](head.png).")
+    'See its numbers (mireg guide numbers), and [picture: a head].'
     """
     text = _PICTURE.sub(r"[picture: \1]", text)
     text = re.sub(r"<!--.*?-->\n?", "", text, flags=re.DOTALL)
@@ -88,8 +89,13 @@ def _listed() -> str:
     return "\n".join(["Topics of the guide, read by mireg guide TOPIC:", "", *lines])
 
 
+def _completed(_context: Any, _argument: Any, begun: str) -> list[str]:
+    """Complete a topic by the Tab key."""
+    return [topic for topic in topics() if topic.startswith(begun)]
+
+
 @click.command(short_help="Read the guide: how to do what, and how it works.")
-@click.argument("topic", required=False)
+@click.argument("topic", required=False, shell_complete=_completed)
 def guide(*, topic: str | None) -> None:
     """Read the guide: how to do what, and how it works.
 
