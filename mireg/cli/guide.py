@@ -22,7 +22,7 @@ FOLDER = Path(__file__).parents[1] / "guide"
 GENERATED = ("numbers", "record", "commands", "python")
 
 #: Longest line of text on a terminal.
-_WIDTH = 88
+_WIDTH = 100
 
 _LINK = re.compile(r"\[([^\]]+)\]\(([\w-]+)\.md(?:#[\w-]+)?\)")
 _PICTURE = re.compile(r"!\[([^\]]*)\]\(([^)]+)\)")
