@@ -168,9 +168,16 @@ def _said(pair: Pair, found: mireg.Registration) -> str:
         points = mireg.prepare(pair.fixed).foreground.points
         error = found.transform.mean_displacement(points, pair.truth)
         words = f"The answer is {error:.2f} mm off."
-    said = "doubtful" if found.doubtful else "not doubtful"
-    notes = "".join(f" *{note}.*" for note in found.warnings)
-    return f"{words} mireg called it {said}.{notes}"
+    verdict = found.verdict
+    sides = {
+        "as stored": "left is left",
+        "mirrored": "one image is mirrored",
+        "cannot be told": "left and right cannot be told",
+    }
+    told = f"{verdict.summary}; {sides[verdict.handedness]}"
+    if verdict.reasons:
+        told += f". Against it: {'; '.join(verdict.reasons)}"
+    return f"{words} What mireg said of it: *{told}.*"
 
 
 if __name__ == "__main__":
