@@ -1,45 +1,48 @@
-"""What the README says can be typed."""
+"""What the README and the guide say can be typed."""
 
 from __future__ import annotations
 
-import doctest
 import re
 import shlex
-import shutil
 from pathlib import Path
 
 import click
 import pytest
 
-from mireg.cli import cli
+from mireg.cli import cli, guide
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 pytestmark = pytest.mark.skipif(not README.exists(), reason="no README beside tests")
 
+PAGES = {
+    path.stem: path.read_text("utf-8")
+    for path in (README, *sorted(guide.FOLDER.glob("*.md")))
+    if path.exists()
+}
 
-def blocks(language):
+
+def blocks(language, text):
     """Fenced blocks of one language, by their text."""
-    text = README.read_text(encoding="utf-8")
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
-def shell_lines():
-    """Everything in the README that is typed into a shell, a line each."""
-    for block in blocks("sh"):
-        yield from block.replace("\\\n", " ").splitlines()
-    for block in blocks("console"):
+def shell_lines(text):
+    """Everything that is typed into a shell, a line each."""
+    for language in ("sh", "text"):
+        for block in blocks(language, text):
+            yield from block.replace("\\\n", " ").splitlines()
+    for block in blocks("console", text):
         yield from re.findall(r"^\$ (.*)$", block, re.MULTILINE)
-    text = README.read_text(encoding="utf-8")
     yield from re.findall(r"(?<!`)`([^`\n]+)`(?!`)", text)
 
 
-def calls():
-    """Every call of mireg in the README, by its words behind ``mireg``."""
-    for line in shell_lines():
+def calls(text):
+    """Every call of mireg, by its words behind ``mireg``."""
+    for line in shell_lines(text):
         before, name, words = line.partition("mireg ")
         if name and before.split("/")[-1].strip() in {"", "&& .venv/bin"}:
-            yield shlex.split(words)
+            yield shlex.split(words.partition(" > ")[0], comments=True)
 
 
 def command_of(words):
@@ -56,65 +59,36 @@ def leaves(group):
         yield from leaves(command) if isinstance(command, click.Group) else [command]
 
 
-@pytest.mark.slow
-def test_its_examples_give_what_it_says(tmp_path, monkeypatch):
-    shutil.copytree(ROOT / "data", tmp_path / "data")
-    monkeypatch.chdir(tmp_path)
-    examples = "\n".join(block for block in blocks("python") if ">>>" in block)
-    test = doctest.DocTestParser().get_doctest(examples, {}, "README.md", None, None)
-    assert len(test.examples) > 10
-    report = []
-    failed = doctest.DocTestRunner().run(test, out=report.append).failed
-    assert not failed, "".join(report)
+def passed_on(command):
+    """Give the parameters of ``mireg register`` if a command takes them, too."""
+    takes = command.context_settings.get("ignore_unknown_options")
+    return cli.commands["register"].params if takes else ()
 
 
-def test_its_other_python_compiles():
-    for block in blocks("python"):
-        if ">>>" not in block:
-            compile(block, "README.md", "exec")
-
-
-def test_its_commands_and_their_options_exist():
-    seen = 0
-    for words in calls():
+@pytest.mark.parametrize("name", PAGES)
+def test_its_commands_and_their_options_exist(name):
+    for words in calls(PAGES[name]):
         command, rest = command_of(words)
         known = {
             option
-            for parameter in command.params
+            for parameter in (*command.params, *passed_on(command))
             for option in (*parameter.opts, *parameter.secondary_opts)
         } | {"--help", "-h"}
         assert not isinstance(command, click.Group) or set(rest) <= known, words
-        assert {word for word in rest if word.startswith("-")} <= known, words
-        seen += 1
-    assert seen > 20
-
-
-def test_its_blocks_can_be_run_twice():
-    writes = ("-o", "--output", "--save-cohort", "--plot", "--csv")
-    typed = [block.replace("\\\n", " ") for block in blocks("sh") + blocks("console")]
-    seen = 0
-    for line in "\n".join(typed).splitlines():
-        before, name, rest = line.removeprefix("$ ").strip().partition("mireg ")
-        if not name or before:
-            continue
-        words = shlex.split(rest, comments=True)
-        convert = words[0] == "convert" and not words[2].startswith("-")
-        fails = "t3.nii.gz" in rest  # on purpose
-        if not fails and (convert or words[0] == "register" or {*writes} & {*words}):
-            assert "--force" in words, line
-            seen += 1
-    assert seen > 8
-    for block in blocks("python"):
-        assert ".save(" not in block or "force=True" in block
+        wrong = {"--metrik"}  # on purpose
+        said = {word for word in rest if word.startswith("-")}
+        assert said - wrong <= known, words
 
 
 def test_it_forgets_no_command():
-    said = {id(command_of(words)[0]) for words in calls()}
+    said = {id(command_of(words)[0]) for words in calls(PAGES["README"])}
     missing = [one.name for one in leaves(cli) if id(one) not in said]
     assert not missing
 
 
-def test_options_that_stand_alone_are_of_some_command_or_script():
+# Of other programs are the options in "Coming from".
+@pytest.mark.parametrize("name", sorted(PAGES.keys() - {"coming-from"}))
+def test_options_that_stand_alone_are_of_some_command_or_script(name):
     known = {
         option
         for command in leaves(cli)
@@ -122,13 +96,15 @@ def test_options_that_stand_alone_are_of_some_command_or_script():
         for option in (*parameter.opts, *parameter.secondary_opts)
     }
     scripts = "".join(p.read_text(encoding="utf-8") for p in ROOT.glob("scripts/*.py"))
-    said = {line.split()[0] for line in shell_lines() if line.startswith("--")}
-    assert len(said) > 10
+    lines = shell_lines(PAGES[name])
+    said = {re.split(r"[ =]", line)[0] for line in lines if line.startswith("--")}
+    said -= {"--help", "--version", "--cite"}
     assert {one for one in said - known if f'"{one}"' not in scripts} == set()
 
 
 def test_its_scripts_and_their_options_exist():
-    lines = [line for line in shell_lines() if ".py --" in line or "scripts/" in line]
+    text = PAGES["README"] + PAGES["measured"] + PAGES["method"]
+    lines = [line for line in shell_lines(text) if re.search(r"\.py --|scripts/", line)]
     assert len(lines) > 5
     for line in lines:
         script, *words = line.removeprefix("python ").split()
@@ -140,7 +116,7 @@ def test_its_scripts_and_their_options_exist():
 
 
 def test_its_extras_exist():
-    said = set(re.findall(r"'(?:mireg|\.)\[(\w+)\]'", README.read_text("utf-8")))
+    said = set(re.findall(r"'(?:mireg|\.)\[(\w+)\]'", PAGES["README"]))
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     extras = text.partition("[project.optional-dependencies]")[2].partition("\n[")[0]
     assert said <= set(re.findall(r"^(\w+) = \[", extras, re.MULTILINE))
@@ -148,6 +124,6 @@ def test_its_extras_exist():
 
 
 def test_ci_finds_its_two_commands():
-    text = README.read_text(encoding="utf-8")
+    text = PAGES["README"]
     for name in ("demo", "test"):
         assert re.search(rf"<!-- {name} command -->\n```sh\n[^\n]+\n```", text)

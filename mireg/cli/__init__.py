@@ -31,6 +31,7 @@ from . import (
     compare,
     contrast,
     convert,
+    guide,
     inspect,
     phantom,
     prior,
@@ -150,6 +151,25 @@ def _show_versions(context: click.Context, _option: Any, wanted: bool) -> None:
     context.exit()
 
 
+def _show_citation(context: click.Context, _option: Any, wanted: bool) -> None:
+    """Say how to cite."""
+    if not wanted:
+        return
+    say(
+        f"The mireg developers. mireg: rigid registration of medical images of\n"
+        f"different contrast by mutual information. Version {__version__}. Software,\n"
+        f"BSD-3-Clause.\n\n"
+        f"@software{{mireg,\n"
+        f"  author  = {{{{The mireg developers}}}},\n"
+        f"  title   = {{mireg: rigid registration of medical images of different\n"
+        f"             contrast by mutual information}},\n"
+        f"  version = {{{__version__}}},\n"
+        f"  license = {{BSD-3-Clause}}\n"
+        f"}}"
+    )
+    context.exit()
+
+
 @click.group(
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 88},
@@ -162,6 +182,14 @@ def _show_versions(context: click.Context, _option: Any, wanted: bool) -> None:
     callback=_show_versions,
     help="Show the version, and those of what it runs on.",
 )
+@click.option(
+    "--cite",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_citation,
+    help="Show how to cite mireg, in words and for BibTeX.",
+)
 @click.pass_context
 def cli(context: click.Context) -> None:
     """Bring two scans of one patient into line, whatever their contrast.
@@ -170,6 +198,7 @@ def cli(context: click.Context) -> None:
     First steps:
       mireg demo
       mireg register t1.nii.gz bold.nii.gz
+      mireg guide start
 
     Exit codes: 0 done; 1 done, but the answer is more likely wrong than right; 2 bad
     input or usage, told in one line; 130 stopped by Ctrl-C (143 by SIGTERM, 129 by
@@ -205,5 +234,6 @@ for command in (
     contrast.contrast,
     phantom.demo,
     phantom.phantom,
+    guide.guide,
 ):
     cli.add_command(command)

@@ -221,6 +221,7 @@ def _registered(task: Task) -> bytes:
     Path(task.output).mkdir(parents=True, exist_ok=True)
     with register.make_context("register", _command_line(task)) as context:
         options = context.params
+        del options["accept"]  # of the exit code of one pair
         prepared = _last_fixed().get(
             options["fixed"], options["fixed_volume"], options["fixed_mask"]
         )
