@@ -598,7 +598,8 @@ def used(part: Row) -> Row:
 
 def error_model(table: Table) -> Row:
     """Fit the logarithm of the error to that of the standard error."""
-    # In voxels, so that a mouse is as a man.
+    # Of those whose standard error is known; in voxels, so that a mouse is as a man.
+    table = table.where(np.isfinite(table["standard_error_mm"]))
     error = np.log(table["error_mm"] / table["voxel_mm"])
     design = np.ones((len(table), 2))
     design[:, 1] = np.log(table["standard_error_mm"] / table["voxel_mm"])

@@ -188,11 +188,11 @@ def test_lines_of_text_fit_a_terminal(topic):
 
 
 def test_a_wrong_topic_is_told_the_nearest(capsys):
-    assert main(["guide", "transfroms"]) == 2
+    assert main(["guide", "trnsforms"]) == 2
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err == (
-        "mireg: error: the guide has no topic 'transfroms'; nearest: transforms; "
+        "mireg: error: the guide has no topic 'trnsforms'; nearest: transforms; "
         "mireg guide lists all\n"
     )
 
