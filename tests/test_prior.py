@@ -136,6 +136,8 @@ def test_no_strength_is_plain_mutual_information(pair, prior):
     assert none.score == plain.score
 
 
+# At 6 mm a head and its mirror image look alike.
+@pytest.mark.filterwarnings("ignore:the answer is doubtful")
 def test_either_image_may_be_fixed(pair, prior):
     """A prior exchanged with the images gives the same answer."""
     settings = Settings(metric="prior")
@@ -187,9 +189,11 @@ def test_it_finds_rough_slices_that_mutual_information_loses():
         off = found.apply(unseen.points) - unseen.moving_from_fixed.apply(unseen.points)
         return np.linalg.norm(off, axis=1).mean()
 
-    with pytest.warns(MiregWarning, match="expected from noise"):
+    with pytest.warns(MiregWarning, match="the answer is doubtful"):
         assert error_mm(settings=Settings(metric="mi")) > 20
-    assert error_mm(settings=Settings(metric="prior"), prior=known) < 1
+    # Two rough slices tell little of left and right, whatever the metric.
+    with pytest.warns(MiregWarning, match="the answer is doubtful"):
+        assert error_mm(settings=Settings(metric="prior"), prior=known) < 1
 
 
 # --- files ----------------------------------------------------------------------------
@@ -331,7 +335,8 @@ def test_learn_and_use_it_in_the_shell(prior, capsys):
 
     images = ["scans/t1.nii.gz", "scans/epi.nii.gz"]
     use = ["--prior", "t1_epi.json", "--prior-strength", "2"]
-    assert main(["register", *images, "-o", "out", "--init", "header", *use]) == 0
+    how = ["-o", "out", "--init", "header", "--accept"]
+    assert main(["register", *images, *how, *use]) == 0
     with open("out.json", encoding="utf-8") as file:
         record = json.load(file)
     assert record["metric"] == "prior"

@@ -249,7 +249,7 @@ def test_numbers_that_are_none():
         (b'{"schema": 1}', "not the record"),
         (b'{"moving_from_fixed": []}', "not the record"),
         (b" " * 2**22 + b"{}", "not the record"),
-        (b'{"schema": "mireg-registration/2"}', "its schema is 'mireg-registration/2'"),
+        (b'{"schema": "mireg-registration/1"}', "its schema is 'mireg-registration/1'"),
         (b'{"schema": "mireg-registration/2"}', "has no 'moving_from_fixed'"),
         (json.dumps(changed(("score",), "x")), "score: is a string, not a number"),
         (json.dumps(changed(("score",), math.nan)), "score: is not a finite number"),
