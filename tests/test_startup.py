@@ -49,7 +49,8 @@ SCIPY = {
 NEVER = {
     "mireg._compare": "another command",
     "mireg._picture": "pictures, for notebooks",
-    "mireg._report": "pictures, where they are asked for",
+    "mireg._report.page": "pictures, where they are asked for",
+    "mireg._report.mosaic": "pictures, where they are asked for",
     "mireg._score": "another command",
     "mireg.phantom": "another command",
     "numba.np.arraymath": "only the compiler; see mireg._cache_folder",

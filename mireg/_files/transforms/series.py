@@ -414,6 +414,8 @@ def holds_series(path: PathLike) -> bool:  # noqa: PLR0911  # one a kind of file
     path = Path(path)
     if path.is_dir():
         return bool(_names(path))
+    if not path.is_file():  # what a pipe holds can be read only once
+        return False
     try:
         content = path.read_bytes() if path.stat().st_size <= _MOST_BYTES else b""
     except OSError:
