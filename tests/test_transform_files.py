@@ -813,10 +813,8 @@ def test_a_missing_transform_is_refused(tmp_path):
     (tmp_path / "b.tfm").symlink_to("gone.tfm")
     with pytest.raises(MissingFileError, match=r"a link whose target, gone\.tfm"):
         read_transform(tmp_path / "b.tfm")
-    os.mkfifo(tmp_path / "c.tfm")
-    for path in (tmp_path, tmp_path / "c.tfm"):
-        with pytest.raises(InputError, match="a folder; give a file"):
-            read_transform(path)
+    with pytest.raises(InputError, match="a folder; give a file"):
+        read_transform(tmp_path)
     with pytest.raises(InputError, match="File name too long"):
         read_transform(tmp_path / f"{'a' * 300}.tfm")
 
