@@ -175,7 +175,7 @@ def check(
     >>> moving = 3 - fixed[0], np.eye(4)
     >>> three_mm_right = np.eye(4)
     >>> three_mm_right[0, 3] = 3
-    >>> bool(abs(check(fixed, moving, three_mm_right).nearest_mm - 3) < 0.2)
+    >>> bool(abs(check(fixed, moving, three_mm_right).nearest.mean_mm - 3) < 0.2)
     True
     """
     task = opened(fixed, moving, fixed_mask, moving_mask, settings, prior, progress)

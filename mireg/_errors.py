@@ -34,6 +34,10 @@ class MiregError(Exception):
     def __init__(self, message: str = "", *more: object) -> None:
         super().__init__(printable(message), *more)
 
+    def __reduce__(self) -> tuple[type[MiregError], tuple[object, ...]]:
+        """Travel between processes, by whatever sends it: Dask has a way of its own."""
+        return type(self), self.args
+
 
 class InputError(MiregError, ValueError):
     """An image, transform or option that cannot be used.

@@ -408,8 +408,8 @@ def mean_frame(poses: Sequence[RigidTransform]) -> RigidTransform:
     Examples
     --------
     >>> import numpy as np
-    >>> right = RigidTransform([0, 0, 0.2], [4, 0, 0])
-    >>> mean_frame([right, ~right]).max_displacement([[0, 0, 0], [9, 0, 0]]) < 1e-9
+    >>> turned = RigidTransform([0, 0, 0.2], [0, 0, 4])
+    >>> mean_frame([turned, ~turned]).max_displacement([[0, 0, 0], [9, 0, 0]]) < 1e-9
     True
     """
     centre = poses[0].centre

@@ -134,7 +134,7 @@ def header_nats(off_mm: float, radius: float) -> float:
     Examples
     --------
     >>> [round(header_nats(mm, 60)) for mm in (0, 5, 20, 60, 200)]
-    [18, 17, 4, 2, -2]
+    [21, 19, 5, 3, -2]
     """
     # Six coordinates in mm: the translation, and the rotation vector times the lever
     # by which it moves the foreground.
