@@ -46,7 +46,6 @@ from ._engine.optimize import (
 from ._engine.pair import Pair, inverse
 from ._engine.search import (
     global_search,
-    is_same,
     searched_channels,
     sure_candidates,
 )
@@ -442,17 +441,16 @@ def _search_on(
     threads: int,
     told: Stages,
 ) -> _Found:
-    """Search thoroughly, from other starts each time, until that changes nothing.
+    """Search thoroughly, from other starts each time.
 
-    That is, until a search finds nothing better than the one before it, and two in a
-    row if there is a runner-up; or with patience, until two in a row leave none.
+    Until two searches in a row end without a runner-up, `Effort.restarts` at most.
     """
     effort = parameters.EFFORT[settings.effort]
     begin = found.levels
     if not found.searches:
         begin = levels_at(pair, resolutions.detailed, settings, threads)
     candidates, best = found.candidates, found.best
-    unimodal, unchanged, done = False, 0, 0
+    unimodal, done = False, 0
     while done < effort.restarts:
         if done and _is_late(told, settings):
             break
@@ -467,11 +465,9 @@ def _search_on(
             restart=found.searches + done,
         )
         done += 1
-        same = best is not None and is_same(best, search.best, pair.sampled.foreground)
-        unchanged = unchanged + 1 if same else 0
-        enough = search.unimodal and (unimodal if effort.patient else same)
+        enough = search.unimodal and unimodal
         candidates, best, unimodal = search.poses, search.best, search.unimodal
-        if enough or (unchanged == 2 and not effort.patient):
+        if enough:
             break
     return _Found(
         candidates,

@@ -100,7 +100,7 @@ class Settings:
         voxel of the coarser image, 2 mm at least.
     effort : {"quick", "normal", "thorough"}
         How long to search on where the first search leaves doubt: not at all, until
-        more searching changes nothing, or many times as long.
+        two searches in a row leave no other pose, or many times as long.
     time_limit : float or None
         Seconds after which no further search is begun, and what was found so far is
         refined and returned, which may take as long as a sure registration; a warning

@@ -320,17 +320,8 @@ def test_a_start_that_is_given_is_not_searched_for(
     np.testing.assert_array_equal(candidates, [POSE.matrix])
 
 
-#: What restarts leave no runner-up, how far away (mm) each finds a better pose, and how
-#: many restarts there are.
+#: Which restarts leave no runner-up, and how many there are.
 RESTARTS = [
-    ([True], [0], 1),
-    ([False, True], [0, 0], 2),
-    ([False, False], [0, 0], 2),  # nothing better twice, with a runner-up
-    ([True, True], [90, 90], 2),
-    ([False, False, False], [90, 90, 90], 3),
-    ([True, True, True], [90, 180, 270], 3),  # it changes every time
-]
-PATIENT = [
     ([True, True], 2),
     ([True, False, True, True], 4),
     ([False] * 10, 10),
@@ -338,26 +329,8 @@ PATIENT = [
 ]
 
 
-@pytest.mark.parametrize(("answers", "places", "count"), RESTARTS)
-def test_it_searches_until_that_changes_nothing(
-    answers: list[bool],
-    places: list[float],
-    count: int,
-    heads: PhantomPair,
-    told: Stages,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    pair = Pair.of(*prepared_images(heads))
-    resolutions = pyramid(pair)
-    searches([False], monkeypatch)
-    found = method._first_search(pair, resolutions, None, Settings(), 1)
-    asked = searches([*answers], monkeypatch, places=[*places])
-    found = method._search_on(pair, resolutions, found, Settings(), 1, told)
-    assert len(asked) == found.searches == count
-
-
-@pytest.mark.parametrize(("answers", "count"), PATIENT)
-def test_with_effort_it_searches_until_two_in_a_row_leave_no_runner_up(
+@pytest.mark.parametrize(("answers", "count"), RESTARTS)
+def test_it_searches_until_two_in_a_row_leave_no_runner_up(
     answers: list[bool],
     count: int,
     heads: PhantomPair,

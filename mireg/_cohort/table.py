@@ -164,7 +164,7 @@ def _row(where: str, line: int, given: dict[str, str], folder: Path) -> Row:
     if not re.fullmatch(r"[\w+-][\w.+-]{0,199}", pair):
         raise InputError(
             f"{where}, column id: {pair!r} cannot name a folder; use letters, digits, "
-            "and _ - + ."
+            "dots, and _ - +"
         )
     options = {name: cell for name, cell in given.items() if name not in ("id", *files)}
     return Row(pair, files, options, line)

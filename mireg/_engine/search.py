@@ -144,11 +144,6 @@ def sure_candidates(pair: Pair) -> list[FloatArray]:
     return [pair.header_pose]
 
 
-def is_same(pose: FloatArray, other: FloatArray, foreground: Foreground) -> bool:
-    """Tell whether two poses put the foreground in nearly one place."""
-    return len(distinct([pose, other], foreground)) == 1
-
-
 def searched_channels(pair: Pair) -> list[str]:
     """Name the channels of a pair that share the interpolated image as it is."""
     return [name for name in parameters.SEARCHED_CHANNELS if name in pair.channels]

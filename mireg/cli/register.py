@@ -160,7 +160,7 @@ def read_formats(_context: Any, _option: Any, values: Sequence[str]) -> tuple[st
     type=click.Choice(EFFORTS),
     default="normal",
     show_default=True,
-    help="How long to search on in doubt: not at all, until that changes nothing, or "
+    help="How long to search on in doubt: not at all, until no other pose is left, or "
     "many times as long.",
 )
 @click.option(
