@@ -270,7 +270,7 @@ class Effort:
 #: By `Settings.effort`. Of ten pairs in doubt that were followed search by search, the
 #: right pose of nine was there after the first thorough search, and of one after the
 #: third. With one stage of three searches a neck, in T1 and T2, came right from five of
-#: nine poses, and a SPECT did not; with this they did.
+#: nine poses, and a SPECT did not; with this it did, and the neck from eight.
 EFFORT = MappingProxyType(
     {
         "quick": Effort(restarts=0, stages=0),
