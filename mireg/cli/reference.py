@@ -183,7 +183,8 @@ def _fields(
     required = schema.get("required", ())
     for name, field in schema.get("properties", {}).items():
         sure = "" if name in required else ", not always there"
-        yield f"`{prefix}{name}` ({_type(field)}{sure})\n: {field['description']}"
+        term = f"`{prefix}{name}` ({_type(field)}{sure})"
+        yield "\n: ".join((term, field["description"]))
         yield from _fields(field, root, f"{prefix}{name}.")
 
 
