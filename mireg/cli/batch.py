@@ -51,6 +51,7 @@ def batch(
     \b
     Writes OUT_DIR/ID/         what mireg register writes, a folder for each pair
            OUT_DIR/results.tsv one line for each pair; results.json says what is in it
+           OUT_DIR/index.html  a page on all: distributions, pictures, a table
            OUT_DIR/exclude.tsv what is doubtful or failed: write keep or drop
            OUT_DIR/logs/       what was said of each pair
 
