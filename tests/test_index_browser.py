@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import shutil
 import time
 from dataclasses import asdict
 
@@ -17,7 +16,6 @@ from mireg._report.index import index
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 EVIL = "<img src=x onerror='window.hacked=1'>"
 
 
@@ -45,22 +43,6 @@ def cohort(n):
     rows[7].update(verdict="failed", message="bad.nii: damaged")
     rows[9].update(outlier_in="standard_error_mm", standard_error_mm=9.0)
     return rows
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    """Start the browser of the system, once."""
-    driver = pytest.importorskip(
-        "playwright.sync_api", reason="needs pip install 'mireg[browser]'"
-    )
-    if CHROMIUM is None:
-        pytest.skip("needs a Chromium: apt install chromium")
-    with driver.sync_playwright() as started:
-        browser = started.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox"]
-        )
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import re
-import shutil
 
 import numpy as np
 import pytest
@@ -20,7 +19,6 @@ from mireg._transform import RigidTransform
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 POSE = RigidTransform([0.1, -0.05, 0.15], [3, -2, 4])
 #: Patient's left, front and top, seen from the middle: shows which way pictures lie.
 MARK_MM = np.array([-13.0, 11.0, 7.0])
@@ -70,22 +68,6 @@ def scan(mm_from_ijk, shape, values_at, pose=None):
 
 
 SHAPE = (36, 36, 32)
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    """Start the browser of the system, once."""
-    driver = pytest.importorskip(
-        "playwright.sync_api", reason="needs pip install 'mireg[browser]'"
-    )
-    if CHROMIUM is None:
-        pytest.skip("needs a Chromium: apt install chromium")
-    with driver.sync_playwright() as started:
-        browser = started.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox"]
-        )
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

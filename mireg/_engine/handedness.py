@@ -118,8 +118,11 @@ def handedness(
         tolerance=parameters.CANDIDATE_TOLERANCE,
     )
     stored = evaluate(level, pose, normalised_mutual_information, threads)
-    swapped = evaluate(other, fit.pose, normalised_mutual_information, threads)
-    if min(stored.overlap_fraction, swapped.overlap_fraction) < parameters.MIN_OVERLAP:
+    exchanged = evaluate(other, fit.pose, normalised_mutual_information, threads)
+    if (
+        min(stored.overlap_fraction, exchanged.overlap_fraction)
+        < parameters.MIN_OVERLAP
+    ):
         return Handedness(math.nan, math.nan, math.nan, fit.pose @ mirror)
     gain = _pointwise(level, pose, threads) - _pointwise(other, fit.pose, threads)
     runs = min(parameters.NOISE_RUNS, level.n_samples)
@@ -127,7 +130,7 @@ def handedness(
     sums = np.add.reduceat(gain, starts)
     spread = math.sqrt(runs) * float(sums.std(ddof=1))
     return Handedness(
-        mirrored_share=(swapped.score - 1) / max(stored.score - 1, 1e-12),
+        mirrored_share=(exchanged.score - 1) / max(stored.score - 1, 1e-12),
         nats_per_sample=float(gain.mean()),
         z=float(sums.sum()) / spread if spread > 0 else 0.0,
         pose=fit.pose @ mirror,

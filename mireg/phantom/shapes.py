@@ -75,7 +75,7 @@ class Waves(NamedTuple):
 
 
 def _along(rate: FloatArray, points: Values, phase: float) -> Values:
-    """Return rate . point + phase without a float64 detour."""
+    """Return rate . point + phase without going through float64."""
     a, b, c = rate.astype(np.float32)
     along: Values = a * points[0] + b * points[1] + (c * points[2] + np.float32(phase))
     return along
