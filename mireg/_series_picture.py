@@ -62,8 +62,8 @@ def series_picture(
     change.set_ylabel("std DVARS")
     outliers = [columns[n] for n in columns if n.startswith("motion_outlier")]
     for axes in (moved, change):
-        for volume in (int(column.argmax()) for column in outliers):
-            axes.axvline(x[volume], color="C3", alpha=0.25)
+        for column in outliers:
+            axes.axvline(x[column.argmax()], color="C3", alpha=0.25)
         for volume in np.flatnonzero(columns["doubted"]):
             axes.axvline(x[volume], color="k", alpha=0.5, ls=":")
     rows = np.array(signals.carpet, np.float32).T

@@ -104,10 +104,9 @@ class LocalResiduals:
         centres = voxel_centres(grid)
         if len(self.centres_mm):
             # Squares added up axis by axis take no room for vectors.
-            apart = sum(
-                np.square(np.subtract.outer(centres[:, axis], self.centres_mm[:, axis]))
-                for axis in range(3)
-            )
+            apart = np.zeros((len(centres), len(self.centres_mm)))
+            for along, of_blocks in zip(centres.T, self.centres_mm.T, strict=True):
+                apart += np.square(np.subtract.outer(along, of_blocks))
             nearest = np.argmin(apart, axis=1)
             near = apart[np.arange(len(centres)), nearest] <= self.block_mm**2 / 2
             sizes[near] = self.sizes_mm[nearest[near]]
