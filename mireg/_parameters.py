@@ -393,6 +393,10 @@ DOUBTFUL_BELOW = 0.5
 #: proportion to what it does, to even odds where it explains as much. An assumption.
 RUNNER_UP_SLOPE = 20.0
 
+#: Share of the anatomy of which it is as if half of it fitted, beside that which tells:
+#: where next to none does, all or none of it fit by chance.
+RESIDUALS_TOLD = 0.03
+
 #: How rare mirrored images are; handedness is said where the images tell it, at even
 #: odds, with this probability.
 MIRRORED_PRIOR, MIRRORED_ABOVE = 0.01, 0.95

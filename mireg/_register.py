@@ -311,7 +311,7 @@ def best_answer(
             also=[*found.also, *also],
         )
     rounds = 0 if start is not None else parameters.EFFORT[settings.effort].stages
-    in_doubt = not found.confident
+    in_doubt, answer = not found.confident, None
     while True:
         if in_doubt and rounds > 0 and not _is_late(told, settings):
             told.start("search", 0.3, "in doubt, searching on")
@@ -320,6 +320,8 @@ def best_answer(
         _log_candidates(pair, found, settings)
         told.start("refine", 0.5)
         channel, level, fits, choice = _refined(pair, found, settings, threads)
+        if answer is not None and _is_near(answer, pair, level, fits[0].pose):
+            break  # to search on has not changed the answer
         answer = _polished(
             pair, resolutions, channel, level, fits[0].pose, settings, threads
         )
@@ -364,7 +366,8 @@ def judge(
     return verdict(
         {
             # What cannot be told is the worst; what was not looked for says nothing.
-            "error_voxels": math.inf if math.isnan(error) else error,
+            # None at all is the error where the images tell nothing of each other.
+            "error_voxels": error if error > 0 else math.inf,
             "runner_up": elsewhere if outcome.searched else math.nan,
             "overlap": answer.fit.overlap_fraction,
             **known.as_dict(),
@@ -478,6 +481,12 @@ def _search_on(
         found.finer if found.searches else resolutions.finer[1:],
         best,
     )
+
+
+def _is_near(answer: Answer, pair: Pair, level: Level, pose: FloatArray) -> bool:
+    """Tell whether an answer lies within a voxel of a pose."""
+    before = pair.engine_pose(answer.moving_from_fixed)
+    return pair.sampled.foreground.distance(before, pose) < level.size_mm
 
 
 def _is_late(told: Stages, settings: Settings) -> bool:

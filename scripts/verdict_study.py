@@ -13,6 +13,7 @@ belongs to (see evaluate.py), coarser than usual for speed. Of each scene come
     near      what a local refinement finds from 2 to 8 mm off
     outside   the same from 30 to 80 mm and up to 120 degrees off, as a header may be
     runner-up the same from the best pose elsewhere
+    displaced the answer of the search moved by 1 to 30 mm, as `mireg check` judges it
     mirrored  the moving image mirrored, from about where it fits
     other     the moving image of another subject, from about where it fits
     mirrored-auto, other-auto
@@ -77,18 +78,24 @@ Row = dict[str, Any]
 #: Fewer samples than usual and no search on in doubt, for speed.
 SETTINGS = Settings(threads=1, samples=40_000, effort="quick")
 #: Kinds whose EPI are bent, of which no rigid answer is right everywhere.
-DISTORTED = ("epi-lr", "epi-rl", "epi-both")
+DISTORTED = [
+    name
+    for name, kind in KINDS.items()
+    if kind.fixed.distortion_mm or kind.moving.distortion_mm
+]
 #: Voxels are so much larger than those of the kinds.
-SCALE = {"slices": 1.0, "slab": 1.5, "mouse": 1.5, "spect": 1.2, "pet": 1.5}
-USUAL_SCALE = 2.3
+SCALE = {"slices": 1.0, "slab": 1.2, "mouse": 1.0, "spect": 1.0, "pet": 1.2}
+USUAL_SCALE = 1.5
 #: Step through the kinds, which their number must not share a divisor with.
 ORDER = 11
 #: What a row says besides the signals.
 ABOUT = (
     *("id", "source", "kind", "subject", "split", "way", "degraded"),
     *("right", "same", "mirrored", "error_mm", "tolerance_mm", "voxel_mm"),
-    *("standard_error_mm", "searched", "probability", "cpu_seconds"),
+    *("standard_error_mm", "distance_mm", "searched", "probability", "cpu_seconds"),
 )
+#: How far off are the poses that are made for `mireg check`, mm: from and to.
+DISPLACED_MM = ((0.5, 2), (2, 8), (8, 30))
 
 
 # --- scenes ---------------------------------------------------------------------------
@@ -231,8 +238,11 @@ def answers(scene: Scene, others: dict[str, Scene]) -> Iterator[Row]:
     way = partial(Way, fixed=pair.fixed)
     own = partial(way, moving=pair.moving, truth=truth)
     task = open_task(own("", start=None))
-    row, elsewhere = answer(scene, own("auto", start=None), task)
+    row, elsewhere, found = answer(scene, own("auto", start=None), task)
     yield row
+    for mm in DISPLACED_MM:
+        turned = displaced(found, points, rng, mm, mm[1] / 2)
+        yield checked(row, turned, found, scene)
     for pose in elsewhere:
         yield answer(scene, own("runner-up", start=pose), task)[0]
     near = displaced(truth, points, rng, (2, 8), 6)
@@ -254,7 +264,9 @@ def crossings(
     def crossed(
         name: str, fixed: Image, moving: Image, start: FloatArray
     ) -> Iterator[Row]:
-        begin = displaced(start, points, rng, (1, 4), 4)
+        # Halves that lie apart may stay where they begin, which is not to be right.
+        far = (15, 40) if name == "apart" else (1, 4)
+        begin = displaced(start, points, rng, far, 4)
         # Oblique halves can overlap after all, and be brought into line.
         known = truth if name == "apart" else None
         here = Way(name, fixed, moving, begin, known)
@@ -309,8 +321,10 @@ def open_task(way: Way) -> Task:
     return opened(way.fixed, way.moving, None, None, SETTINGS, None, None)
 
 
-def answer(scene: Scene, way: Way, task: Task) -> tuple[Row, list[FloatArray]]:
-    """Find one answer: a row, and the best poses elsewhere."""
+def answer(
+    scene: Scene, way: Way, task: Task
+) -> tuple[Row, list[FloatArray], FloatArray]:
+    """Find one answer: a row, the best pose elsewhere, and what was found."""
     began = time.process_time()
     pair = task.pair
     start = None if way.start is None else pair.engine_pose(way.start)
@@ -334,6 +348,7 @@ def answer(scene: Scene, way: Way, task: Task) -> tuple[Row, list[FloatArray]]:
         "tolerance_mm": tolerance,
         "voxel_mm": found.level.size_mm,
         "standard_error_mm": found.error_mm,
+        "distance_mm": 0.0,
         "searched": int(start is None),
         "probability": judged.probability,
         "cpu_seconds": time.process_time() - began,
@@ -345,7 +360,23 @@ def answer(scene: Scene, way: Way, task: Task) -> tuple[Row, list[FloatArray]]:
         if pair.sampled.foreground.distance(fits[0].pose, fit.pose)
         > parameters.DISTINCT_RADII * pair.sampled.foreground.rms_radius
     ]
-    return row, elsewhere[:1]
+    return row, elsewhere[:1], found.moving_from_fixed
+
+
+def checked(row: Row, pose: FloatArray, best: FloatArray, scene: Scene) -> Row:
+    """Judge a pose that lies off the best one, as `mireg check` does."""
+    points, truth = scene.pair.points, scene.pair.moving_from_fixed
+    off = float(distances(pose, best, points).mean())
+    error = float(distances(pose, truth, points).mean())
+    said = {
+        "id": f"{scene.id}_displaced",
+        "way": "displaced",
+        "right": int(error <= row["tolerance_mm"]),
+        "error_mm": error,
+        "distance_mm": off,
+        "cpu_seconds": 0.0,
+    }
+    return {**row, **said}
 
 
 def make(args: argparse.Namespace) -> int:
@@ -402,41 +433,36 @@ def make(args: argparse.Namespace) -> int:
 # --- what the signals say -------------------------------------------------------------
 
 #: Signals that the model may use, and whether more of it speaks for an answer (1) or
-#: against it (-1): a weight never has the other sign. None is a length in mm, which a
-#: mouse and a man do not share. Those of LEAST, which says from where on, enter as
-#: logarithms.
+#: against it (-1): a table never goes the other way. None is a length in mm, which a
+#: mouse and a man do not share.
 DIRECTIONS = {
     "error_voxels": -1,
     "runner_up": -1,
-    "information": 1,
+    "overlap": 1,
     "coarse_share": -1,
     "cost_voxel": 1,
     "least_cost_voxel": 1,
     "halves_apart_voxels": -1,
     "wrong_pose_z": 1,
     "wrong_pose_share": -1,
-    "residual_told": 1,
-    "residual_fit": 1,
+    "residual_share": 1,
     "residual_gain": -1,
     "mirrored_share": -1,
     "mirrored_z": 1,
 }
-LEAST = {
-    "error_voxels": 1e-3,
-    "information": 1e-3,
-    "halves_apart_voxels": 1e-3,
-    "wrong_pose_z": 0.1,
-}
 #: Columns that are names, even if they look like numbers.
 TEXT = ("scene", "id", "source", "kind", "subject", "split", "way", "degraded")
-#: A standard error of more voxels than this says no more: nothing is known.
-MOST = {"error_voxels": 2.0}
-HANDEDNESS = ("mirrored_z", "mirrored_share")
+HANDEDNESS = ("mirrored_z",)
+#: What is not looked for everywhere, so that its absence says nothing.
+OPTIONAL = ("runner_up",)
+#: The table of a signal has so many values, at these quantiles of right and wrong ones.
+KNOTS = 5
+RIGHT_AT, WRONG_AT = (0.02, 0.1, 0.3, 0.6, 0.95), (0.05, 0.4, 0.7, 0.9)
 #: Most signals of a model, and the gain of log-likelihood (nats an answer) that one
 #: more must bring on scenes that were left out.
-MOST_SIGNALS, LEAST_GAIN = 8, 0.002
-#: Strength of the ridge that keeps weights small, nats for one of standardised size.
-RIDGE = 1.0
+MOST_SIGNALS, LEAST_GAIN = 6, 0.002
+#: Strength of the ridge that keeps the steps of a table small, nats for one of 1.
+RIDGE = 0.5
 FOLDS = 5
 MODEL = Path(__file__).parents[1] / "mireg" / "_engine" / "verdict.json"
 
@@ -480,34 +506,52 @@ def read(paths: Sequence[Path]) -> Table:
     for path in paths:
         with path.open(newline="", encoding="utf-8") as file:
             rows += csv.DictReader(file)
-    return Table.of(rows)
+    table = Table.of(rows)
+    told, fit = table["residual_told"], table["residual_fit"]
+    table.columns["residual_share"] = np.array(
+        [
+            module.residual_share({"residual_told": a, "residual_fit": b})
+            for a, b in zip(told, fit, strict=True)
+        ]
+    )
+    return table
 
 
-def scaled(table: Table, name: str) -> FloatArray:
-    """Give a signal as it enters the model; NaN where it was not measured."""
-    x = np.minimum(table[name], MOST.get(name, math.inf))
-    return np.log(np.maximum(x, LEAST[name])) if name in LEAST else x
+def knots(x: FloatArray, truth: npt.NDArray[np.bool_]) -> FloatArray:
+    """Choose the values at which a table is given, where right and wrong ones are."""
+    known = np.isfinite(x)
+    some = [
+        np.quantile(x[known & rows], at)
+        for rows, at in ((truth, RIGHT_AT), (~truth, WRONG_AT))
+        if (known & rows).any()
+    ]
+    at = np.quantile(np.concatenate(some), np.linspace(0, 1, KNOTS))
+    at = np.array([float(f"{value:.3g}") for value in at])
+    return np.unique(at)
+
+
+def steps(x: FloatArray, at: FloatArray) -> FloatArray:
+    """How much of each step between knots lies below a value, 0 to 1; (n, steps)."""
+    x = np.nan_to_num(x, nan=at[0], posinf=at[-1], neginf=at[0])
+    return np.clip((x[:, None] - at[:-1]) / np.diff(at), 0, 1)
 
 
 def fitted(table: Table, truth: npt.NDArray[np.bool_], names: Sequence[str]) -> Row:
-    """Fit a logistic regression; right and wrong count the same in sum."""
-    terms: Row = {}
-    columns = []
+    """Fit the tables; right and wrong count the same in sum."""
+    at = {name: knots(table[name], truth) for name in names}
+    columns: list[FloatArray] = []
+    bounds: list[tuple[float | None, float | None]] = [(None, None)]
     for name in names:
-        x = scaled(table, name)
-        known = x[np.isfinite(x)]
-        low, high = np.quantile(known, [0.01, 0.99])
-        typical = float(np.median(x[truth & np.isfinite(x)]))
-        x = np.where(np.isnan(x), typical, np.clip(x, low, high)) - typical
-        spread = float(x.std()) or 1.0
-        columns.append(x / spread)
-        terms[name] = {
-            "spread": spread,
-            "low": float(low),
-            "high": float(high),
-            "typical": min(max(typical, float(low)), float(high)),
-        }
-    design = np.array(columns).reshape(len(names), -1)
+        x = table[name]
+        unknown = np.isnan(x) & (name not in OPTIONAL)
+        typical = np.nanmedian(np.where(truth & np.isfinite(x), x, math.nan))
+        # What is unknown is 0, and so is a typical right answer.
+        rise = steps(x, at[name]) - steps(np.array([typical]), at[name])
+        columns += [np.where(np.isnan(x), 0.0, step) for step in rise.T]
+        columns.append(unknown.astype(float))
+        way = (0, None) if DIRECTIONS[name] > 0 else (None, 0)
+        bounds += [way] * (len(at[name]) - 1) + [(None, 0)]
+    design = np.array(columns).reshape(-1, len(table))
     sign = np.where(truth, 1.0, -1.0)
     share = truth.mean()
     weights = np.where(truth, 0.5 / share, 0.5 / (1 - share))
@@ -522,16 +566,22 @@ def fitted(table: Table, truth: npt.NDArray[np.bool_], names: Sequence[str]) -> 
             [[slope.sum()], design @ slope + RIDGE * numbers[1:]]
         )
 
-    bounds = [(None, None)]
-    bounds += [(0, None) if DIRECTIONS[name] > 0 else (None, 0) for name in names]
-    found = minimize(loss, np.zeros(1 + len(names)), jac=True, bounds=bounds).x
+    found = minimize(loss, np.zeros(len(bounds)), jac=True, bounds=bounds).x
     part: Row = {"intercept": float(found[0]), "signals": {}}
-    for name, weight in zip(names, found[1:], strict=True):
-        term, back = terms[name], np.exp if name in LEAST else float
+    left = found[1:]
+    for name in names:
+        up, unknown, left = (
+            left[: len(at[name]) - 1],
+            left[len(at[name]) - 1],
+            left[len(at[name]) :],
+        )
+        x = table[name][truth & np.isfinite(table[name])]
+        typical = float(steps(np.array([np.median(x)]), at[name])[0] @ up)
+        adds = np.concatenate([[0], np.cumsum(up)]) - typical
         part["signals"][name] = {
-            "weight": float(weight / term["spread"]),
-            **({"log": True} if name in LEAST else {}),
-            **{key: float(back(term[key])) for key in ("low", "high", "typical")},
+            "at": at[name].tolist(),
+            "adds": [round(float(value), 3) for value in adds],
+            "unknown": round(float(unknown), 3),
         }
     return part
 
@@ -541,11 +591,8 @@ def log_odds(part: Row, table: Table) -> FloatArray:
     odds = np.full(len(table), part["intercept"])
     for name, term in part["signals"].items():
         x = table[name]
-        x = np.where(
-            np.isnan(x), term["typical"], np.clip(x, term["low"], term["high"])
-        )
-        scale = np.log if term.get("log") else np.asarray
-        odds += term["weight"] * (scale(x) - scale(term["typical"]))
+        adds = np.interp(x, term["at"], term["adds"])
+        odds += np.where(np.isnan(x), term["unknown"], adds)
     return odds
 
 
@@ -591,13 +638,21 @@ def selected(
 
 
 def used(part: Row) -> Row:
-    """Leave out signals without a weight."""
-    part["signals"] = {k: v for k, v in part["signals"].items() if v["weight"] != 0}
+    """Leave out signals that add nothing."""
+    part["signals"] = {
+        name: term
+        for name, term in part["signals"].items()
+        if any(term["adds"]) or term["unknown"]
+    }
     return part
 
 
-def error_model(table: Table) -> Row:
-    """Fit the logarithm of the error to that of the standard error."""
+def error_model(table: Table, real: Table | None = None) -> Row:
+    """Fit the logarithm of the error to that of the standard error.
+
+    What real pairs are off beside that is taken as a share of 2 mm, or of the tolerance
+    where that is less.
+    """
     # Of those whose standard error is known; in voxels, so that a mouse is as a man.
     table = table.where(np.isfinite(table["standard_error_mm"]))
     error = np.log(table["error_mm"] / table["voxel_mm"])
@@ -614,12 +669,23 @@ def error_model(table: Table) -> Row:
         numbers[1] = np.clip(step[1], 0, 1)
     numbers[0] += float(np.median(error - design @ numbers))
     beyond = np.quantile(error - design @ numbers, 0.9)
-    return {
+    part = {
         "constant": float(numbers[0]),
         "log_standard_error": float(numbers[1]),
         "log_voxel": float(1 - numbers[1]),
         "spread": float(beyond / NORMAL_90),
+        "bent": 0.0,
     }
+    if real is not None and len(real):
+        by_noise = np.exp(
+            numbers[0]
+            + numbers[1] * np.log(real["standard_error_mm"])
+            + (1 - numbers[1]) * np.log(real["voxel_mm"])
+        )
+        more = np.median(real["error_mm"]) ** 2 - np.median(by_noise) ** 2
+        of = np.median(np.minimum(real["tolerance_mm"], parameters.TOLERANCE_MM))
+        part["bent"] = float(np.sqrt(max(more, 0)) / of)
+    return part
 
 
 # --- figures --------------------------------------------------------------------------
@@ -636,7 +702,10 @@ def auroc(score: FloatArray, truth: npt.NDArray[np.bool_]) -> float:
 
 def verdicts(table: Table) -> list[Any]:
     """Judge all answers by the model, as `mireg` does."""
-    about = ("standard_error_mm", "voxel_mm", "tolerance_mm")
+    if not len(table):
+        return []
+    about = ("standard_error_mm", "voxel_mm", "tolerance_mm", "distance_mm")
+    about += ("residual_told", "residual_fit")
     columns = {name: table[name] for name in (*DIRECTIONS, *about)}
     out = []
     for n in range(len(table)):
@@ -648,6 +717,7 @@ def verdicts(table: Table) -> list[Any]:
                 voxel_mm=row["voxel_mm"],
                 usual_mm=row["tolerance_mm"],
                 tolerance_mm=row["tolerance_mm"],
+                distance_mm=row["distance_mm"],
             )
         )
     return out
@@ -695,15 +765,38 @@ def tables(table: Table) -> Row:
         "| | answers | AUROC | wrong passed | right doubted | 90 % bound holds "
         "| error within factor 2 |\n|---|---|---|---|---|---|---|"
     )
-    whole = figures(table)
-    print(row_of("all", whole))
+    whole = figures(table.where(table["way"] != "displaced"))
+    print(row_of("all but displaced", whole))
     for column in ("kind", "way", "degraded"):
         for name in sorted(set(table[column])):
             some = table.where(table[column] == name)
             if name:
                 print(row_of(f"{column} {name}", figures(some)))
     print(two_by_two(table))
+    print(distances_said(table.where(table["way"] == "displaced")))
     return whole
+
+
+def distances_said(table: Table) -> str:
+    """Compare how far off displaced poses are said to be with how far they are."""
+    said = np.array([one.error_mm for one in verdicts(table)])
+    true = table["error_mm"]
+    # Where the best pose is not the right one, no distance from it tells the error.
+    right = np.abs(table["distance_mm"] - true) <= table["tolerance_mm"]
+    lines = [
+        "| poses off by, mm | answers | said, median | true, median "
+        "| within 0.5 mm or a fifth |",
+        "|---|---|---|---|---|",
+    ]
+    for low, high in itertools.pairwise((0, 1, 2, 5, 10, 20, math.inf)):
+        some = right & (true >= low) & (true < high)
+        if some.any():
+            near = np.abs(said - true)[some] <= np.maximum(0.5, true[some] / 5)
+            lines.append(
+                f"| {low} to {high} | {some.sum()} | {np.median(said[some]):.2f} "
+                f"| {np.median(true[some]):.2f} | {100 * near.mean():.0f} % |"
+            )
+    return "\n".join(lines)
 
 
 def two_by_two(table: Table) -> str:
@@ -774,7 +867,8 @@ def train(args: argparse.Namespace) -> int:
     phantom, split = table["source"] == "phantom", table["split"]
     chosen = table.where(phantom & (split == "choose"))
     if not args.report:
-        model = learned(chosen, args.signals)
+        real = table.where(~phantom & (split == "choose"))
+        model = learned(chosen, real, args.signals)
         model["trained"]["commit"] = args.commit
     else:
         model = json.loads(args.model.read_text(encoding="utf-8"))
@@ -782,7 +876,8 @@ def train(args: argparse.Namespace) -> int:
     halves = {
         "phantoms to choose on": chosen,
         "phantoms to report": table.where(phantom & (split == "report")),
-        "real": table.where(~phantom),
+        "real to choose on": table.where(~phantom & (split == "choose")),
+        "real to report": table.where(~phantom & (split == "report")),
     }
     halves = {name: half for name, half in halves.items() if len(half)}
     found = {}
@@ -800,8 +895,9 @@ def train(args: argparse.Namespace) -> int:
     return 0
 
 
-def learned(chosen: Table, given: Sequence[str] = ()) -> Row:
-    """Fit all parts of the model."""
+def learned(chosen: Table, real: Table, given: Sequence[str] = ()) -> Row:
+    """Fit all parts of the model to phantoms; real pairs tell how bent scans are."""
+    chosen = chosen.where(chosen["way"] != "displaced")  # those are not optima
     right = chosen["right"] == 1
     ways = np.array([way.split("-")[0] for way in chosen["way"]])
     print("right or wrong:")
@@ -830,7 +926,10 @@ def learned(chosen: Table, given: Sequence[str] = ()) -> Row:
             },
         },
         **parts,
-        "error": error_model(chosen.where(straight)),
+        "error": error_model(
+            chosen.where(straight),
+            real.where((real["right"] == 1) & (real["way"] == "auto")),
+        ),
     }
 
 

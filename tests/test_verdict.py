@@ -27,28 +27,28 @@ MODEL = {
         "intercept": math.log(9),
         "signals": {
             "error_voxels": {
-                "weight": -2,
-                "log": True,
-                "low": math.exp(-5),
-                "high": math.exp(3),
-                "typical": math.exp(-3),
+                "at": [math.exp(-5), math.exp(-3), 1.0, math.exp(3)],
+                "adds": [4, 0, -6, -12],
+                "unknown": 0,
             },
-            "runner_up": {"weight": -4, "low": 0, "high": 1, "typical": 0.25},
+            "runner_up": {"at": [0, 1], "adds": [1, -3], "unknown": 0},
+            "wrong_pose_z": {"at": [0, 9], "adds": [-9, 0], "unknown": -5},
         },
     },
     "same_anatomy": {
         "intercept": 0.0,
-        "signals": {"runner_up": {"weight": 1, "low": 0, "high": 1, "typical": 0}},
+        "signals": {"runner_up": {"at": [0, 1], "adds": [0, 1], "unknown": 0}},
     },
     "as_stored": {
         "intercept": 0.0,
-        "signals": {"mirrored_z": {"weight": 1, "low": -9, "high": 9, "typical": 0}},
+        "signals": {"mirrored_z": {"at": [-9, 9], "adds": [-9, 9], "unknown": 0}},
     },
     "error": {
         "constant": math.log(2),
         "log_standard_error": 1.0,
         "log_voxel": 0.0,
         "spread": 0.5,
+        "bent": 0.0,
     },
 }
 
@@ -67,7 +67,12 @@ def fit(mm: float, explained: float) -> Fit:
 def judged(error_mm=0.05, *, distance_mm=0.0, tolerance_mm=2.0, **signals) -> Verdict:
     """Judge an answer."""
     return module.verdict(
-        {"error_voxels": math.exp(-3), "runner_up": 0.25, **signals},
+        {
+            "error_voxels": math.exp(-3),
+            "runner_up": 0.25,
+            "wrong_pose_z": 9,
+            **signals,
+        },
         standard_error_mm=error_mm,
         voxel_mm=2.0,
         usual_mm=2.0,
@@ -104,7 +109,7 @@ def test_odds_are_multiplied_by_what_each_signal_says():
     assert found.warning.startswith("the answer is doubtful, 0.3 % likely right")
 
 
-def test_a_signal_is_clipped_and_one_that_is_unknown_says_nothing():
+def test_a_signal_is_clipped_and_one_not_looked_for_says_nothing():
     assert judged(error_voxels=1e9).probability == pytest.approx(
         judged(error_voxels=math.exp(3)).probability
     )
@@ -114,6 +119,13 @@ def test_a_signal_is_clipped_and_one_that_is_unknown_says_nothing():
     assert "too little overlaps" in found.reasons[0]
     assert math.isnan(found.error_mm)
     assert found.error_summary == "unknown"
+
+
+def test_a_signal_that_could_not_be_measured_adds_what_that_means():
+    found = judged(wrong_pose_z=math.nan)
+    odds = 9 * math.exp(-5)
+    assert found.probability == pytest.approx(odds / (1 + odds), abs=1e-3)
+    assert found.reasons == ("too little overlaps to tell how far noise moves it",)
 
 
 def test_the_expected_error_is_lognormal():
@@ -129,6 +141,24 @@ def test_a_smaller_tolerance_is_less_likely_met():
     assert found.tolerance_mm == 0.15
     within = float((errors < 0.15).mean())
     assert found.probability == pytest.approx(0.9 * within, abs=0.01)
+    # Nor is a wide tolerance met more often than the optimum is the right one.
+    assert judged(tolerance_mm=50.0).probability == pytest.approx(0.9, abs=1e-3)
+
+
+def test_scans_are_bent_by_more_than_noise(monkeypatch):
+    bent = {**MODEL, "error": {**MODEL["error"], "bent": 0.15}}
+    monkeypatch.setattr(module, "_model", lambda: bent)
+    assert judged(0.05).error_mm == pytest.approx(math.hypot(0.1, 0.15 * 2.0))
+
+
+def test_few_blocks_tell_little_of_where_the_anatomy_fits():
+    def share(told, fit):
+        return module.residual_share({"residual_told": told, "residual_fit": fit})
+
+    assert share(0.0, math.nan) == 0.5
+    assert share(0.03, 1.0) == pytest.approx(0.75)
+    assert share(1.0, 1.0) > 0.98
+    assert math.isnan(share(math.nan, math.nan))
 
 
 def test_a_pose_off_the_optimum_is_right_as_far_as_the_tolerance_goes():
@@ -173,11 +203,29 @@ def test_the_model_of_the_package_says_where_it_comes_from():
     model = json.loads(path.read_text(encoding="utf-8"))
     assert set(model["right"]["signals"]) <= set(REASONS)
     for part in ("right", "same_anatomy", "as_stored"):
-        for term in model[part]["signals"].values():
-            assert term["low"] <= term["typical"] <= term["high"]
+        for name, term in model[part]["signals"].items():
+            assert np.all(np.diff(term["at"]) > 0), name
+            rise = np.diff(term["adds"])
+            assert np.all(rise >= 0) or np.all(rise <= 0), name
+            assert term["unknown"] <= 0, name
     assert model["error"]["spread"] > 0
     assert 0 < parameters.DOUBTFUL_BELOW < 1
     assert "trained" in model
+
+
+def test_where_nothing_can_be_measured_nothing_is_believed(monkeypatch):
+    path = Path(module.__file__).with_suffix(".json")
+    model = json.loads(path.read_text(encoding="utf-8"))
+    monkeypatch.setattr(module, "_model", lambda: model)
+    found = module.verdict(
+        {"error_voxels": math.inf, "overlap": 0.01, "residual_told": 0.0},
+        standard_error_mm=math.nan,
+        voxel_mm=2.0,
+        usual_mm=2.0,
+        tolerance_mm=2.0,
+    )
+    assert found.probability < 0.2
+    assert found.reasons
 
 
 # --- the best pose elsewhere ----------------------------------------------------------

@@ -38,13 +38,14 @@ def rows():
                 "tolerance_mm": 30.0,
                 "voxel_mm": 3.0,
                 "standard_error_mm": noise,
+                "distance_mm": 0.0,
                 "error_voxels": error,
                 "runner_up": share,
                 "mirrored_z": rng.normal(-5 if way == "mirrored" else 5, 2),
                 "mirrored_share": rng.normal(0.5, 0.1),
                 **{
                     name: rng.uniform(0.1, 1)
-                    for name in study.DIRECTIONS
+                    for name in (*study.DIRECTIONS, "residual_told", "residual_fit")
                     if not name.startswith(("error", "runner", "mirrored"))
                 },
             }
@@ -62,16 +63,42 @@ def test_a_fit_finds_the_odds(made_up):
     """Up to the intercept, which is at even odds of right and wrong."""
     right = made_up["right"] == 1
     part = study.fitted(made_up, right, ["error_voxels", "runner_up"])
-    assert part["signals"]["error_voxels"]["weight"] == pytest.approx(-1.5, rel=0.15)
-    assert part["signals"]["runner_up"]["weight"] == pytest.approx(-6, rel=0.15)
+    share = part["signals"]["runner_up"]
+    slope = np.polyfit(share["at"], share["adds"], 1)[0]
+    assert slope == pytest.approx(-6, rel=0.25)
+    error = part["signals"]["error_voxels"]
+    slope = np.polyfit(np.log(error["at"]), error["adds"], 1)[0]
+    assert slope == pytest.approx(-1.5, rel=0.25)
     odds = study.log_odds(part, made_up)
     assert odds[right].mean() > 1 > -1 > odds[~right].mean()
+
+
+def test_a_typical_right_answer_adds_nothing(made_up):
+    right = made_up["right"] == 1
+    part = study.fitted(made_up, right, ["error_voxels", "runner_up"])
+    for name, term in part["signals"].items():
+        typical = np.median(made_up[name][right])
+        assert np.interp(typical, term["at"], term["adds"]) == pytest.approx(
+            0, abs=1e-2
+        )
+
+
+def test_what_could_not_be_measured_speaks_for_itself(rows):
+    blind = [
+        row if row["right"] or n % 2 else {**row, "error_voxels": math.nan}
+        for n, row in enumerate(rows)
+    ]
+    table = study.Table.of(blind)
+    right = table["right"] == 1
+    part = study.fitted(table, right, ["error_voxels", "runner_up"])
+    assert part["signals"]["error_voxels"]["unknown"] < -2
+    assert study.log_odds(part, table)[np.isnan(table["error_voxels"])].max() < 0
 
 
 def test_a_weight_never_has_the_wrong_sign(made_up):
     right = made_up["right"] == 1
     part = study.fitted(made_up, ~right, ["error_voxels", "runner_up"])
-    assert [term["weight"] for term in part["signals"].values()] == [0, 0]
+    assert not any(any(term["adds"]) for term in part["signals"].values())
 
 
 def test_the_line_of_the_error_is_that_of_the_median(made_up):

@@ -1,8 +1,9 @@
 """May an answer be trusted: from signals to a probability, an error, and reasons.
 
-The model is a logistic regression over a handful of signals, and for the error a line
-in logarithms. Its numbers are in ``verdict.json``, with where they come from:
-``scripts/verdict_study.py`` makes answers right and wrong, and learns from them.
+The model adds up log-odds that a handful of signals have, each by a table that goes one
+way; for the error it is a line in logarithms. Its numbers are in ``verdict.json``, with
+where they come from: ``scripts/verdict_study.py`` makes answers right and wrong, and
+learns from them.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from scipy.special import expit, ndtr
 
 from .. import _parameters as parameters
@@ -52,6 +54,8 @@ REASONS = {
     "residual_rms_mm": "parts of the anatomy fit best {x:.2g} mm off",
     "residual_worst_mm": "a tenth of the anatomy fits best {x:.2g} mm off or more",
     "residual_fit": "only {percent:.0f} % of the anatomy fits within a voxel",
+    "residual_share": "only {percent:.0f} % of the anatomy fits within a voxel, as far "
+    "as it tells",
     "residual_rigid_mm": "the anatomy as a whole fits best {x:.2g} mm off",
     "residual_gain": "parts of the anatomy gain {percent:.0f} % by moving",
     "mirrored_share": "its mirror image explains {percent:.0f} % as much",
@@ -196,23 +200,26 @@ def verdict(
     Notes
     -----
     The probability that the answer is right is learned for the usual tolerance. The
-    error is lognormal about a power of the standard error; the distance of a pose off
-    the optimum adds to it at a right angle, as errors in many dimensions do.
+    error is lognormal about a power of the standard error, beside what real scans are
+    off for other reasons than noise; the distance of a pose off the optimum adds to it
+    at a right angle, as errors in many dimensions do.
     """
     model = _model()
-    median = _median_error(model["error"], standard_error_mm, voxel_mm)
+    signals = {**signals, "residual_share": residual_share(signals)}
+    median = _median_error(model["error"], standard_error_mm, voxel_mm, usual_mm)
     spread = model["error"]["spread"]
     mirrored = 0.5
     if not math.isnan(signals.get("mirrored_z", math.nan)):
         mirrored = 1 - _probability(model["as_stored"], signals)
-    right = _probability(model["right"], signals) * _ahead(signals)
+    right = min(_probability(model["right"], signals), _ahead(signals))
     right *= min(1.0, _not_mirrored(mirrored) / _not_mirrored(0.5))
-    # That of the right optimum, whatever the tolerance.
-    right = min(1.0, right / max(_within(usual_mm, median, spread), 0.5))
     beside = math.sqrt(max(tolerance_mm**2 - distance_mm**2, 0.0))
+    usually = _within(usual_mm, median, spread)
+    # Of answers that are right within the usual tolerance, some are within this one.
+    right *= min(1.0, _within(beside, median, spread) / max(usually, 1e-9))
     bound = median * math.exp(NORMAL_90 * spread)
     return Verdict(
-        probability=right * _within(beside, median, spread),
+        probability=right,
         tolerance_mm=tolerance_mm,
         error_mm=math.hypot(median, distance_mm),
         error_bound_mm=math.hypot(bound, distance_mm),
@@ -238,29 +245,37 @@ def _model() -> Mapping[str, Any]:
     return json.loads(Path(__file__).with_suffix(".json").read_bytes())
 
 
+def residual_share(signals: Mapping[str, float]) -> float:
+    """Share of the anatomy that fits, drawn to a half where little of it tells.
+
+    As if a few per cent of the anatomy told, too, and half of those fitted.
+    """
+    told, fits = (signals.get(f"residual_{x}", math.nan) for x in ("told", "fit"))
+    few = parameters.RESIDUALS_TOLD
+    return (told * (fits if told > 0 else 0.0) + few / 2) / (told + few)
+
+
 def _contributions(
     part: Mapping[str, Any], signals: Mapping[str, float]
 ) -> dict[str, float]:
     """Log-odds that each signal adds to those of a typical right answer.
 
-    A signal that was not measured adds nothing.
+    One that could not be measured adds what that was seen to mean; nothing, where it
+    was not looked for.
     """
     added = {}
     for name, term in part["signals"].items():
         x = signals.get(name, math.nan)
-        x = term["typical"] if math.isnan(x) else min(max(x, term["low"]), term["high"])
-        scale = _scale(term)
-        added[name] = term["weight"] * (scale(x) - scale(term["typical"]))
+        added[name] = (
+            term["unknown"]
+            if math.isnan(x)
+            else float(np.interp(x, term["at"], term["adds"]))
+        )
     return added
 
 
-def _scale(term: Mapping[str, Any]) -> Callable[[float], float]:
-    """Return how a signal enters the sum: as it is, or its logarithm."""
-    return math.log if term.get("log") else float
-
-
 def _probability(part: Mapping[str, Any], signals: Mapping[str, float]) -> float:
-    """Logistic regression: the intercept is the log-odds of a typical right answer."""
+    """Turn log-odds into a probability; the intercept is that of a typical answer."""
     return float(expit(part["intercept"] + sum(_contributions(part, signals).values())))
 
 
@@ -296,7 +311,7 @@ def _reasons(part: Mapping[str, Any], signals: Mapping[str, float]) -> tuple[str
     against = sorted(added, key=added.__getitem__)
     return tuple(
         _UNKNOWN
-        if math.isinf(signals[name])
+        if not math.isfinite(signals.get(name, math.nan))
         else REASONS[name].format(x=signals[name], percent=100 * signals[name])
         for name in against[: parameters.MOST_REASONS]
         if added[name] < -parameters.REASON_LOG_ODDS
@@ -304,16 +319,23 @@ def _reasons(part: Mapping[str, Any], signals: Mapping[str, float]) -> tuple[str
 
 
 def _median_error(
-    part: Mapping[str, float], standard_error_mm: float, voxel_mm: float
+    part: Mapping[str, float],
+    standard_error_mm: float,
+    voxel_mm: float,
+    usual_mm: float,
 ) -> float:
-    """Median of the error, mm, of an answer with this standard error."""
+    """Median of the error, mm, of an answer with this standard error.
+
+    Beside noise, scanners and patients bend what a rigid motion should explain.
+    """
     if not standard_error_mm > 0:
-        return standard_error_mm
-    return math.exp(
+        return math.nan
+    by_noise = math.exp(
         part["constant"]
         + part["log_standard_error"] * math.log(standard_error_mm)
         + part["log_voxel"] * math.log(voxel_mm)
     )
+    return math.hypot(by_noise, part["bent"] * min(usual_mm, parameters.TOLERANCE_MM))
 
 
 def _within(limit_mm: float, median_mm: float, spread: float) -> float:
@@ -326,15 +348,11 @@ def _within(limit_mm: float, median_mm: float, spread: float) -> float:
 
 
 def _ahead(signals: Mapping[str, float]) -> float:
-    """Probability of the answer against its runner-up: even where both explain as much.
-
-    Relative to that of an answer without one.
-    """
+    """Most that an answer's probability can be: even where a runner-up is as good."""
     share = signals.get("runner_up", math.nan)
     if math.isnan(share):
         return 1.0
-    slope = parameters.RUNNER_UP_SLOPE
-    return float(expit(slope * (1 - share)) / expit(slope))
+    return float(expit(parameters.RUNNER_UP_SLOPE * (1 - share)))
 
 
 def _not_mirrored(probability: float) -> float:
