@@ -442,7 +442,6 @@ DIRECTIONS = {
     "coarse_share": -1,
     "cost_voxel": 1,
     "least_cost_voxel": 1,
-    "halves_apart_voxels": -1,
     "wrong_pose_z": 1,
     "wrong_pose_share": -1,
     "residual_share": 1,

@@ -63,13 +63,13 @@ def test_costs_are_what_small_moves_lose(level, answer):
         both = []
         for sign in (1, -1):
             move = np.zeros(6)
-            move[axis] = sign * 2.0
+            move[axis] = sign * level.size_mm
             nudge = RigidTransform(move[:3] / level.rms_radius, move[3:], centre)
             both.append(explained(level, answer @ nudge.matrix))
         by_axis.append(1 - np.mean(both) / found.information)
-    assert found.cost_2mm == pytest.approx(np.mean(by_axis), rel=1e-4)
-    assert found.least_cost_2mm == pytest.approx(min(by_axis), rel=1e-4)
-    assert 0 < found.least_cost_voxel < found.cost_voxel < found.cost_2mm
+    assert found.cost_voxel == pytest.approx(np.mean(by_axis), rel=1e-4)
+    assert found.least_cost_voxel == pytest.approx(min(by_axis), rel=1e-4)
+    assert 0 < found.least_cost_voxel < found.cost_voxel
 
 
 def test_a_right_pose_is_told_from_a_wrong_one(level, answer):
@@ -78,25 +78,7 @@ def test_a_right_pose_is_told_from_a_wrong_one(level, answer):
     wrong = signals_of(level, maximise(level, away, mutual_information).pose)
     assert right.wrong_pose_z > 1.5 * wrong.wrong_pose_z
     assert right.wrong_pose_share < 0.5 < wrong.wrong_pose_share
-    assert right.halves_apart_mm < 0.2 < wrong.halves_apart_mm
-    assert right.cost_2mm > 1.3 * wrong.cost_2mm
-    assert right.uphill_mm < 0.05
-
-
-def test_a_pose_that_is_off_is_said_to_be_that_far_from_the_top(level, answer):
-    foreground = foreground_of(level)
-    off = answer @ RigidTransform([0.02, 0.01, -0.03], [0.4, -0.3, 0.2]).matrix
-    found = signals_of(level, off)
-    assert found.uphill_mm == pytest.approx(foreground.distance(off, answer), abs=0.1)
-
-
-def test_halves_differ_as_noise_has_it(rng, level, answer):
-    values = level.interpolated_values + 0.15 * rng.standard_normal((24, 22, 20))
-    noisy = replace(
-        level, interpolated=quantised_volume(values.clip(0, 1).astype(np.float32))
-    )
-    quiet, loud = (signals_of(one, answer).halves_apart_mm for one in (level, noisy))
-    assert loud > 3 * quiet
+    assert right.cost_voxel > 1.3 * wrong.cost_voxel
 
 
 def test_a_coarse_level_that_shares_less_says_so(level, answer, rng):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +21,10 @@ from .._threads import shared
 from .handedness import Handedness, handedness
 from .levels import Level, Pyramid, levels_at, subsampled, with_fewer_samples
 from .metrics import Metric
-from .optimize import evaluate, maximise
+from .optimize import evaluate
 from .pair import Pair
 from .pose import PoseParameters
-from .residuals import LocalResiduals, cell_side, local_residuals
+from .residuals import LocalResiduals, local_residuals
 from .search import even_rotations, starting_poses
 from .similarity import information as information_in
 from .similarity import joint_histogram, metric_at
@@ -50,14 +50,6 @@ class Signals:
         Share of the information that a small move costs: of twelve, by one voxel of
         the coarser image along and about three axes both ways, the mean, and the least
         of the six means of both ways.
-    cost_2mm, least_cost_2mm : float
-        The same for moves of 2 mm (root mean square over the samples).
-    halves_apart_mm, halves_apart_voxels : float
-        Distance, RMS over the foreground, between the optima of two disjoint halves
-        of the samples, in interleaved blocks.
-    uphill_mm : float
-        Distance, RMS over the foreground, from the pose to the optimum that a local
-        refinement finds from there: near 0 for an answer of `register`.
     wrong_pose_z : float
         How many standard deviations the information is above the mean of that at wrong
         poses, turned evenly about the centroid.
@@ -87,11 +79,6 @@ class Signals:
     coarse_share: float = math.nan
     cost_voxel: float = math.nan
     least_cost_voxel: float = math.nan
-    cost_2mm: float = math.nan
-    least_cost_2mm: float = math.nan
-    halves_apart_mm: float = math.nan
-    halves_apart_voxels: float = math.nan
-    uphill_mm: float = math.nan
     wrong_pose_z: float = math.nan
     wrong_pose_share: float = math.nan
     residual_told: float = math.nan
@@ -240,22 +227,12 @@ def signals(
     coarsely = _explained(coarse, [pose], threads)[0]
     wrong = _explained(coarse, _wrong_poses(pose, foreground), threads)
     thin = with_fewer_samples(level, parameters.EVIDENCE_SAMPLES)
-    by_voxel = _costs(thin, pose, 1.0, threads)
-    by_2mm = _costs(thin, pose, 2.0 / level.size_mm, threads)
-    apart = _halves_apart(level, pose, metric, foreground, threads)
-    uphill = maximise(
-        level, pose, metric, threads, tolerance=parameters.CANDIDATE_TOLERANCE
-    )
+    costs = _costs(thin, pose, threads)
     return Signals(
         information=information,
         coarse_share=_ratio(coarsely, information),
-        cost_voxel=float(by_voxel.mean()),
-        least_cost_voxel=float(by_voxel.min()),
-        cost_2mm=float(by_2mm.mean()),
-        least_cost_2mm=float(by_2mm.min()),
-        halves_apart_mm=apart,
-        halves_apart_voxels=apart / level.size_mm,
-        uphill_mm=foreground.distance(pose, uphill.pose),
+        cost_voxel=float(costs.mean()),
+        least_cost_voxel=float(costs.min()),
         wrong_pose_z=_ratio(coarsely - float(wrong.mean()), float(wrong.std())),
         wrong_pose_share=_ratio(float(wrong.max()), coarsely),
         **known,
@@ -282,37 +259,13 @@ def _wrong_poses(pose: FloatArray, foreground: Foreground) -> list[FloatArray]:
     return [*starting_poses(turns @ pose[:3, :3], foreground.centroid, there)]
 
 
-def _costs(level: Level, pose: FloatArray, voxels: float, threads: int) -> FloatArray:
-    """Share of the information that moves by so many voxels cost, each both ways."""
+def _costs(level: Level, pose: FloatArray, threads: int) -> FloatArray:
+    """Share of the information that moves by a voxel cost, each both ways."""
     near = PoseParameters.about(level, pose)
-    moves = voxels * np.concatenate([np.eye(6), -np.eye(6)])
+    moves = np.concatenate([np.eye(6), -np.eye(6)])
     poses = [pose, *(near.pose(move)[0] for move in moves)]
     here, *left = _explained(level, poses, threads)
     return 1 - np.reshape(left, (2, 6)).mean(axis=0) / max(here, 1e-12)
-
-
-def _halves_apart(
-    level: Level, pose: FloatArray, metric: Metric, foreground: Foreground, threads: int
-) -> float:
-    """Distance between the optima of two halves of the samples, in cells; mm."""
-    cells = np.floor(level.points / np.float32(cell_side(foreground)))
-    odd = (cells.sum(axis=0).astype(np.int64) & 1).astype(bool)
-
-    def optimum(where: npt.NDArray[np.bool_]) -> FloatArray:
-        half = replace(
-            level,
-            points=np.ascontiguousarray(level.points[:, where]),
-            sampled_values=level.sampled_values[where],
-            sampled_bin=level.sampled_bin[where],
-        )
-        return maximise(
-            half, pose, metric, tolerance=parameters.CANDIDATE_TOLERANCE
-        ).pose
-
-    if min(odd.sum(), (~odd).sum()) == 0:
-        return math.nan
-    one, other = shared(optimum, [odd, ~odd], threads)
-    return foreground.distance(one, other)
 
 
 def _ratio(part: float, whole: float) -> float:

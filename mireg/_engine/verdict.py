@@ -42,11 +42,6 @@ REASONS = {
     "cost_voxel": "a move by a voxel costs only {percent:.1f} % of the information",
     "least_cost_voxel": "in one direction a move by a voxel costs only {percent:.1f} % "
     "of the information",
-    "cost_2mm": "a move by 2 mm costs only {percent:.1f} % of the information",
-    "least_cost_2mm": "in one direction a move by 2 mm costs only {percent:.1f} % of "
-    "the information",
-    "halves_apart_voxels": "two halves of the samples lead {x:.2g} voxels apart",
-    "uphill_mm": "a local refinement goes on for {x:.2g} mm",
     "wrong_pose_z": "it explains only {x:.1f} standard deviations more than wrong ones",
     "wrong_pose_share": "poses turned at random explain up to {percent:.0f} % as much",
     "residual_told": "only {percent:.0f} % of the anatomy tells where it fits",
