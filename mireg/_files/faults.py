@@ -32,6 +32,10 @@ try:
 except ImportError:  # not made for this processor
     from gzip import GzipFile
 
+#: Who warns of what a file holds: nibabel, numpy, and Python, which reads the header of
+#: .npy files as a program.
+_OTHERS = r"nibabel\.|numpy\.|<unknown>"
+
 #: Ends of the names of files that are compressed by gzip.
 GZIPPED = (".gz", ".mgz")
 
@@ -320,7 +324,7 @@ def hushed() -> Iterator[None]:
             # Filters are of the whole process: another thread would upset them.
             if threading.current_thread() is threading.main_thread():
                 stack.enter_context(warnings.catch_warnings())
-                warnings.filterwarnings("ignore", module=r"nibabel\.")
+                warnings.filterwarnings("ignore", module=_OTHERS)
             yield
     finally:
         _READING.reset(token)

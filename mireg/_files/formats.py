@@ -36,6 +36,7 @@ from .faults import (
     unreadable,
     useless,
 )
+from .hdf5 import check_hdf5
 from .headers import check_analyze, mended, open_nifti, read_most
 from .writing import PathLike
 
@@ -137,6 +138,9 @@ def _opened(path: Path) -> Any:
             return open_nifti(str(path), kind)
         if fits:
             break
+    if kind is nib.Minc2Image and fits:
+        with path.open("rb") as file:
+            check_hdf5(file)
     opened = _open_minc1(path) if kind is nib.Minc1Image and fits else nib.load(path)
     if not isinstance(opened, nib.spatialimages.SpatialImage):
         raise no_volume(opened)
