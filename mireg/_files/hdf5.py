@@ -61,14 +61,14 @@ def check_hdf5(file: BinaryIO) -> None:
 
     if not sys.executable or getattr(sys, "frozen", False):  # no Python to be called
         return
-    name = getattr(file, "name", None)
-    by_name = isinstance(name, str)
+    held = getattr(file, "name", None)  # a path, of what is a file
+    name = held if isinstance(held, str) else ""
     try:
         done = subprocess.run(
             # Isolated: no module is taken from the folder where the user happens to be.
-            [sys.executable, "-I", "-c", _LOOK, name if by_name else "", *sys.path],
-            input=None if by_name else file.read(),
-            stdin=subprocess.DEVNULL if by_name else None,
+            [sys.executable, "-I", "-c", _LOOK, name, *sys.path],
+            input=None if name else file.read(),
+            stdin=subprocess.DEVNULL if name else None,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             timeout=_MOST_S,
