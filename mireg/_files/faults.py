@@ -229,7 +229,7 @@ def check_kind(opened: Any) -> None:
 
 def useless(image: Image) -> str | None:
     """Tell why an image cannot be registered, whatever the other is."""
-    low, high = np.fmin.reduce(image.data, None), np.fmax.reduce(image.data, None)
+    low, high = np.fmin.reduce(image.voxels, None), np.fmax.reduce(image.voxels, None)
     if np.isnan(low):
         return "every voxel is NaN or infinite; check the file"
     if low == high:
