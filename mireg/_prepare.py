@@ -463,9 +463,7 @@ def downsample(
     step = max(1, len(out) // 32)
 
     def fill(start: int) -> None:
-        planes = volume[start * blocks[0] : (start + step) * blocks[0]]
-        floats = np.asarray(planes, np.float32)
-        kernels.downsample(floats, blocks, bounds, 0, out[start : start + step])
+        kernels.downsample(volume, blocks, bounds, start, out[start : start + step])
 
     shared(fill, range(0, len(out), step), threads)
     image_ijk_from_ijk = np.diag([*factors, 1.0])

@@ -9,13 +9,19 @@ from typing import Any, BinaryIO
 
 from .._errors import InputError
 
-#: Seconds that a look may take: one damaged byte can keep the library busy for ever.
-_MOST_S = 10
+#: Seconds of processor time that a look may take, and of time where that cannot be
+#: limited: one damaged byte can keep the library busy for ever.
+_MOST_BUSY_S, _MOST_S = 4, 60
 
 #: Looks at all that is small in a file, and at the first number of what is large.
 _LOOK = """
 import io, sys
-file, sys.path[:] = sys.argv[1], sys.argv[2:]
+busy, file, sys.path[:] = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
+try:
+    import resource
+    resource.setrlimit(resource.RLIMIT_CPU, (busy, busy))
+except (ImportError, OSError, ValueError):  # on Windows, or it is limited already
+    pass
 import h5py
 def tried(get, key):
     try:
@@ -66,7 +72,7 @@ def check_hdf5(file: BinaryIO) -> None:
     try:
         done = subprocess.run(
             # Isolated: no module is taken from the folder where the user happens to be.
-            [sys.executable, "-I", "-c", _LOOK, name, *sys.path],
+            [sys.executable, "-I", "-c", _LOOK, str(_MOST_BUSY_S), name, *sys.path],
             input=None if name else file.read(),
             stdin=subprocess.DEVNULL if name else None,
             stdout=subprocess.DEVNULL,

@@ -438,6 +438,8 @@ def _x5_many(path: Path) -> bool:
         with path.open("rb") as file, opened_hdf5(file) as opened:
             (node,) = opened["TransformGroup"].values()
             return len(node["Transform"].shape) == 3
+    except InputError as error:  # looked at once, it is not looked at again
+        raise type(error)(f"{path}: {error}") from error
     except Exception:  # whatever it is, it is no series
         return False
 
