@@ -496,10 +496,10 @@ def _axis(
     """Lengthen the scale by the stretch between zero and all intensities."""
     low, high = scale.ends
     offset = 0.0
-    for data in (some, image.data):  # all only if some leave doubt
+    for data in (some, image.voxels):  # all only if some leave doubt
         values = data.ravel(order="K")
-        lowest, highest = np.fmin.reduce(values), np.fmax.reduce(values)
-        offset = float(max(lowest, -highest, 0.0))
+        lowest, highest = float(np.fmin.reduce(values)), float(np.fmax.reduce(values))
+        offset = max(lowest, -highest, 0.0)
         if offset == 0:
             break
     if scale.background - low <= high - scale.background:

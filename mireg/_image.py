@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import base64
 import html
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -51,6 +52,21 @@ class Source:
         return self.opened.get_filename()
 
 
+@dataclass(frozen=True, eq=False)
+class WholeNumbers:
+    """Intensities that are whole numbers of 16 bits or fewer, to be kept as such.
+
+    In a large image that saves half of the memory; see `Image.voxels`.
+
+    Attributes
+    ----------
+    numbers : (nx, ny, nz) ndarray of integers
+        The intensities themselves, not what a scaling makes into them.
+    """
+
+    numbers: npt.NDArray[Any]
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Image:
     """A volume of intensities in world space.
@@ -69,6 +85,12 @@ class Image:
     source : Source, optional
         What it was read from: what is written in its place takes over from there
         the type of the voxels and the rest of the header.
+
+    Attributes
+    ----------
+    voxels : (nx, ny, nz) ndarray
+        The same as `data`, or the whole numbers of a large file as it stores them,
+        until `data` is first asked for: what can do with either takes these.
 
     Raises
     ------
@@ -90,11 +112,29 @@ class Image:
     data: npt.NDArray[np.float32]
     mm_from_ijk: FloatArray
     source: Source | None = None
+    voxels: npt.NDArray[Any] = field(init=False)
 
     def __post_init__(self) -> None:
         """Check both arrays once; later rooms trust them."""
-        object.__setattr__(self, "data", _checked_data(self.data))
+        if isinstance(self.data, WholeNumbers):
+            object.__setattr__(self, "voxels", self.data.numbers)
+            object.__delattr__(self, "data")
+        else:
+            object.__setattr__(self, "data", _checked_data(self.data))
+            object.__setattr__(self, "voxels", self.data)
         object.__setattr__(self, "mm_from_ijk", _checked_affine(self.mm_from_ijk))
+
+    if not TYPE_CHECKING:  # to a type checker, `data` is what it is declared to be
+
+        def __getattr__(self, name: str) -> Any:
+            """Make float32 of whole numbers when `data` is first asked for."""
+            whole = self.__dict__.get("voxels")
+            if name != "data" or whole is None:
+                raise AttributeError(f"an Image has no {name}")
+            data = whole.astype(np.float32)
+            object.__setattr__(self, "data", data)
+            object.__setattr__(self, "voxels", data)
+            return data
 
     def __repr__(self) -> str:
         """Say in one line what it is."""
@@ -119,7 +159,7 @@ class Image:
     def _facts(self) -> dict[str, str]:
         """Say in words what it is, by label."""
         opened = None if self.source is None else self.source.opened
-        stored = self.data.dtype if opened is None else opened.get_data_dtype()
+        stored = self.voxels.dtype if opened is None else opened.get_data_dtype()
         facts = {
             "shape": " x ".join(str(n) for n in self.shape),
             "voxels": "voxels of "
@@ -185,7 +225,7 @@ class Image:
     @property
     def shape(self) -> tuple[int, int, int]:
         """Number of voxels along each axis."""
-        nx, ny, nz = self.data.shape
+        nx, ny, nz = self.voxels.shape
         return nx, ny, nz
 
     @property
@@ -216,6 +256,43 @@ class Image:
     def to_ijk(self, points: npt.ArrayLike) -> FloatArray:
         """Map RAS+ mm, shape (..., 3), to voxel indices, shape (..., 3)."""
         return _mapped(np.linalg.inv(self.mm_from_ijk), points)
+
+
+@dataclass(frozen=True, eq=False)
+class Slabs:
+    """A volume that is made some planes at a time, for what goes through it once.
+
+    Attributes
+    ----------
+    grid : Image
+        Where its voxels are; the intensities mean nothing.
+    step : int
+        Planes to make at once, along the third axis.
+    make : callable
+        Makes (nx, ny, n) intensities: the planes from the first number to before the
+        second, the first one being a multiple of `step`.
+    """
+
+    grid: Image
+    step: int
+    make: Callable[[int, int], npt.NDArray[np.float32]]
+
+    @classmethod
+    def of(cls, volume: Image | Slabs) -> Slabs:
+        """Take all planes of an image as one slab; slabs stay as they are."""
+        if isinstance(volume, Slabs):
+            return volume
+        return cls(volume, volume.shape[2], lambda a, b: volume.data[:, :, a:b])
+
+    def whole(self) -> Image:
+        """Make the image at once."""
+        return Image(self.make(0, self.grid.shape[2]), self.grid.mm_from_ijk)
+
+    def __iter__(self) -> Iterator[npt.NDArray[np.float32]]:
+        """Make all planes, slab by slab."""
+        count = self.grid.shape[2]
+        for first in range(0, count, self.step):
+            yield self.make(first, min(first + self.step, count))
 
 
 def memory_order(data: npt.NDArray[Scalar]) -> npt.NDArray[np.intp]:

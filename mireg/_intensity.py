@@ -69,7 +69,7 @@ def subsampled(image: Image) -> Image:
         halved = np.where(shape == shape.max(), 2, 1)
         shape, steps = -(-shape // halved), steps * halved
     i, j, k = steps
-    data = image.data[::i, ::j, ::k].copy(order="K")
+    data = image.voxels[::i, ::j, ::k].copy(order="K")
     return Image(data, image.mm_from_ijk @ np.diag([*steps, 1.0]))
 
 

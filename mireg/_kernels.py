@@ -536,7 +536,7 @@ def downsample(volume, factors, limits, start, out):
                 for y in range(y0, y1):
                     row = volume[x, y]
                     for z in range(nz):
-                        v = row[z]
+                        v = np.float32(row[z])
                         v = low if v < low else v
                         total[z] += high if v > high else v
             means = out[i, j]
@@ -558,7 +558,7 @@ def _known_sum(block, low, high):
     for i in range(block.shape[0]):
         for j in range(block.shape[1]):
             for k in range(block.shape[2]):
-                v = block[i, j, k]
+                v = np.float32(block[i, j, k])
                 if v == v:
                     total += min(max(v, low), high)
                     size += 1

@@ -11,7 +11,7 @@ import numpy as np
 
 from ._errors import InputError, warn
 from ._files import faults, formats, nifti
-from ._image import Image
+from ._image import Image, Slabs
 from ._overlap import HARDLY, overlap_fraction
 from ._resample import (
     EXACT,
@@ -19,7 +19,7 @@ from ._resample import (
     Interpolation,
     fill_value,
     regrid,
-    resample,
+    resampled_slabs,
     voxel_size_along,
 )
 from ._transform import Transform, TransformLike, as_transform
@@ -120,14 +120,14 @@ def resampled(
     moving_from_fixed: TransformLike,
     output: Output,
     threads: int | None = None,
-) -> Iterator[Image]:
+) -> Iterator[Slabs]:
     """Bring volumes of one image, one by one, onto one grid with one fill value."""
     transform = as_transform(moving_from_fixed, fixed=fixed)
     grid, fill = None, output.fill
     for volume in volumes:
         grid = grid or output.on_grid(volume, fixed, transform)
         fill = fill_value(volume) if fill is None else fill
-        yield resample(
+        yield resampled_slabs(
             volume,
             grid,
             transform,
@@ -183,9 +183,11 @@ def writer(
     _check_overlap(opened, fixed, as_transform(moving_from_fixed, fixed=fixed))
     stored = output.stored(opened)
     count = formats.n_volumes(opened)
-    what: Image | Iterator[Image]
+    what: Image | Slabs | Iterator[Slabs]
     if volume is not None and (count == 1 or not output.all_volumes):
-        (what,) = resampled([volume], fixed, moving_from_fixed, output, threads)
+        (slabs,) = resampled([volume], fixed, moving_from_fixed, output, threads)
+        small = slabs.step >= slabs.grid.shape[2]
+        what = slabs.whole() if small else slabs
     else:
         what = resampled(
             _volumes(opened, output, progress),

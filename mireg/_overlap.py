@@ -24,7 +24,9 @@ _TETRAHEDRA = np.array([(0, a, a + b, 7) for a, b, _ in permutations((4, 2, 1))]
 
 def overlap_fraction(fixed: Image, moving: Image) -> float:
     """Share of the smaller field of view that two images have in common."""
-    smaller = min(image.data.size * image.voxel_volume_mm3 for image in (fixed, moving))
+    smaller = min(
+        image.voxels.size * image.voxel_volume_mm3 for image in (fixed, moving)
+    )
     return overlap_mm3(fixed, moving) / smaller
 
 

@@ -15,6 +15,10 @@ from types import MappingProxyType
 
 import numpy as np
 
+#: Voxels from which on memory matters more than time: whole numbers of a file are kept
+#: as such, and channels compared one after the other.
+LARGE = 2**25
+
 # --- the intensities of one image (`_intensity`) ------------------------------------
 
 #: Voxels looked at to learn an intensity scale, at most.

@@ -109,8 +109,8 @@ class Normalisation:
     def planes_of(self, image: Image) -> Callable[[slice], Volume]:
         """Return what normalises planes of an image, as `bias_corrected` takes them."""
         if self.bias_field is None:
-            volume = image.data.transpose(memory_order(image.data))
-            return lambda some: self.scale.apply(volume[some])
+            volume = image.voxels.transpose(memory_order(image.voxels))
+            return lambda some: self.scale.apply(np.asarray(volume[some], np.float32))
         corrected = bias_corrected(image, self.background, self.bias_field)
         return lambda some: self.scale.apply(corrected(some))
 
@@ -276,7 +276,7 @@ def prepare(
 
 def _low_resolution(image: Image, scale: IntensityScale, threads: int) -> Image:
     """Shrink an image to about 40 voxels along each axis."""
-    side_mm = (image.voxel_volume_mm3 * image.data.size) ** (1 / 3)
+    side_mm = (image.voxel_volume_mm3 * image.voxels.size) ** (1 / 3)
     factors = shrink_factors(image, side_mm / parameters.LOW_RESOLUTION_VOXELS)
     return downsample(image, factors, (scale.low, scale.high), threads)
 
@@ -349,7 +349,7 @@ def interpolate(image: Image, points: FloatArray, threads: int = 1) -> Volume:
     has no data, the answer is NaN.
     """
     out = np.empty(len(points), np.float32)
-    volume, ijk_from_mm = flat_volume(image.data), np.linalg.inv(image.mm_from_ijk)
+    volume, ijk_from_mm = flat_volume(image.voxels), np.linalg.inv(image.mm_from_ijk)
     step = 1 << 14
 
     def fill(start: int) -> None:
@@ -382,7 +382,7 @@ def bias_corrected(
         corrected; their axes are in the order of memory.
     """
     field_ijk_from_ijk = np.linalg.inv(bias_field.mm_from_ijk) @ image.mm_from_ijk
-    axes = memory_order(image.data)
+    axes = memory_order(image.voxels)
     x, y, z = (
         np.clip(
             np.arange(image.shape[axis]) * field_ijk_from_ijk[axis, axis]
@@ -392,7 +392,7 @@ def bias_corrected(
         )
         for axis in axes
     )
-    volume = np.ascontiguousarray(image.data.transpose(axes))
+    volume = np.ascontiguousarray(image.voxels.transpose(axes))
     bias = bias_field.data.transpose(axes)
     below = np.minimum(z.astype(int), max(bias.shape[2] - 2, 0))
     above = np.minimum(below + 1, bias.shape[2] - 1)
@@ -400,9 +400,10 @@ def bias_corrected(
     bias = np.take(bias, below, 2) * (1 - beyond) + np.take(bias, above, 2) * beyond
 
     def planes(some: slice) -> Volume:
-        out = np.empty_like(volume[some])
+        some_planes = np.asarray(volume[some], np.float32)
+        out = np.empty_like(some_planes)
         kernels.bias_corrected(
-            volume[some], np.float32(background), bias, x[some], y, out
+            some_planes, np.float32(background), bias, x[some], y, out
         )
         return out
 
@@ -452,8 +453,8 @@ def downsample(
     """
     if factors == (1, 1, 1):
         return image
-    axes = memory_order(image.data)
-    volume = np.ascontiguousarray(image.data.transpose(axes))
+    axes = memory_order(image.voxels)
+    volume = np.ascontiguousarray(image.voxels.transpose(axes))
     blocks = np.array(factors, dtype=np.int64)[axes]
     out = np.empty(
         [-(-n // f) for n, f in zip(volume.shape, blocks, strict=True)], "f4"

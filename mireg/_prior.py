@@ -20,7 +20,7 @@ from ._engine.levels import levels_at, pyramid
 from ._engine.pair import Pair
 from ._engine.similarity import joint_histogram, values_of
 from ._errors import InputError
-from ._files.faults import check_there, in_file
+from ._files.faults import check_there, hushed, in_file
 from ._files.formats import ImageLike
 from ._files.writing import new_file
 from ._prepare import prepare
@@ -252,6 +252,6 @@ def _from_npz(data: bytes) -> dict[str, Any]:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         if sum(member.file_size for member in archive.infolist()) > _MOST_BYTES:
             raise ValueError
-    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+    with hushed(), np.load(io.BytesIO(data), allow_pickle=False) as arrays:
         joints = {name: arrays[name] for name in arrays.files if name != "about"}
         return {**json.loads(str(arrays["about"])), "joints": joints}

@@ -511,7 +511,12 @@ def _refined(
     keep = parameters.BEAM_WIDTH
     fits = optimise_best(few, candidates, foreground, keep, threads)
     for resolution in found.finer:
-        full = levels_at(pair, resolution, settings, threads)
+        channels = pair
+        if found.confident and resolution.interpolated.voxels.size >= parameters.LARGE:
+            full, few = {}, {}  # to make room
+            best_start = fits[leading(fits)][0].pose
+            channels = _explaining(pair, resolution, best_start, settings, threads)
+        full = levels_at(channels, resolution, settings, threads)
         few = _compared(full, settings)
         also = [(pose, None) for pose in found.also]
         starts = {
@@ -532,6 +537,27 @@ def _refined(
         coarse = _compared({channel: found.levels[channel]}, settings)
         best = _with_twins(pair, coarse, {channel: few[channel]}, best, threads)
     return channel, full[channel], best, choice
+
+
+def _explaining(
+    pair: Pair,
+    resolution: Resolution,
+    pose: FloatArray,
+    settings: Settings,
+    threads: int,
+) -> Pair:
+    """Keep the channel in which a pose explains most, with one volume at a time."""
+    explained: dict[str, float] = {}
+
+    def explain(names: Sequence[str]) -> None:
+        levels = levels_at(pair.only(*names), resolution, settings, threads)
+        for name, (level, metric) in _compared(levels, settings).items():
+            fit = evaluate(level, pose, metric, threads)
+            explained[name] = fit.weighted_information
+
+    for volume in {channel.interpolated for channel in pair.channels.values()}:
+        explain([n for n, one in pair.channels.items() if one.interpolated is volume])
+    return pair.only(max(pair.channels, key=explained.__getitem__))
 
 
 def _with_twins(

@@ -337,7 +337,7 @@ class Registration:
             output,
             threads or self.settings.threads,
         )
-        return moved
+        return moved.whole()
 
     def save(
         self,

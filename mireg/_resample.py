@@ -14,7 +14,7 @@ import numpy.typing as npt
 from . import _kernels as kernels
 from ._errors import InputError
 from ._files.formats import ImageLike, as_grid, as_volume
-from ._image import Image, flat_volume
+from ._image import Image, Slabs, flat_volume
 from ._threads import available, shared
 from ._transform import TransformLike, as_transform
 
@@ -50,6 +50,9 @@ _PLANES = 8
 
 #: Voxels of a finer grid that a thread averages at once, if a plane is not more.
 _MOST_FINE = 2**24
+
+#: Voxels of the new grid that are made at once, or as few planes as threads share.
+_MOST_AT_ONCE = 2**24
 
 #: Standard deviation of a Gaussian of unit width at half its height.
 _SIGMA = 1 / math.sqrt(8 * math.log(2))
@@ -142,17 +145,38 @@ def resample(
     >>> resample(moving, moving, one_mm_right).data.ravel()
     array([ 2.,  3., nan], dtype=float32)
     """
+    return resampled_slabs(
+        as_volume(moving),
+        as_grid(like),
+        moving_from_fixed,
+        interpolation=interpolation,
+        fill=fill,
+        antialias=antialias,
+        threads=threads,
+    ).whole()
+
+
+def resampled_slabs(
+    moving: Image,
+    like: Image,
+    moving_from_fixed: TransformLike,
+    *,
+    interpolation: Interpolation = "linear",
+    fill: float = np.nan,
+    antialias: bool = True,
+    threads: int | None = None,
+) -> Slabs:
+    """Resample an image some planes at a time; see `resample`."""
     if interpolation not in _LOOPS:
         raise InputError(
             f"interpolation is {interpolation!r}; "
             f"choose one of {', '.join(INTERPOLATIONS)}"
         )
-    moving, like = as_volume(moving), as_grid(like)
     affine = as_transform(moving_from_fixed, fixed=like, moving=moving).matrix
     moving_ijk_from_fixed_ijk = (
         np.linalg.inv(moving.mm_from_ijk) @ affine @ like.mm_from_ijk
     )
-    read = _reader(moving.data, interpolation)
+    read = _reader(moving.voxels, interpolation)
     coarser = np.ones(3)
     if antialias and interpolation not in EXACT:
         coarser = _coarser(moving, like, affine)
@@ -161,21 +185,33 @@ def resample(
             f"voxels of the grid are {coarser.max():.3g} times as long as those of the "
             "image once it is moved: check the transform, or leave antialiasing out"
         )
+    nx, ny, nz = like.shape
     if (coarser > 1).any():
-        box = _seen(moving, moving_ijk_from_fixed_ijk, like.shape)
-        out = _averaged(
-            read, like.shape, box, moving_ijk_from_fixed_ijk, coarser, threads
-        )
-        _fill(lambda _, planes: _replace_missing(planes, fill), out, threads)
-    else:
-        out = np.empty(like.shape[::-1], np.float32)
 
-        def write(first: int, planes: Volume) -> None:
-            read(moving_ijk_from_fixed_ijk, first, planes)
+        def averaged(_first: int, _stop: int) -> Volume:
+            box = _seen(moving, moving_ijk_from_fixed_ijk, like.shape)
+            out = _averaged(
+                read, like.shape, box, moving_ijk_from_fixed_ijk, coarser, threads
+            )
+            _fill(lambda _, planes: _replace_missing(planes, fill), out, threads)
+            return out.T
+
+        return Slabs(like, nz, averaged)
+
+    def read_planes(first: int, stop: int) -> Volume:
+        out = np.empty((stop - first, ny, nx), np.float32)
+
+        def write(start: int, planes: Volume) -> None:
+            read(moving_ijk_from_fixed_ijk, first + start, planes)
             _replace_missing(planes, fill)
 
         _fill(write, out, threads)
-    return Image(out.T, like.mm_from_ijk)
+        return out.T
+
+    # So that each thread is given the planes that it would be in one go.
+    least = _PLANES * (threads or available())
+    step = max(least, _MOST_AT_ONCE // (nx * ny) // _PLANES * _PLANES)
+    return Slabs(like, step, read_planes)
 
 
 def regrid(like: Image, voxel_size_mm: npt.ArrayLike) -> Image:
@@ -264,7 +300,7 @@ def fill_value(image: Image) -> float:
     >>> fill_value(Image(ct, np.eye(4)))
     -1000.0
     """
-    d = image.data
+    d = image.voxels
     low = float(d.min())
     if np.isnan(low):
         return np.nan

@@ -6,6 +6,7 @@ code 0, or with 2 and one line. No other warning, no traceback, no hang, and no 
 memory than three times what the file honestly holds, with a margin for small ones.
 
     python scripts/fuzz.py --count 10000
+    python scripts/fuzz.py --count 10000 --first 10001       (the next ones)
     python scripts/fuzz.py --kind transforms --only 1234     (one case, in full)
 
 Every case depends on the seed, its kind and its number alone. Where Python itself
@@ -20,7 +21,6 @@ import csv
 import faulthandler
 import gzip
 import io
-import itertools
 import json
 import logging
 import random
@@ -622,16 +622,17 @@ def limit_memory() -> None:
 
 
 def fuzz(
-    kinds: Iterable[str], count: int, seed: int, root: Path
+    kinds: Iterable[str], count: int, seed: int, root: Path, *, first: int = 1
 ) -> Iterator[tuple[str, int, str]]:
-    """Run cases, and yield what is wrong with which."""
+    """Run cases from the first number on, and yield what is wrong with which."""
     cases = {name: Cases(name, seed, root) for name in kinds}
     turns = [name for name in cases for _ in range(SHARES[name])]
     for one in cases.values():
         one.warm()
     tracemalloc.start()
     limit_memory()
-    for number, name in enumerate(itertools.islice(itertools.cycle(turns), count), 1):
+    for number in range(first, first + count):
+        name = turns[(number - 1) % len(turns)]
         wrong = cases[name].run(number)
         if wrong is not None:
             yield name, number, wrong
@@ -641,6 +642,7 @@ def main() -> int:
     """Run the cases, and say what is wrong."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--count", type=int, default=1000, help="how many cases")
+    parser.add_argument("--first", type=int, default=1, help="number of the first one")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kind", action="append", choices=[*KINDS], help="[all]")
     parser.add_argument("--only", type=int, help="one case of one --kind, in full")
@@ -655,7 +657,9 @@ def main() -> int:
         return int(wrong is not None)
     began = time.monotonic()
     seen: Counter[str] = Counter()
-    for name, number, wrong in fuzz(kinds, args.count, args.seed, root):
+    for name, number, wrong in fuzz(
+        kinds, args.count, args.seed, root, first=args.first
+    ):
         sort = re.sub(r"[\d.]+(?! \w+$)|'.*'|/\S+", "_", wrong)
         seen[sort] += 1
         if seen[sort] <= 3:
@@ -666,6 +670,7 @@ def main() -> int:
     print(
         json.dumps(
             {
+                "first": args.first,
                 "cases": args.count,
                 "seconds": round(took, 1),
                 "wrong": seen.total(),

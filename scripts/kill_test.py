@@ -1,9 +1,10 @@
 """Kill commands at random moments, and look at what they leave.
 
-Each try starts ``mireg register`` or ``mireg apply`` in a folder of its own, some with
-``--force`` over files of an earlier run, and sends a signal at a random moment. Then
-the set of outputs must be whole, new or old, or none of it there; nothing else may be
-left, but by KILL, and that is swept by what writes there next, once it is old.
+Each try starts ``mireg register``, ``apply`` or ``batch`` in a folder of its own, some
+over files of an earlier run, and sends a signal at a random moment. Then the set of
+outputs must be whole, new or old, or none of it there; nothing else may be left, but by
+KILL, and that is swept by what writes there next, once it is old. A batch makes several
+sets: that of its pair must be whole, and each file that is about all pairs.
 
     python scripts/kill_test.py --kills 300
 
@@ -16,6 +17,7 @@ command within a second.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import signal
@@ -35,7 +37,10 @@ APPLY = ("apply", "../t2.nii.gz", "--like", "../t1.nii.gz", "-o", "out.nii.gz")
 COMMANDS = {
     "register": (*REGISTER, "--init", "header", "-q", "--force"),
     "apply": (*APPLY, "-t", "../truth.json", "-q", "--force"),
+    "batch": ("batch", "../pairs.csv", "-o", ".", "--jobs", "1", "--init", "header"),
 }
+#: What a batch writes of its pair, all or none: the files of this folder.
+PAIR = "pair"
 OLD = b"of an earlier run"
 
 
@@ -48,8 +53,21 @@ def mireg(command: str, folder: Path) -> subprocess.Popen[bytes]:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Read every file of a folder."""
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    """Read every file of a folder and of those in it, but locks, which stay."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.suffix != ".lock"
+    }
+
+
+def earlier(folder: Path, whole: dict[str, bytes]) -> dict[str, bytes]:
+    """Write files of an earlier run; of a batch, those of its pair."""
+    pair = [file for file in whole if Path(file).parent.name == PAIR]
+    for file in pair or whole:
+        (folder / file).parent.mkdir(exist_ok=True)
+        (folder / file).write_bytes(OLD)
+    return dict.fromkeys(pair or whole, OLD)
 
 
 def faults(
@@ -57,27 +75,46 @@ def faults(
 ) -> list[str]:
     """Say what is wrong with what a killed command has left."""
     after = contents(folder)
-    left = {name for name in after if name.startswith(".mireg-")}
+    left = {name for name in after if Path(name).name.startswith(".mireg-")}
     found = {name: after[name] for name in after.keys() - left}
-    wrong = []
-    if found != before:
-        if found.keys() != whole.keys():
-            wrong.append(f"a broken set: {', '.join(sorted(found)) or 'nothing'}")
-        for name in found.keys() & whole.keys():
-            if name.endswith(".json"):  # it tells the time
-                Registration.load(folder / name)
-            elif found[name] != whole[name]:
+    wrong = [f"unknown: {name}" for name in found.keys() - whole.keys()]
+    for part in {Path(name).parent for name in whole}:
+        old, new, here = (
+            {name: held for name, held in files.items() if Path(name).parent == part}
+            for files in (before, whole, found)
+        )
+        if here == old:
+            continue
+        about_all = part.name != PAIR and any(n.startswith(f"{PAIR}/") for n in whole)
+        if here.keys() != new.keys() and not about_all:
+            wrong.append(f"a broken set: {', '.join(sorted(here)) or 'nothing'}")
+        for name in here:
+            if not is_whole(folder / name, new.get(name)):
                 wrong.append(f"{name} is neither old nor new")
     if left and way != "KILL":
         wrong.append(f"left: {', '.join(sorted(left))}")
     for name in left:
         os.utime(folder / name, (time.time() - 7200,) * 2)
-    with new_file(folder / "next"):
-        pass
-    (folder / "next").unlink()
-    if any(folder.glob(".mireg-*")):
+    for part in {(folder / name).parent for name in left}:
+        with new_file(part / "next"):
+            pass
+        (part / "next").unlink()
+    if any(folder.rglob(".mireg-*")):
         wrong.append("what was left is not swept")
     return wrong
+
+
+def is_whole(path: Path, new: bytes | None) -> bool:
+    """Tell whether a file that tells the time can be read, or another is as before."""
+    if path.suffix in (".nii", ".gz", ".tfm"):
+        return path.read_bytes() == new
+    if path.parent.name == PAIR:
+        Registration.load(path)
+    elif path.suffix == ".json":
+        json.loads(path.read_bytes())
+    elif path.suffix == ".html":
+        return path.read_bytes().rstrip().endswith(b"</html>")
+    return True
 
 
 def interrupted(
@@ -89,7 +126,7 @@ def interrupted(
         command = rng.choice([*COMMANDS])
         folder = Path(tempfile.mkdtemp(dir=root))
         with mireg(command, folder) as process:
-            while process.poll() is None and not any(folder.glob(".mireg-*.part")):
+            while process.poll() is None and not any(folder.rglob(".mireg-*.part")):
                 time.sleep(0.001)
             time.sleep(rng.uniform(0, 0.05))
             sent = time.monotonic()
@@ -130,6 +167,8 @@ def main() -> int:
         words = ["phantom", "-o", name, "--contrast", "T2", "--force", "-q"]
         words += ["--voxel-size", args.voxel_size]
         subprocess.run([sys.executable, "-m", "mireg", *words], check=True)
+        table = f"id,fixed,moving\n{PAIR},t1.nii.gz,t2.nii.gz\n"
+        Path(root, "pairs.csv").write_text(table, encoding="utf-8")
         whole, seconds = {}, {}
         for command in COMMANDS:
             for _ in range(2):  # the first compiles
@@ -144,9 +183,7 @@ def main() -> int:
         for n in range(args.kills):
             command, way = rng.choice([*COMMANDS]), rng.choice(WAYS)
             folder = Path(tempfile.mkdtemp(dir=root))
-            before = dict.fromkeys(whole[command], OLD) if rng.random() < 0.5 else {}
-            for file, content in before.items():
-                (folder / file).write_bytes(content)
+            before = earlier(folder, whole[command]) if rng.random() < 0.5 else {}
             number = getattr(signal, f"SIG{way}")
             with mireg(command, folder) as process:
                 time.sleep(rng.uniform(0.1, 1.1) * seconds[command])

@@ -25,6 +25,7 @@ from mireg._engine.optimize import (
     maximise,
     optimise_all,
     optimise_best,
+    positive_definite,
     pruned,
 )
 from mireg._engine.pair import Pair
@@ -128,6 +129,27 @@ def test_it_ends_on_a_maximum(level, metric):
             nudge = RigidTransform(numbers[:3], numbers[3:], level.origin).matrix
             nudged = evaluate(level, fit.pose @ nudge, metric)
             assert nudged.score < fit.score
+
+
+def test_the_curvature_that_it_learns_is_in_millimetres(level):
+    # At a level, numbers are voxels; the next one has smaller voxels.
+    coarser = replace(level, size_mm=3 * level.size_mm)
+    metric = metric_at(level, "mi")
+    traces = []
+    for at in (level, coarser):
+        fit = maximise(at, np.eye(4), metric)
+        assert fit.inverse_hessian is not None
+        traces.append(np.trace(fit.inverse_hessian))
+    # Another size of the steps only: the curvature by millimetres is what it is.
+    assert 1 / 3 < traces[1] / traces[0] < 3
+
+
+def test_a_matrix_is_repaired_to_a_share_of_its_largest_eigenvalue(rng):
+    axes, _ = np.linalg.qr(rng.standard_normal((6, 6)))
+    values = np.array([-2.0, 1e-9, 0.5, 1.0, 2.0, 40.0])
+    repaired = np.linalg.eigvalsh(positive_definite((axes * values) @ axes.T))
+    least = parameters.MIN_EIGENVALUE_SHARE * 40
+    np.testing.assert_allclose(repaired, [least, least, 0.5, 1, 2, 40], rtol=1e-9)
 
 
 def test_it_has_not_converged_where_a_line_search_finds_nothing(level):

@@ -258,7 +258,7 @@ def levels_at(
         {channel.interpolated for channel in channels.values()},
         threads,
     )
-    mm_from_ijk = image.mm_from_ijk[:, [*memory_order(image.data), 3]]
+    mm_from_ijk = image.mm_from_ijk[:, [*memory_order(image.voxels), 3]]
     interpolated_ijk_from_mm = np.linalg.inv(mm_from_ijk).astype(np.float64)
     return {
         name: make_level(
@@ -331,7 +331,7 @@ def _volumes(
     threads: int,
 ) -> Mapping[Normalisation, QuantisedVolume]:
     """Normalise and quantise an image; there are no data outside its mask."""
-    axes = memory_order(image.data)
+    axes = memory_order(image.voxels)
     nx, ny, nz = (image.shape[axis] for axis in axes)
     outside = None
     if prepared.mask is not None:

@@ -32,6 +32,10 @@ try:
 except ImportError:  # not made for this processor
     from gzip import GzipFile
 
+#: Who warns of what a file holds: nibabel, numpy, and Python, which reads the header of
+#: .npy files as a program.
+_OTHERS = r"nibabel\.|numpy\.|<unknown>"
+
 #: Ends of the names of files that are compressed by gzip.
 GZIPPED = (".gz", ".mgz")
 
@@ -225,7 +229,7 @@ def check_kind(opened: Any) -> None:
 
 def useless(image: Image) -> str | None:
     """Tell why an image cannot be registered, whatever the other is."""
-    low, high = np.fmin.reduce(image.data, None), np.fmax.reduce(image.data, None)
+    low, high = np.fmin.reduce(image.voxels, None), np.fmax.reduce(image.voxels, None)
     if np.isnan(low):
         return "every voxel is NaN or infinite; check the file"
     if low == high:
@@ -320,7 +324,7 @@ def hushed() -> Iterator[None]:
             # Filters are of the whole process: another thread would upset them.
             if threading.current_thread() is threading.main_thread():
                 stack.enter_context(warnings.catch_warnings())
-                warnings.filterwarnings("ignore", module=r"nibabel\.")
+                warnings.filterwarnings("ignore", module=_OTHERS)
             yield
     finally:
         _READING.reset(token)

@@ -18,8 +18,9 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
+from .. import _parameters as parameters
 from .._errors import InputError, MiregError, warn
-from .._image import Image, Source, VolumeChoice, plain
+from .._image import Image, Source, VolumeChoice, WholeNumbers, plain
 from .faults import (
     GZIPPED,
     OTHER_ZIPPED,
@@ -36,6 +37,7 @@ from .faults import (
     unreadable,
     useless,
 )
+from .hdf5 import check_hdf5
 from .headers import check_analyze, mended, open_nifti, read_most
 from .writing import PathLike
 
@@ -137,6 +139,9 @@ def _opened(path: Path) -> Any:
             return open_nifti(str(path), kind)
         if fits:
             break
+    if kind is nib.Minc2Image and fits:
+        with path.open("rb") as file:
+            check_hdf5(file)
     opened = _open_minc1(path) if kind is nib.Minc1Image and fits else nib.load(path)
     if not isinstance(opened, nib.spatialimages.SpatialImage):
         raise no_volume(opened)
@@ -370,9 +375,8 @@ def read_volumes(opened: Any, *, exact: bool = False) -> Iterator[Image]:
             )
     for t in range(raw.shape[3]):
         with in_file(name):
-            yield Image(
-                scaled(raw[..., t], slope, inter, copy=not single), opened.affine
-            )
+            values = _only if single else scaled
+            yield Image(values(raw[..., t], slope, inter), opened.affine)
 
 
 def n_volumes(opened: Any) -> int:
@@ -417,8 +421,9 @@ def _taken(opened: Any, volume: VolumeChoice | None, name: str) -> Image:
         notes.append(f"{name}: has {n} volumes; their mean is used")
     # Converted while it is read, the only volume needs less memory and time.
     raw, slope, inter = stored_numbers(opened, name, single=n == 1)
+    data: Any
     if n == 1:
-        data = scaled(raw[..., 0], slope, inter, copy=False)
+        data = _only(raw[..., 0], slope, inter)
     elif isinstance(volume, int):
         data = scaled(raw[..., volume], slope, inter)
     elif volume == "median":
@@ -438,12 +443,35 @@ def _taken(opened: Any, volume: VolumeChoice | None, name: str) -> Image:
         return Image(data, opened.affine, Source(opened, taken, tuple(notes)))
 
 
+def _only(raw: npt.NDArray[Any], slope: float, inter: float) -> Any:
+    """Make what an `Image` takes of the stored values of one volume; uses them up."""
+    if not _stays_whole(raw, slope, inter):
+        return scaled(raw, slope, inter, copy=False)
+    if inter == 0:
+        return WholeNumbers(raw)
+    limits = np.iinfo(np.int16)
+    low, high = int(raw.min()) + int(inter), int(raw.max()) + int(inter)
+    if raw.dtype.itemsize < 2 or low < limits.min or high > limits.max:
+        return scaled(raw, slope, inter)
+    numbers = raw.view(np.int16)
+    numbers += np.uint16(int(inter) % 2**16).view(np.int16)  # modulo 2^16, as all is
+    return WholeNumbers(numbers)
+
+
+def _stays_whole(numbers: Any, slope: float, inter: float) -> bool:
+    """Tell whether the numbers of a large image are kept as they are stored."""
+    short = numbers.dtype.kind in "iu" and numbers.dtype.itemsize <= 2
+    whole = slope == 1 and float(inter).is_integer()
+    return short and whole and math.prod(numbers.shape) >= parameters.LARGE
+
+
 def stored_numbers(
     opened: Any, name: str, *, single: bool = False
 ) -> tuple[npt.NDArray[Any], float, float]:
     """Voxels as stored, shape (nx, ny, nz, n), and what turns them into intensities.
 
-    With `single` they are a copy, float32 unless that is too coarse for `scaled`.
+    With `single` they are a copy, float32 unless that is too coarse for `scaled`, or
+    takes too much memory.
     """
     proxy = opened.dataobj
     slope, inter = scaling(opened)
@@ -454,7 +482,10 @@ def stored_numbers(
         zipped = path.lower().endswith(GZIPPED)
         as_it_is = os.path.isfile(path) and not path.lower().endswith(OTHER_ZIPPED)
         if zipped or (single and as_it_is):
-            raw = _read_numbers(proxy, np.float32 if single else proxy.dtype, zipped)
+            dtype = np.float32 if single else proxy.dtype
+            if single and _stays_whole(proxy, slope, inter):
+                dtype = proxy.dtype.newbyteorder("=")
+            raw = _read_numbers(proxy, dtype, zipped)
         else:
             raw = np.asanyarray(proxy.get_unscaled() if plain else proxy)
             raw = raw.astype(np.float32, order="K") if single else raw

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._errors import InputError, warn
-from .._image import Image
+from .._image import Image, Slabs
 from .._threads import available
 from .faults import name_of
 from .formats import (
@@ -272,7 +272,7 @@ def check_suffix(path: PathLike) -> None:
 def dump_image(
     file: BinaryIO,
     path: PathLike,
-    volumes: Image | Iterable[Image],
+    volumes: Image | Slabs | Iterable[Image | Slabs],
     *,
     template: Any = None,
     count: int | None = None,
@@ -288,9 +288,9 @@ def dump_image(
         Where to write, compressed if `path` ends with ``.gz``.
     path : str or path
         Name of the file, for messages.
-    volumes : Image, or iterable of them
-        What to write. An iterable, with `template`, has as many volumes as that,
-        all on one grid; they are taken one by one, so memory holds only one.
+    volumes : Image, Slabs, or iterable of them
+        What to write. An iterable, with `template`, has as many volumes as that, all
+        on one grid; they, and slabs, are taken one by one, so memory holds only one.
     template : nibabel image, optional
         Whose repetition time, units, description and NIfTI extensions to keep (not
         AFNI's extension, which says where the voxels were).
@@ -307,14 +307,15 @@ def dump_image(
     threads : int, optional
         Threads to compress with (default: all processors). The bytes are the same.
     """
-    if isinstance(volumes, Image):
+    if isinstance(volumes, Image | Slabs):
         volumes, count = [volumes], 1
     elif count is None:
         count = 1 if template is None else n_volumes(template)
     if stored is None:
         stored = Storage(np.dtype("f4")) if template is None else storage(template)
-    rest = iter(volumes)
-    first = next(rest)
+    rest = map(Slabs.of, volumes)
+    slabs = next(rest)
+    first = slabs.grid
     header = _kept_header(template)
     # What speaks of the old grid would be wrong about the new one.
     for field in ("dim_info", "slice_code", "slice_start", "slice_end"):
@@ -330,12 +331,13 @@ def dump_image(
     with _compressed(file, path, threads) as stream:
         stream.write(_header_bytes(header))
         written = 0
-        for volume in chain([first], rest):
-            if volume.shape != first.shape or written == count:
+        for volume in chain([slabs], rest):
+            if volume.grid.shape != first.shape or written == count:
                 raise ValueError(f"{path}: volumes do not fit the header")
-            for k in range(volume.shape[2]):  # by slices, to keep memory small
-                numbers = _as_stored(volume.data[:, :, k], stored)
-                stream.write(numbers.ravel(order="F"))  # copies only what it must
+            for slab in volume:
+                for k in range(slab.shape[2]):  # by slices, to keep memory small
+                    numbers = _as_stored(slab[:, :, k], stored)
+                    stream.write(numbers.ravel(order="F"))  # copies only what it must
             written += 1
         if written != count:
             raise ValueError(f"{path}: {written} volumes, the header says {count}")

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any, BinaryIO
 
 import nibabel as nib
@@ -181,12 +180,3 @@ def checked(matrix: npt.ArrayLike) -> FloatArray:
             "the transform is singular: it flattens space; check its numbers"
         )
     return m
-
-
-def h5py() -> ModuleType:
-    """Import what reads and writes HDF5, which is not installed by default."""
-    try:
-        import h5py  # noqa: PLC0415
-    except ImportError as error:
-        raise InputError("HDF5 files need h5py; get it by: pip install h5py") from error
-    return h5py

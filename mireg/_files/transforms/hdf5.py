@@ -13,15 +13,15 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ..._errors import InputError
-from .common import FloatArray, Images, grid, h5py
+from ..hdf5 import h5py, opened_hdf5
+from .common import FloatArray, Images, grid
 from .itk import AFFINE, ItkTransform, itk_numbers, ras_from_itk
 
 
 def read_hdf5(file: BinaryIO, _images: Images) -> FloatArray:
     """Read the linear transform of an X5 file, or of ITK's."""
-    library = h5py()
     try:
-        with library.File(file, "r") as opened:
+        with opened_hdf5(file) as opened:
             group = opened["TransformGroup"]
             nodes = [group[key] for key in sorted(group, key=int)]
             if opened.attrs.get("Format") == "X5":

@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..._errors import InputError
-from ..faults import check_there, in_file
+from ..faults import check_there, hushed, in_file
 from ..formats import as_volume
+from ..hdf5 import opened_hdf5
 from ..writing import PathLike
 from .afni import matrix_from_numbers, numbers_of_matrix
 from .common import (
@@ -27,7 +28,6 @@ from .common import (
     Images,
     checked,
     grid,
-    h5py,
     number_rows,
     row_lengths,
     rows_text,
@@ -113,9 +113,8 @@ def _write_x5(matrices: FloatArray, images: Images) -> bytes:
 
 
 def _read_x5(content: bytes | dict[str, bytes], _images: Images) -> FloatArray:
-    library = h5py()
     try:
-        with library.File(io.BytesIO(_bytes(content)), "r") as opened:
+        with opened_hdf5(io.BytesIO(_bytes(content))) as opened:
             if opened.attrs.get("Format") != "X5":
                 raise ValueError
             (node,) = opened["TransformGroup"].values()
@@ -396,7 +395,7 @@ def read_series_matrices(
         If it is missing or holds anything else.
     """
     path = Path(path)
-    with in_file(path):
+    with hushed(), in_file(path):
         check_there(path)
         content = _held(path)
         row = series_format(name) if name else _recognised(path, content)
@@ -436,9 +435,11 @@ def holds_series(path: PathLike) -> bool:  # noqa: PLR0911  # one a kind of file
 
 def _x5_many(path: Path) -> bool:
     try:
-        with h5py().File(path, "r") as opened:
+        with path.open("rb") as file, opened_hdf5(file) as opened:
             (node,) = opened["TransformGroup"].values()
             return len(node["Transform"].shape) == 3
+    except InputError as error:  # looked at once, it is not looked at again
+        raise type(error)(f"{path}: {error}") from error
     except Exception:  # whatever it is, it is no series
         return False
 
