@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
 import io
 import json
 import re
+import shlex
 from html.parser import HTMLParser
 from itertools import chain
 from pathlib import Path
@@ -226,6 +228,8 @@ def test_the_command_makes_it_again(found, folder):
     words = page.command({**record, "options": options})
     assert words.startswith(f"mireg register {folder}/t1.nii.gz '")
     assert words.endswith("--init header --moving-mask 'a b.nii'")
+    options["command"] = "mireg register a b --report"
+    assert page.command({**record, "options": options}) == options["command"]
 
 
 # --- the images -----------------------------------------------------------------------
@@ -300,10 +304,17 @@ def test_the_command_line_writes_it_with_the_rest(folder, tmp_path, capsys):
         "x.html",
     }
     content = (tmp_path / "x.html").read_text()
-    assert "--init header" in content
+    given = shlex.join(["mireg", "register", *scans, *options])
+    assert given in map(html.unescape, re.findall(r"<pre[^>]*>([^<]*)", content))
     assert main(["register", *scans, *options]) == 2
     assert "exists already" in capsys.readouterr().err
     assert mireg.Registration.load(tmp_path / "x.json").report(tmp_path / "y.html")
+
+
+@pytest.mark.parametrize("given", [["--report", "x.html"], ["--report=x.html"]])
+def test_a_page_with_a_name_of_its_own_is_refused_in_words(given, capsys):
+    assert main(["register", "a.nii", "b.nii", *given]) == 2
+    assert "--report takes no value" in capsys.readouterr().err
 
 
 def test_anybodys_transform_can_be_looked_at(folder, tmp_path):

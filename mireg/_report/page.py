@@ -215,7 +215,13 @@ def page(data: Mapping[str, Any]) -> str:
 
 
 def command(record: Mapping[str, Any] | None) -> str | None:
-    """Tell the command that finds the same transform again, if files were given."""
+    """Tell the command that makes a record again: as it was given, or one like it.
+
+    None where no files were given.
+    """
+    given = None if record is None else record.get("options", {}).get("command")
+    if given is not None:
+        return str(given)
     if record is None or None in (record["fixed"]["path"], record["moving"]["path"]):
         return None
     words = ["mireg", "register", record["fixed"]["path"], record["moving"]["path"]]
