@@ -176,6 +176,15 @@ def test_it_says_what_was_found(written, found):
     np.testing.assert_allclose(matrix, found.moving_from_fixed, atol=1e-8)
 
 
+def test_one_word_is_for_one_thing(written, found):
+    words = " ".join(chain.from_iterable(Parsed(written).texts.values()))
+    score = found.fixed_contrast.score
+    assert f"score {round(score, 3)} bits from uniform" in words
+    assert len(re.findall("bits from uniform", words)) == 2  # the score of each image
+    # That of the joint histogram would differ from the score, which is of another one.
+    assert "normalised" not in words
+
+
 def test_matrices_are_those_of_the_files(found, tmp_path):
     data = page.page_data(found.fixed, found.moving, found.transform)
     texts = {one["name"]: one["text"] for one in data["transform"]["matrices"]}
