@@ -115,9 +115,7 @@ def joint_chart(title: str, joint: Mapping[str, Any] | None) -> str:
     """Draw a joint histogram."""
     if joint is None:
         return _figure(title, "<p>The images do not overlap.</p>", "")
-    words = (
-        f"mutual information {joint['mi']} nats; {joint['inside']:.0%} inside"
-    )
+    words = f"mutual information {joint['mi']} nats; {joint['inside']:.0%} inside"
     shades = np.array(joint["shades"], float).T[::-1, :, None] / 255
     colours = 255 * shades ** np.array([2.0, 1.3, 0.6])  # black, blue, white
     file = io.BytesIO()
