@@ -52,7 +52,6 @@ from . import (
 from .common import colour, notes_told, say
 from .stop import Stop
 
-
 #: How what an error asks for is given here: the library knows of no options.
 _BY_OPTION: dict[type, str] = {
     OutputExistsError: " or give --force",
