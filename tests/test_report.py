@@ -24,7 +24,7 @@ import mireg
 from mireg._files import nifti
 from mireg._image import Image
 from mireg._prepare import prepare
-from mireg._report import page, volumes
+from mireg._report import page, panels, volumes
 from mireg._report.document import document
 from mireg._transform import RigidTransform
 from mireg.cli import main
@@ -227,6 +227,9 @@ def test_a_doubtful_answer_is_called_so(pair, found):
     record = {**found.to_dict(), "doubtful": True, "warnings": ["a <b>reason</b>"]}
     made = page.page(page.page_data(pair.fixed, pair.moving, POSE, record))
     assert '<div class="verdict bad">Doubtful' in made
+    said = {"doubtful": False, "words": "51 % likely", "reasons": ["it is odd"]}
+    assert '<div class="verdict">' in panels.verdict_panel(said)
+    assert '"verdict good"' in panels.verdict_panel({**said, "reasons": []})
     assert "a &lt;b&gt;reason&lt;/b&gt;" in made
 
 

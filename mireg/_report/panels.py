@@ -17,9 +17,11 @@ _WIDE, _HIGH, _LEFT, _RIGHT, _TOP, _BOTTOM = 220, 98, 10, 210, 6, 80
 
 def verdict_panel(verdict: Mapping[str, Any]) -> str:
     """Say whether there is doubt, and why."""
-    kind = {None: "", True: " bad", False: " good"}[verdict["doubtful"]]
     reasons = "".join(f"<li>{text(reason)}</li>" for reason in verdict["reasons"])
     listed = f"<ul>{reasons}</ul>" if reasons else ""
+    kind = " bad" if verdict["doubtful"] else ""
+    if verdict["doubtful"] is False and not reasons:  # what has reasons is not green
+        kind = " good"
     return f'<div class="verdict{kind}">{text(verdict["words"])}{listed}</div>'
 
 
