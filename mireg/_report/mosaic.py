@@ -375,8 +375,8 @@ def _scale_bar(panel: Axes, plane: Plane) -> None:
     left, right, bottom, top = plane.extent_mm
     length = round_length(0.45 * (right - left))
     x, y = right - 0.04 * (right - left), bottom + 0.04 * (top - bottom)
-    bar = {"color": "white", "linewidth": 1.5, "path_effects": halo}
-    panel.plot([x - length, x], [y, y], **bar)
+    (bar,) = panel.plot([x - length, x], [y, y], color="white", linewidth=1.5)
+    bar.set_path_effects(halo)
     panel.annotate(
         f"{length:g} mm",
         (x - length / 2, y),
