@@ -260,7 +260,7 @@ def test_a_number_of_hundreds_is_written_as_one():
 
 
 def test_nothing_is_said_of_a_mirror_image_where_left_is_left(monkeypatch):
-    against = {"weight": 1, "low": -9, "high": 9, "typical": 9}
+    against = {"at": [-9, 9], "adds": [-9, 0], "unknown": 0.0}
     part = {"intercept": 0.0, "signals": {"mirrored_z": against}}
     monkeypatch.setattr(module, "_model", lambda: {**MODEL, "right": part})
     sure, unsure = judged(mirrored_z=4.0), judged(mirrored_z=0.5)
