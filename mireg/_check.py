@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -38,20 +38,25 @@ class Optimum:
         foreground of the fixed image.
     score : float
         Similarity there.
+    signals : mapping of str to float, optional
+        What speaks for it and against it, of the best pose; else empty.
     """
 
     transform: RigidTransform
     mean_mm: float
     max_mm: float
     score: float
+    signals: Mapping[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Give all of it, ready for JSON."""
+        signals = {name: json_number(x) for name, x in self.signals.items()}
         return {
             "moving_from_fixed": self.transform.matrix.tolist(),
             "mean_mm": self.mean_mm,
             "max_mm": self.max_mm,
             "score": json_number(self.score),
+            **({"signals": signals} if signals else {}),
         }
 
 
@@ -78,7 +83,8 @@ class Check:
     residuals : LocalResiduals
         Where the anatomy fits at the pose, and how far off it is elsewhere.
     verdict : Verdict
-        How likely the pose is right, how far off it is expected to be, and why.
+        How likely the pose is right, how far off it is expected to be, and why. Its
+        signals are those of the best pose, as are reasons that say so.
     seconds : mapping
         Wall time by stage.
 
@@ -106,12 +112,23 @@ class Check:
         )
 
     @property
+    def off(self) -> bool:
+        """Whether the best pose is farther away than an error that counts as right."""
+        return self.best.mean_mm > self.verdict.tolerance_mm
+
+    @property
     def doubtful(self) -> bool:
         """Whether the pose is more likely wrong than right, as the verdict says."""
         return self.verdict.doubtful
 
     def to_dict(self) -> dict[str, Any]:
-        """Give all of it, ready for JSON: matrices are RAS+ mm, fixed to moving."""
+        """Give all of it, ready for JSON: matrices are RAS+ mm, fixed to moving.
+
+        Of the pose that is judged, but for what is under "nearest" and "best": the
+        signals are there. Blocks that do not tell where they fit are left out.
+        """
+        judged = self.verdict.to_dict()
+        del judged["signals"]
         return {
             "moving_from_fixed": self.transform.matrix.tolist(),
             "metric": self.metric,
@@ -120,9 +137,9 @@ class Check:
             "nearest": self.nearest.to_dict(),
             "best": self.best.to_dict(),
             "elsewhere": self.elsewhere,
-            "residuals": self.residuals.to_dict(),
+            "residuals": self.residuals.only_told().to_dict(),
             "doubtful": self.doubtful,
-            "verdict": self.verdict.to_dict(),
+            "verdict": judged,
             "seconds": dict(self.seconds),
         }
 
@@ -214,6 +231,12 @@ def check(
         best.level, pose, best.pair.sampled.foreground, task.threads
     ).seen_from_fixed(pose, sampled_is_fixed=best.pair.sampled_is_fixed)
     told.start("", 1.0)
+    beyond = replace(beyond, signals=judged.signals)
+    if beyond.mean_mm > judged.tolerance_mm:
+        # What else is said was measured at the best pose, and speaks against that.
+        better = f"a better pose was found, {beyond.mean_mm:.1f} mm away on average"
+        others = (f"of the better pose: {reason}" for reason in judged.reasons)
+        judged = replace(judged, reasons=(better, *others))
     return Check(
         transform=given.about(centre),
         metric=task.settings.metric,

@@ -25,6 +25,12 @@ _FSL_RADIUS_MM = 80.0
 #: A box the size of a head, mm, and how far its points are apart.
 _BOX_MM, _STEP_MM = (150.0, 180.0, 150.0), 7.5
 
+#: Which way the translation of a comparison goes, where, and of which point.
+TRANSLATION_IS = (
+    "from where A shows the moving image to where B shows it, in the fixed image (RAS+ "
+    "mm), at centre_mm"
+)
+
 #: Points that are mapped at once.
 _CHUNK = 1 << 20
 
@@ -81,8 +87,9 @@ class Comparison:
     centre_mm : (3,) ndarray
         Centroid of what the distances are taken over, RAS+ mm of the fixed image.
     translation_mm : (3,) ndarray
-        How far b puts the moving image from where a puts it, at `centre_mm`: RAS+ mm of
-        the fixed image.
+        From where a shows the moving image to where b shows it, at `centre_mm`: RAS+ mm
+        of the fixed image. That of b's inverse after a, not a difference of the two
+        translations.
     fsl_rmsdiff_mm : float
         What FSL's ``rmsdiff`` gives: root mean square distance over a sphere of 80 mm
         about `fsl_centre_mm`.
@@ -123,6 +130,7 @@ class Comparison:
             "rotation_deg": self.rotation_deg,
             "centre_mm": self.centre_mm.tolist(),
             "translation_mm": self.translation_mm.tolist(),
+            "translation_is": TRANSLATION_IS,
             "fsl_rmsdiff_mm": self.fsl_rmsdiff_mm,
             "fsl_centre_mm": self.fsl_centre_mm.tolist(),
         }

@@ -50,6 +50,18 @@ class MissingFileError(InputError, FileNotFoundError):
     """A file or folder that is not there."""
 
 
+class ImagesNeededError(InputError):
+    """A transform file that says nothing without the two images."""
+
+
+class FormatNeededError(InputError):
+    """A transform file whose name does not say its format."""
+
+
+class FrameNeededError(InputError):
+    """Landmarks whose file does not say their frame."""
+
+
 class OutputExistsError(InputError, FileExistsError):
     """A file that would be replaced, and nobody said that it may be."""
 

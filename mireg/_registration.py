@@ -19,7 +19,7 @@ from . import __version__
 from . import _results as results
 from ._contrast import Contrast, Histogram
 from ._engine.residuals import LocalResiduals
-from ._engine.verdict import Verdict
+from ._engine.verdict import Verdict, in_short
 from ._errors import DoubtfulError, InputError
 from ._files import formats
 from ._files.faults import check_there, in_file
@@ -258,7 +258,7 @@ class Registration:
     def noise_summary(self) -> str:
         """How large an error noise alone may cause, for people."""
         error = self.standard_error_mm
-        known = "unknown" if math.isnan(error) else f"{error:.2g} mm"
+        known = "unknown" if math.isnan(error) else f"{in_short(error)} mm"
         return f"error expected from noise: {known}"
 
     @classmethod

@@ -22,6 +22,7 @@ KINDS = {
     **dict.fromkeys(
         (
             *("InputError", "MissingFileError", "OutputExistsError", "MiregError"),
+            *("ImagesNeededError", "FormatNeededError", "FrameNeededError"),
             *("BadParameter", "UsageError", "_fail"),
         ),
         "error",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -79,6 +80,11 @@ def test_it_finds_the_better_pose_elsewhere(pair):
     assert error < 0.6
     assert found.best.score > found.nearest.score > 1
     assert found.doubtful
+    assert found.off
+    assert found.verdict.probability < 0.01
+    first, *others = found.verdict.reasons
+    assert first.startswith(f"a better pose was found, {found.best.mean_mm:.1f} mm")
+    assert all(one.startswith("of the better pose: ") for one in others)
 
 
 def test_a_pose_without_overlap_is_judged_all_the_same(pair):
@@ -124,15 +130,29 @@ def test_the_command_has_the_numbers_and_an_exit_code(capsys):
     assert record["doubtful"]
     assert record["transform"] == "off.mat"
     assert set(record["verdict"]) >= {"probability", "handedness", "same_anatomy"}
+    # What was measured at the best pose is there, not with the verdict on another one.
+    assert "signals" not in record["verdict"]
+    assert record["best"]["signals"]["information"] > 0
+    assert "signals" not in record["nearest"]
+    told = record["residuals"]
+    assert len(told["shifts_mm"]) == len(told["centres_mm"]) == len(told["weights"]) > 0
+    assert None not in chain(*told["shifts_mm"])
+    assert sum(told["weights"]) == pytest.approx(told["told_share"])
     assert main([*argv, "--accept"]) == 0
     said = capsys.readouterr().out
     for word in ("off.mat, from t1.nii.gz to t2.nii.gz", "20.", "doubtful", "verdict"):
         assert word in said
+    far = record["best"]["mean_mm"]
+    assert f"error         {far:.1f} mm, if the best pose found is right" in said
+    assert f"against it    a better pose was found, {far:.1f} mm away" in said
+    assert "mireg register t1.nii.gz t2.nii.gz" in said
 
 
 @pytest.mark.usefixtures("scans")
 def test_the_command_takes_the_headers_where_there_is_no_transform(capsys):
     assert main(["check", "t1.nii.gz", "t2.nii.gz", "-t", "right.tfm"]) == 0
-    assert "right.tfm, from" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "right.tfm, from" in said
+    assert "mireg register" not in said
     assert main(["check", "t1.nii.gz", "t2.nii.gz"]) == 1
     assert "the headers, from" in capsys.readouterr().out

@@ -162,10 +162,17 @@ def test_the_command_tells_people(tmp_path, images, capsys):
     assert "from truth.json to identity:" in told.out
     assert "mean          2.000 mm" in told.out
     assert "2.000 mm (2.00 right, 0.00 forward, 0.00 up)" in told.out
+    assert "from where A shows the moving image to where B shows it" in told.out
+    assert "in the fixed image, at the centroid" in told.out
     assert "nasion     2.000 mm" in told.out
     assert "of these      mean 2.000 mm" in told.out
     assert main(["compare", *arguments, "--json"]) == 0
-    marks = json.loads(capsys.readouterr().out)["landmarks"]
+    record = json.loads(capsys.readouterr().out)
+    # A reads 2 mm further right, so it shows the moving image 2 mm further left than B.
+    assert record["translation_mm"] == pytest.approx([2, 0, 0])
+    assert "from where A shows" in record["translation_is"]
+    assert "centre_mm" in record["translation_is"]
+    marks = record["landmarks"]
     assert marks["errors_mm"][1] == {"label": "inion", "error_mm": pytest.approx(2)}
 
 
@@ -173,7 +180,12 @@ def test_the_command_tells_people(tmp_path, images, capsys):
     ("arguments", "says"),
     [
         (["none.tfm", "identity"], "none.tfm: there is no such file"),
-        (["{dir}/flirt.mat", "identity"], "together with both images"),
+        (["{dir}/flirt.mat", "identity"], "an ITK file of it, by --fixed and --moving"),
+        (["identity", "identity", "--points", "{dir}/p.csv"], "by --points-frame"),
+        (
+            ["identity", "identity", "--points", "{dir}/bad.csv"],
+            "bad.csv: line 3: 10, 20, abc are not three numbers in mm",
+        ),
         (["identity", "identity", "--points-frame", "ras"], "there are none"),
         (["identity", "identity", "--over", "none.nii"], "no such file"),
         (["identity", "identity", "--over", "{dir}/empty.nii"], "is empty"),
@@ -181,6 +193,8 @@ def test_the_command_tells_people(tmp_path, images, capsys):
 )
 def test_bad_input_is_told_in_a_line(tmp_path, capsys, arguments, says):
     np.savetxt(tmp_path / "flirt.mat", np.eye(4))
+    (tmp_path / "p.csv").write_text("nasion,0,1,2\n")
+    (tmp_path / "bad.csv").write_text("# frame = ras\n1,2,3\n10,20,abc\n")
     nib.save(nib.Nifti1Image(np.zeros((4, 4, 4)), FIXED), tmp_path / "empty.nii")
     assert main(["compare", *(a.format(dir=tmp_path) for a in arguments)]) == 2
     told = capsys.readouterr().err

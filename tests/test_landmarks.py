@@ -90,10 +90,10 @@ def test_points_without_names_are_numbered(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "frame", "says"),
     [
-        ("a.csv", "1,2,3\n", None, "right \\(ras\\) or to the left \\(lps\\)"),
+        ("a.csv", "1,2,3\n", None, "to the right, ras, or to the left, lps"),
         ("a.csv", "1,2\n", "ras", "'1,2' is not x, y, z"),
-        ("a.csv", "a,b,c,d\n", "ras", "three numbers"),
-        ("a.csv", "1,2,nan\n", "ras", "three numbers"),
+        ("a.csv", "a,b,c,d\n", "ras", "line 1: b, c, d are not three numbers"),
+        ("a.csv", "#\n\n1,2,nan\n", "ras", "line 3: .* three numbers"),
         ("a.csv", "", "ras", "no points"),
         ("a.fcsv", fcsv("IJK", RAS), None, "voxels of an image"),
         ("a.fcsv", fcsv("2", RAS), None, "voxels of an image"),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
 import io
 import json
 import re
+import shlex
 from html.parser import HTMLParser
 from itertools import chain
 from pathlib import Path
@@ -22,7 +24,7 @@ import mireg
 from mireg._files import nifti
 from mireg._image import Image
 from mireg._prepare import prepare
-from mireg._report import page, volumes
+from mireg._report import page, panels, volumes
 from mireg._report.document import document
 from mireg._transform import RigidTransform
 from mireg.cli import main
@@ -174,6 +176,15 @@ def test_it_says_what_was_found(written, found):
     np.testing.assert_allclose(matrix, found.moving_from_fixed, atol=1e-8)
 
 
+def test_one_word_is_for_one_thing(written, found):
+    words = " ".join(chain.from_iterable(Parsed(written).texts.values()))
+    score = found.fixed_contrast.score
+    assert f"score {round(score, 3)} bits from uniform" in words
+    assert len(re.findall("bits from uniform", words)) == 2  # the score of each image
+    # That of the joint histogram would differ from the score, which is of another one.
+    assert "normalised" not in words
+
+
 def test_matrices_are_those_of_the_files(found, tmp_path):
     data = page.page_data(found.fixed, found.moving, found.transform)
     texts = {one["name"]: one["text"] for one in data["transform"]["matrices"]}
@@ -216,6 +227,9 @@ def test_a_doubtful_answer_is_called_so(pair, found):
     record = {**found.to_dict(), "doubtful": True, "warnings": ["a <b>reason</b>"]}
     made = page.page(page.page_data(pair.fixed, pair.moving, POSE, record))
     assert '<div class="verdict bad">Doubtful' in made
+    said = {"doubtful": False, "words": "51 % likely", "reasons": ["it is odd"]}
+    assert '<div class="verdict">' in panels.verdict_panel(said)
+    assert '"verdict good"' in panels.verdict_panel({**said, "reasons": []})
     assert "a &lt;b&gt;reason&lt;/b&gt;" in made
 
 
@@ -226,6 +240,8 @@ def test_the_command_makes_it_again(found, folder):
     words = page.command({**record, "options": options})
     assert words.startswith(f"mireg register {folder}/t1.nii.gz '")
     assert words.endswith("--init header --moving-mask 'a b.nii'")
+    options["command"] = "mireg register a b --report"
+    assert page.command({**record, "options": options}) == options["command"]
 
 
 # --- the images -----------------------------------------------------------------------
@@ -300,10 +316,17 @@ def test_the_command_line_writes_it_with_the_rest(folder, tmp_path, capsys):
         "x.html",
     }
     content = (tmp_path / "x.html").read_text()
-    assert "--init header" in content
+    given = shlex.join(["mireg", "register", *scans, *options])
+    assert given in map(html.unescape, re.findall(r"<pre[^>]*>([^<]*)", content))
     assert main(["register", *scans, *options]) == 2
     assert "exists already" in capsys.readouterr().err
     assert mireg.Registration.load(tmp_path / "x.json").report(tmp_path / "y.html")
+
+
+@pytest.mark.parametrize("given", [["--report", "x.html"], ["--report=x.html"]])
+def test_a_page_with_a_name_of_its_own_is_refused_in_words(given, capsys):
+    assert main(["register", "a.nii", "b.nii", *given]) == 2
+    assert "--report takes no value" in capsys.readouterr().err
 
 
 def test_anybodys_transform_can_be_looked_at(folder, tmp_path):

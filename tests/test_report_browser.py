@@ -230,6 +230,22 @@ def test_it_opens_without_a_network_and_without_complaint(shown):
     assert shown.page.locator("img[src=x]").count() == 0
 
 
+def test_there_is_a_picture_before_the_viewer_and_without_it(chromium, file):
+    for runs in (False, True):
+        context = chromium.new_context(offline=True, java_script_enabled=runs)
+        tab = context.new_page()
+        tab.goto(file.as_uri(), wait_until="load")
+        # By now, whether or not the viewer has unpacked its images.
+        assert tab.locator("#waiting img, #viewer:not([hidden])").count() == 1
+        if runs:
+            tab.wait_for_selector("html[data-ready=yes]")
+            assert tab.locator("#waiting").count() == 0
+        else:
+            assert tab.locator("#waiting img").is_visible()
+            assert tab.locator("#waiting p").is_visible()
+        context.close()
+
+
 def test_nothing_else_may_run_or_load(chromium, file):
     shown = Shown(chromium, file)
     blocked = shown.page.evaluate(

@@ -72,6 +72,13 @@ def test_costs_are_what_small_moves_lose(level, answer):
     assert 0 < found.least_cost_voxel < found.cost_voxel
 
 
+def test_a_prior_leaves_what_the_verdict_weighs_alone(level, answer):
+    """Its information may be below 0 at wrong poses, and the verdict knew none."""
+    learned = replace(level, prior=np.full((8, 8), 1 / 64) + 3 * np.eye(8)[::-1])
+    without, found = signals_of(level, answer), signals_of(learned, answer)
+    assert found == without
+
+
 def test_a_right_pose_is_told_from_a_wrong_one(level, answer):
     right = signals_of(level, answer)
     away = answer @ RigidTransform([0.5, -0.6, 0.7], [3, -2, 3], [11, 10, 9]).matrix

@@ -251,3 +251,20 @@ def test_what_explains_nothing_is_no_runner_up(explained):
     assert share(fit(0, 1.0), fit(40, explained)) == 0
     # Nor is there one where the answer itself explains nothing.
     assert share(fit(0, -0.05), fit(40, min(explained, -0.1))) == 0
+
+
+def test_a_number_of_hundreds_is_written_as_one():
+    assert judged(0.1, distance_mm=100.0).error_summary.startswith("100 mm; 9 of 10")
+    assert "1e+" not in judged(30.0, distance_mm=12345.0).error_summary
+    assert "within 150 mm" in judged(tolerance_mm=150.0).summary
+
+
+def test_nothing_is_said_of_a_mirror_image_where_left_is_left(monkeypatch):
+    against = {"at": [-9, 9], "adds": [-9, 0], "unknown": 0.0}
+    part = {"intercept": 0.0, "signals": {"mirrored_z": against}}
+    monkeypatch.setattr(module, "_model", lambda: {**MODEL, "right": part})
+    sure, unsure = judged(mirrored_z=4.0), judged(mirrored_z=0.5)
+    assert sure.handedness == "as stored"
+    assert sure.reasons == ()
+    assert unsure.handedness == "cannot be told"
+    assert unsure.reasons == (REASONS["mirrored_z"],)

@@ -112,6 +112,11 @@ class LocalResiduals:
             sizes[near] = self.sizes_mm[nearest[near]]
         return Image(sizes.reshape(grid.shape), grid.mm_from_ijk)
 
+    def only_told(self) -> LocalResiduals:
+        """Leave out the blocks that do not tell where they fit."""
+        kept = {name: getattr(self, name)[self.told] for name in _ARRAYS}
+        return replace(self, **kept)
+
     def to_dict(self) -> dict[str, Any]:
         """Give them as JSON has them, NaN as null, and a summary."""
         return {

@@ -26,7 +26,6 @@ from .pair import Pair
 from .pose import PoseParameters
 from .residuals import LocalResiduals, local_residuals
 from .search import even_rotations, starting_poses
-from .similarity import information as information_in
 from .similarity import joint_histogram, metric_at
 
 FloatArray = npt.NDArray[np.float64]
@@ -37,7 +36,8 @@ class Signals:
     """Measurements at one pose of a pair; NaN where one cannot be made.
 
     Information is mutual information times the share of samples inside, in nats a
-    sample, in the channel and at the level of the answer.
+    sample, in the channel and at the level of the answer; whatever the metric, and
+    without the prior, if there is one.
 
     Attributes
     ----------
@@ -223,7 +223,7 @@ def signals(
         known["mirrored_z"] = hand.z
     if here.overlap_fraction < parameters.MIN_OVERLAP:
         return Signals(**known)
-    information = here.weighted_information
+    information = float(_explained(level, [pose], threads)[0])
     coarsely = _explained(coarse, [pose], threads)[0]
     wrong = _explained(coarse, _wrong_poses(pose, foreground), threads)
     thin = with_fewer_samples(level, parameters.EVIDENCE_SAMPLES)
@@ -245,7 +245,8 @@ def _explained(level: Level, poses: list[FloatArray], threads: int) -> FloatArra
     def explained(pose: FloatArray) -> float:
         histogram, _ = joint_histogram(level, pose)
         overlap = float(histogram.sum()) / level.n_samples
-        return information_in(level, histogram) * overlap if overlap else 0.0
+        # Without a prior, whose information may be below 0: the verdict was learned so.
+        return metric_at(level, "mi")(histogram)[0] * overlap if overlap else 0.0
 
     return np.array(shared(explained, poses, threads))
 

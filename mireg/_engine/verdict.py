@@ -31,12 +31,12 @@ NORMAL_90 = 1.2815515655446004
 Handedness = Literal["as stored", "mirrored", "cannot be told"]
 
 #: What a signal says where it speaks against an answer, by its name; it is given the
-#: signal as ``x``, and in percent as ``percent``.
+#: signal as ``x``, with two digits as ``short``, and in percent as ``percent``.
 REASONS = {
-    "error_voxels": "noise alone moves it by {x:.2g} voxels",
+    "error_voxels": "noise alone moves it by {short} voxels",
     "runner_up": "a pose elsewhere explains {percent:.0f} % as much",
     "overlap": "only {percent:.0f} % of the compared points lie inside both images",
-    "information": "the images tell only {x:.2g} nats a sample of each other",
+    "information": "the images tell only {short} nats a sample of each other",
     "coarse_share": "the coarse images tell {percent:.0f} % as much as the fine ones, "
     "as those of two people do",
     "cost_voxel": "a move by a voxel costs only {percent:.1f} % of the information",
@@ -45,13 +45,13 @@ REASONS = {
     "wrong_pose_z": "it explains only {x:.1f} standard deviations more than wrong ones",
     "wrong_pose_share": "poses turned at random explain up to {percent:.0f} % as much",
     "residual_told": "only {percent:.0f} % of the anatomy tells where it fits",
-    "residual_median_mm": "half of the anatomy fits best {x:.2g} mm off or more",
-    "residual_rms_mm": "parts of the anatomy fit best {x:.2g} mm off",
-    "residual_worst_mm": "a tenth of the anatomy fits best {x:.2g} mm off or more",
+    "residual_median_mm": "half of the anatomy fits best {short} mm off or more",
+    "residual_rms_mm": "parts of the anatomy fit best {short} mm off",
+    "residual_worst_mm": "a tenth of the anatomy fits best {short} mm off or more",
     "residual_fit": "only {percent:.0f} % of the anatomy fits within a voxel",
     "residual_share": "only {percent:.0f} % of the anatomy fits within a voxel, as far "
     "as it tells",
-    "residual_rigid_mm": "the anatomy as a whole fits best {x:.2g} mm off",
+    "residual_rigid_mm": "the anatomy as a whole fits best {short} mm off",
     "residual_gain": "parts of the anatomy gain {percent:.0f} % by moving",
     "mirrored_share": "its mirror image explains {percent:.0f} % as much",
     "mirrored_z": "its mirror image fits as well, or better",
@@ -112,7 +112,7 @@ class Verdict:
         """Say in one line how likely the answer is right."""
         doubt = "doubtful, " if self.doubtful else ""
         chance = in_percent(self.probability)
-        return f"{doubt}{chance} likely right within {self.tolerance_mm:.2g} mm"
+        return f"{doubt}{chance} likely right within {in_short(self.tolerance_mm)} mm"
 
     @property
     def warning(self) -> str:
@@ -120,7 +120,7 @@ class Verdict:
         why = "; ".join(self.reasons[:2]) or "taken together, all that was measured"
         return (
             f"the answer is doubtful, {in_percent(self.probability)} likely right "
-            f"within {self.tolerance_mm:.2g} mm: {why}; look whether it is right"
+            f"within {in_short(self.tolerance_mm)} mm: {why}; look whether it is right"
         )
 
     @property
@@ -128,7 +128,8 @@ class Verdict:
         """Say how far off the answer is expected to be, if it is right."""
         if math.isnan(self.error_mm):
             return "unknown"
-        return f"{self.error_mm:.2g} mm; 9 of 10 within {self.error_bound_mm:.2g} mm"
+        median, bound = in_short(self.error_mm), in_short(self.error_bound_mm)
+        return f"{median} mm; 9 of 10 within {bound} mm"
 
     def to_dict(self) -> dict[str, Any]:
         """Give all of it, ready for JSON."""
@@ -220,7 +221,7 @@ def verdict(
         error_bound_mm=math.hypot(bound, distance_mm),
         same_anatomy=_probability(model["same_anatomy"], signals),
         mirrored=mirrored,
-        reasons=_reasons(model["right"], signals),
+        reasons=_reasons(model["right"], signals, mirrored),
         signals=dict(signals),
     )
 
@@ -300,14 +301,23 @@ def runner_up(fits: Sequence[Fit], foreground: Foreground) -> tuple[float, float
     return 0.0, 0.0
 
 
-def _reasons(part: Mapping[str, Any], signals: Mapping[str, float]) -> tuple[str, ...]:
-    """Say what speaks against an answer, the most important first."""
+def _reasons(
+    part: Mapping[str, Any], signals: Mapping[str, float], mirrored: float
+) -> tuple[str, ...]:
+    """Say what speaks against an answer, the most important first.
+
+    Nothing of a mirror image where left is said to be left.
+    """
     added = _contributions(part, signals)
+    if mirrored < 1 - parameters.MIRRORED_ABOVE:
+        added = {name: x for name, x in added.items() if "mirrored" not in name}
     against = sorted(added, key=added.__getitem__)
     return tuple(
         _UNKNOWN
         if not math.isfinite(signals.get(name, math.nan))
-        else REASONS[name].format(x=signals[name], percent=100 * signals[name])
+        else REASONS[name].format(
+            x=signals[name], short=in_short(signals[name]), percent=100 * signals[name]
+        )
         for name in against[: parameters.MOST_REASONS]
         if added[name] < -parameters.REASON_LOG_ODDS
     )
@@ -355,6 +365,17 @@ def _not_mirrored(probability: float) -> float:
     yes = probability * parameters.MIRRORED_PRIOR
     no = (1 - probability) * (1 - parameters.MIRRORED_PRIOR)
     return no / (yes + no)
+
+
+def in_short(x: float) -> str:
+    """Write two digits of a number, without an exponent where it is large.
+
+    Examples
+    --------
+    >>> in_short(0.0123), in_short(100), in_short(1234)
+    ('0.012', '100', '1200')
+    """
+    return f"{float(f'{x:.2g}'):.15g}"
 
 
 def in_percent(probability: float) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from .._errors import InputError
+from .._errors import FrameNeededError, InputError
 from .faults import check_there, in_file
 from .writing import PathLike
 
@@ -94,9 +94,9 @@ def read_landmarks(path: PathLike, frame: Frame | None = None) -> Landmarks:
             )
         frame = frame or stated
         if frame is None:
-            raise InputError(
+            raise FrameNeededError(
                 "does not say in which frame its points are; say whether +x is to the "
-                "right (ras) or to the left (lps)"
+                "right, ras, or to the left, lps"
             )
         if not found:
             raise InputError("holds no points")
@@ -143,34 +143,34 @@ def _table(text: str, *, slicer: bool) -> _Found:
     # Slicer itself takes a file of its own that says nothing for RAS.
     frame: Frame | None = "ras" if slicer else None
     columns: list[str] | None = ["label", "x", "y", "z"] if slicer else None
-    lines = []
-    for line in text.splitlines():
+    lines = {}
+    for number, line in enumerate(text.splitlines(), 1):
         name, _, value = line.lstrip("# ").partition("=")
         if not line.startswith("#"):
-            lines.append(line)
+            lines[number] = line
         elif name.strip().lower() in ("coordinatesystem", "frame"):
             frame = _frame(value)
         elif name.strip().lower() == "columns":
             columns = _names(value.split(","))
-    delimiter = "\t" if any("\t" in line for line in lines) else ","
-    rows = [row for row in csv.reader(lines, delimiter=delimiter) if any(row)]
-    if columns is None and rows and {"x", "y", "z"} <= set(_names(rows[0])):
-        columns = _names(rows.pop(0))
-    found = []
-    for i, row in enumerate(rows, 1):
-        names = columns or _guessed(row)
-        cells = dict(zip(names, row, strict=False))
-        try:
+    delimiter = "\t" if any("\t" in line for line in lines.values()) else ","
+    found: list[tuple[str, list[float]]] = []
+    for number, line in lines.items():
+        row = next(csv.reader([line], delimiter=delimiter), [])
+        if not any(row):
+            continue
+        if columns is None and not found and {"x", "y", "z"} <= set(_names(row)):
+            columns = _names(row)
+            continue
+        cells = dict(zip(columns or _guessed(row), row, strict=False))
+        with in_file(f"line {number}"):
+            if not {"x", "y", "z"} <= set(cells):
+                raise InputError(
+                    f"{line[:60]!r} is not x, y, z in mm and a label; a heading may "
+                    "name the columns"
+                )
             place = _position([cells[axis] for axis in "xyz"])
-        except KeyError:
-            place = None
-        if place is None:
-            raise InputError(
-                f"{','.join(row)[:60]!r} is not x, y, z in mm and a label; a heading "
-                "may name the columns"
-            )
-        label = next((cells[name] for name in _LABELS if cells.get(name)), str(i))
-        found.append((label.strip(), place))
+        label = next((cells[name] for name in _LABELS if cells.get(name)), "")
+        found.append((label.strip() or str(len(found) + 1), place))
     return found, frame
 
 
@@ -204,5 +204,6 @@ def _position(given: Any) -> list[float]:
     except (ValueError, TypeError):
         x = y = z = math.nan
     if not all(map(math.isfinite, (x, y, z))):
-        raise InputError(f"{str(given)[:60]} are not three numbers in mm")
+        words = ", ".join(map(str, given)) if isinstance(given, list) else str(given)
+        raise InputError(f"{words[:60]} are not three numbers in mm")
     return [x, y, z]

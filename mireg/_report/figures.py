@@ -67,20 +67,17 @@ class Similarity:
         return round(metric_at(self.level, "mi")(counts)[0], 5)
 
     def joint(self, moving_from_fixed: FloatArray) -> dict[str, Any] | None:
-        """Joint histogram at a pose for people: shades 0 to 255, and its scores."""
+        """Joint histogram at a pose for people: shades 0 to 255, and its MI."""
         counts = self.histogram(moving_from_fixed)
         if counts.sum() < 1:
             return None
         shades = np.log1p(counts) / np.log1p(counts.max()) * 255
-        scores = {
-            name: round(metric_at(self.level, name)(counts)[0], 4)
-            for name in ("mi", "nmi")
-        }
+        mi = metric_at(self.level, "mi")(counts)[0]
         inside = float(counts.sum() / self.level.n_samples)
         return {
             "shades": np.rint(shades).astype(int).tolist(),
             "inside": round(inside, 4),
-            **scores,
+            "mi": round(mi, 4),
         }
 
     def profiles(self, moving_from_fixed: FloatArray) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -47,8 +47,8 @@ _SMOOTH, _SHORTEST = 1.0, 16
 #: Room around the head that is shown, as a share of its length.
 _RIM = 0.06
 
-#: What is behind letters, so that they can be read on anything.
-_BEHIND = {"facecolor": "black", "alpha": 0.5, "pad": 0.5, "linewidth": 0}
+#: Width of the dark line round letters, so that they can be read on anything.
+_HALO = 2.5
 
 #: Of the picture, in inches: its width, unless few slices need less but for the
 #: heading; the width of a slice at most; gaps, the margin and the heading.
@@ -310,6 +310,7 @@ def _draw_contours(
 
 def _label(axes: Sequence[Axes], shown: Sequence[Plane], row: _Row) -> None:
     """Name the ends of the axes at the first slice, and the row beside it."""
+    halo = _halo()
     across, up = (LETTERS[axis] for axis in PLANES[shown[0].name])
     for letter, x, y, ha, va in (
         (across[0], 0.02, 0.5, "left", "center"),
@@ -323,7 +324,7 @@ def _label(axes: Sequence[Axes], shown: Sequence[Plane], row: _Row) -> None:
             letter,
             transform=axes[0].transAxes,
             color="white",
-            bbox=_BEHIND,
+            path_effects=halo,
             fontsize=8,
             ha=ha,
             va=va,
@@ -341,8 +342,16 @@ def _label(axes: Sequence[Axes], shown: Sequence[Plane], row: _Row) -> None:
     )
 
 
+def _halo() -> list[Any]:
+    """Draw a dark line round what stands over contours."""
+    from matplotlib.patheffects import withStroke  # noqa: PLC0415, an extra
+
+    return [withStroke(linewidth=_HALO, foreground="black")]
+
+
 def _mark(axes: Sequence[Axes], shown: Sequence[Plane]) -> None:
     """Say where each slice lies."""
+    halo = _halo()
     for panel, plane in zip(axes, shown, strict=True):
         low, high = LETTERS[plane.axis]
         digits = 0 if plane.step_mm * _PIXELS > 50 else 1  # of a head, or of a mouse
@@ -353,7 +362,7 @@ def _mark(axes: Sequence[Axes], shown: Sequence[Plane]) -> None:
             f"{high if place >= 0 else low} {abs(place):.{digits}f}",
             transform=panel.transAxes,
             color="#bbbbbb",
-            bbox=_BEHIND,
+            path_effects=halo,
             fontsize=6,
             ha="right",
             va="bottom",
@@ -362,16 +371,19 @@ def _mark(axes: Sequence[Axes], shown: Sequence[Plane]) -> None:
 
 def _scale_bar(panel: Axes, plane: Plane) -> None:
     """Draw a bar of a round length at the lower right."""
+    halo = _halo()
     left, right, bottom, top = plane.extent_mm
     length = round_length(0.45 * (right - left))
     x, y = right - 0.04 * (right - left), bottom + 0.04 * (top - bottom)
-    panel.plot([x - length, x], [y, y], color="white", linewidth=1.5)
+    (bar,) = panel.plot([x - length, x], [y, y], color="white", linewidth=1.5)
+    bar.set_path_effects(halo)
     panel.annotate(
         f"{length:g} mm",
         (x - length / 2, y),
         xytext=(0, 2),
         textcoords="offset points",
         color="white",
+        path_effects=halo,
         fontsize=6,
         ha="center",
     )

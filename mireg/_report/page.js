@@ -60,10 +60,7 @@ const MODES = {
     pixel: (f, m, x, y, plane) => seen(onScreen(x - state.at[plane.u], plane) > 0 ? m : f),
   },
   contours: { key: "o", words: "fixed image with the edges of the moving one", pixel: seen, lines: "moving" },
-  reverse: {
-    key: "v", words: "moving image with the edges of the fixed one",
-    pixel: (f, m) => seen(m), lines: "fixed",
-  },
+  reverse: { key: "v", words: "moving image with the edges of the fixed one", pixel: (f, m) => seen(m), lines: "fixed" },
   ranks: { key: "d", words: "difference of the grey-level ranks" },
   poses: {
     key: "p", words: "moving image before and after in turn, with the edges of the fixed one",
@@ -98,25 +95,24 @@ async function load(name) {
   [sheet.width, sheet.height] = [picture.width, picture.height];
   const context = sheet.getContext("2d", { willReadFrequently: true });
   context.drawImage(picture, 0, 0);
-  const [nx, ny, nz] = shape;
-  const [wide, high] = data.viewer.tile;
+  const pixels = context.getImageData(0, 0, sheet.width, sheet.height).data;
+  const [[nx, ny, nz], [wide, high]] = [shape, data.viewer.tile];
   const volume = new Uint8Array(nx * ny * nz);
   const { ijk_from_mm: rows, shape: size } = voxels[name];
   for (let z = 0, out = 0; z < nz; z++) {
-    const left = (z % data.viewer.columns) * wide;
-    const top = Math.floor(z / data.viewer.columns) * high;
-    const pixels = context.getImageData(left, top, nx, ny).data;
-    for (let y = 0, from = 0; y < ny; y++) {
+    const [left, top] = [(z % data.viewer.columns) * wide, Math.floor(z / data.viewer.columns) * high];
+    for (let y = 0; y < ny; y++, out += nx) {
+      const from = 4 * ((top + y) * sheet.width + left);
       const first = mapped(rows, [origin[0], origin[1] + step * y, origin[2] + step * z]);
-      for (let x = 0; x < nx; x++, out++, from += 4) {
-        // Compression blurs where an image ends, so that is worked out again.
-        let inside = true;
-        for (let axis = 0; axis < 3; axis++) {
-          const index = first[axis] + rows[axis][0] * step * x;
-          inside &&= index >= -0.5001 && index <= size[axis] - 0.4999;
-        }
-        volume[out] = inside ? Math.max(pixels[from], 1) : 0;
+      // Compression blurs where an image ends, so that is worked out again, row by row.
+      let [begin, end] = [0, nx - 1];
+      for (let axis = 0; axis < 3; axis++) {
+        const by = rows[axis][0] * step || 1e-12;
+        const [one, other] = [(-0.5001 - first[axis]) / by, (size[axis] - 0.4999 - first[axis]) / by];
+        begin = Math.max(begin, Math.ceil(Math.min(one, other)));
+        end = Math.min(end, Math.floor(Math.max(one, other)));
       }
+      for (let x = begin; x <= end; x++) volume[out + x] = Math.max(pixels[from + 4 * x], 1);
     }
   }
   volumes[name] = volume;
@@ -139,8 +135,9 @@ const isAnatomy = (level, of) => level > 0 && Math.abs(level - of.background) > 
 
 // Ranks of the grey levels of the anatomy; the background is 0.
 function rank(name) {
-  const [of, counts] = [levelsOf(name), new Float64Array(256)];
-  for (const level of volumes[name]) counts[level] += isAnatomy(level, of);
+  let [of, counts] = [levelsOf(name), new Float64Array(256)];
+  for (let i = 0, volume = volumes[name]; i < volume.length; i++) counts[volume[i]]++;
+  counts = counts.map((count, level) => (isAnatomy(level, of) ? count : 0));
   const total = counts.reduce((a, b) => a + b) || 1;
   let below = 0;
   ranks[name] = Float64Array.from(counts, (count) => {
@@ -153,7 +150,7 @@ function rank(name) {
 // Where bright is dark in the other image, ranks of the moving one are turned round.
 function areOpposite() {
   let sum = 0;
-  for (let i = 0; i < volumes.fixed.length; i++) {
+  for (let i = 0; i < volumes.fixed.length; i += 5) { // enough of them
     const [f, m] = [ranks.fixed[volumes.fixed[i]], ranks.after[volumes.after[i]]];
     if (f && m) sum += (f - 0.5) * (m - 0.5);
   }
@@ -589,6 +586,7 @@ async function main() {
   Object.keys(volumes).forEach(rank);
   data.opposite = areOpposite();
   buildViewer();
+  $("waiting").remove();
   $("viewer").hidden = false;
   new ResizeObserver(draw).observe($("planes"));
   matchMedia("print").addEventListener("change", draw);

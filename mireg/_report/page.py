@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from .. import __version__, _threads
 from .._contrast import BINS, Contrast, contrast
-from .._engine.verdict import Verdict, in_percent
+from .._engine.verdict import Verdict, in_percent, in_short
 from .._files import formats
 from .._files.writing import new_file
 from .._image import Image
@@ -215,7 +215,13 @@ def page(data: Mapping[str, Any]) -> str:
 
 
 def command(record: Mapping[str, Any] | None) -> str | None:
-    """Tell the command that finds the same transform again, if files were given."""
+    """Tell the command that makes a record again: as it was given, or one like it.
+
+    None where no files were given.
+    """
+    given = None if record is None else record.get("options", {}).get("command")
+    if given is not None:
+        return str(given)
     if record is None or None in (record["fixed"]["path"], record["moving"]["path"]):
         return None
     words = ["mireg", "register", record["fixed"]["path"], record["moving"]["path"]]
@@ -315,7 +321,7 @@ def _verdict(record: Mapping[str, Any] | None) -> dict[str, Any]:
     judged = record["verdict"]
     likely = (
         f"{in_percent(judged['probability'])} likely right within "
-        f"{judged['tolerance_mm']:.2g} mm. Look all the same."
+        f"{in_short(judged['tolerance_mm'])} mm. Look all the same."
     )
     words = likely[0].upper() + likely[1:]
     if record["doubtful"]:

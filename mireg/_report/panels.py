@@ -17,9 +17,11 @@ _WIDE, _HIGH, _LEFT, _RIGHT, _TOP, _BOTTOM = 220, 98, 10, 210, 6, 80
 
 def verdict_panel(verdict: Mapping[str, Any]) -> str:
     """Say whether there is doubt, and why."""
-    kind = {None: "", True: " bad", False: " good"}[verdict["doubtful"]]
     reasons = "".join(f"<li>{text(reason)}</li>" for reason in verdict["reasons"])
     listed = f"<ul>{reasons}</ul>" if reasons else ""
+    kind = " bad" if verdict["doubtful"] else ""
+    if verdict["doubtful"] is False and not reasons:  # what has reasons is not green
+        kind = " good"
     return f'<div class="verdict{kind}">{text(verdict["words"])}{listed}</div>'
 
 
@@ -42,7 +44,8 @@ def panels(data: Mapping[str, Any]) -> str:
                 f'<div class="pair">{joints}</div>',
                 "Intensities of the moving image (up) against those of the fixed one "
                 "(right), on scales of even use; bright is often. In line, the cloud "
-                "is narrow.",
+                "is narrow. Of the images as they are; the score may be of images that "
+                "were corrected for their bias fields.",
             ),
             card(
                 "Contrast",
@@ -114,10 +117,7 @@ def joint_chart(title: str, joint: Mapping[str, Any] | None) -> str:
     """Draw a joint histogram."""
     if joint is None:
         return _figure(title, "<p>The images do not overlap.</p>", "")
-    words = (
-        f"mutual information {joint['mi']}, normalised {joint['nmi']}; "
-        f"{joint['inside']:.0%} inside"
-    )
+    words = f"mutual information {joint['mi']} nats; {joint['inside']:.0%} inside"
     shades = np.array(joint["shades"], float).T[::-1, :, None] / 255
     colours = 255 * shades ** np.array([2.0, 1.3, 0.6])  # black, blue, white
     file = io.BytesIO()
@@ -162,8 +162,9 @@ def contrast_chart(name: str, contrast: Mapping[str, Any]) -> str:
     """Draw the histogram of an image's anatomy against the uniform one."""
     shares, bins = contrast["histogram"], contrast["bins"]
     words = (
-        f"{contrast['kl']} bits from uniform: {contrast['levels']} of {bins} grey "
-        f"levels in use; score {contrast['score']} bits, neighbours share "
+        f"score {contrast['score']} bits from uniform (0 best, 4 nothing to see), of a "
+        f"voxel given its surroundings; this histogram {contrast['kl']} bits: "
+        f"{contrast['levels']} of {bins} grey levels in use; neighbours share "
         f"{contrast['structure']:.0%} of their information"
     )
     up = (_BOTTOM - _TOP) / max(*shares, 2 / bins)

@@ -21,7 +21,14 @@ from typing import Any
 import click
 
 from .. import __version__
-from .._errors import MiregError, OutputExistsError, printable
+from .._errors import (
+    FormatNeededError,
+    FrameNeededError,
+    ImagesNeededError,
+    MiregError,
+    OutputExistsError,
+    printable,
+)
 from .._files import writing
 from . import (
     apply,
@@ -44,6 +51,14 @@ from . import (
 )
 from .common import colour, notes_told, say
 from .stop import Stop
+
+#: How what an error asks for is given here: the library knows of no options.
+_BY_OPTION: dict[type, str] = {
+    OutputExistsError: " or give --force",
+    ImagesNeededError: ", by --fixed and --moving",
+    FormatNeededError: ", by --transform-format",
+    FrameNeededError: ", by --points-frame",
+}
 
 
 def run() -> None:
@@ -117,10 +132,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(f"{what.rstrip('.')}; {hint}")
     except click.ClickException as error:
         return _fail(" ".join(error.format_message().split()))
-    except OutputExistsError as error:
-        return _fail(f"{error} or give --force")
     except MiregError as error:
-        return _fail(str(error))
+        return _fail(f"{error}{_BY_OPTION.get(type(error), '')}")
 
 
 def _fail(message: str) -> int:

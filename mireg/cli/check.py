@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -64,7 +65,8 @@ def check(
 
     How far it is from the nearest optimum, whether a better one lies elsewhere, and
     how far the answer is expected to be off. The exit code is 1 if it is doubtful:
-    more likely wrong than right.
+    more likely wrong than right. In JSON "verdict" and "residuals" are of the
+    transform that was given; what was measured at the best pose is under "best".
 
     \b
     Example:
@@ -107,13 +109,24 @@ def check(
     else:
         what = "the headers" if transform is None else Path(transform).name
         heading = f"{what}, from {Path(fixed).name} to {Path(moving).name}:"
-        show_rows(heading, _summary(checked), err=False)
+        rows = _summary(checked)
+        if checked.off:
+            rows["next"] = f"find the better pose: {shlex.join(_next(fixed, moving))}"
+        show_rows(heading, rows, err=False)
     return int(checked.doubtful and not accept)
+
+
+def _next(fixed: str, moving: str) -> list[str]:
+    """Give the words of the command that finds the best pose."""
+    return ["mireg", "register", fixed, moving]
 
 
 def _summary(checked: Check) -> dict[str, str]:
     """Say what is said of the pose, for people."""
     nearest, best = checked.nearest, checked.best
+    error = None
+    if checked.off:
+        error = f"{best.mean_mm:.1f} mm, if the best pose found is right"
     elsewhere = "the same"
     if checked.elsewhere:
         elsewhere = (
@@ -126,5 +139,5 @@ def _summary(checked: Check) -> dict[str, str]:
         "nearest best": f"{nearest.mean_mm:.2f} mm away on average, "
         f"{nearest.max_mm:.2f} mm at most ({checked.metric} {nearest.score:.4f})",
         "best of all": elsewhere,
-        **verdict_rows(checked.verdict),
+        **verdict_rows(checked.verdict, error),
     }

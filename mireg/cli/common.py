@@ -368,13 +368,16 @@ def show_rows(heading: str, rows: dict[str, str], *, err: bool) -> None:
         say(f"  {label:13} " + text.replace("\n", "\n" + " " * 16), err=err)
 
 
-def verdict_rows(verdict: Verdict) -> dict[str, str]:
-    """Say how far an answer may be trusted, for people."""
+def verdict_rows(verdict: Verdict, error: str | None = None) -> dict[str, str]:
+    """Say how far an answer may be trusted, for people.
+
+    `error` is what to say of its error, where that is not of one that is right.
+    """
     from .._engine.verdict import in_percent
 
     return {
         "verdict": verdict.summary,
-        "error": f"{verdict.error_summary}, if it is right",
+        "error": error or f"{verdict.error_summary}, if it is right",
         "left, right": verdict.handedness,
         "same anatomy": f"{in_percent(verdict.same_anatomy)} likely",
         **({"against it": "\n".join(verdict.reasons)} if verdict.reasons else {}),

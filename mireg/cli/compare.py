@@ -67,7 +67,8 @@ def compare(
     \b
     mean, RMS, 95 %, maximum   distances in mm over the head, a mask or a box; with
                                the truth as A, the target registration error of B
-    rotation, translation      between the two, at the centre that is named
+    rotation, translation      from where A shows M to where B shows it, on F, at the
+                               centre that is named: of B's inverse after A
     rmsdiff                    what FSL's rmsdiff gives
 
     \b
@@ -103,7 +104,8 @@ def _rows(found: Comparison) -> dict[str, str]:
         **_summary(found.distances),
         "rotation": f"{found.rotation_deg:.3f} degrees",
         "translation": f"{math.hypot(*shift):.3f} mm ({in_directions(shift)})\n"
-        f"of the centroid, at {_place(found.centre_mm)}",
+        "from where A shows the moving image to where B shows it,\n"
+        f"in the fixed image, at the centroid, {_place(found.centre_mm)}",
         "rmsdiff": f"{found.fsl_rmsdiff_mm:.3f} mm, FSL's: over a sphere of 80 mm at\n"
         f"{_place(found.fsl_centre_mm)}",
     }

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import astuple
@@ -54,6 +55,9 @@ if TYPE_CHECKING:
     from .._registration import Registration
     from .._settings import EffortName, MetricName
 
+#: Under which name a context keeps the words of its command.
+_COMMAND = "mireg.command"
+
 #: What is timed.
 _STAGES = ("start", "load", "register", "resample", "write")
 
@@ -69,9 +73,24 @@ def read_formats(_context: Any, _option: Any, values: Sequence[str]) -> tuple[st
     return tuple(dict.fromkeys(names)) or ("itk",)
 
 
-@click.command(
-    cls=OutputCommand, short_help="Find the rigid transform between two scans."
-)
+class _Register(OutputCommand):
+    """A command that knows how it was called."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keep the words for the record; a page has no name of its own."""
+        for word, following in zip(args, [*args[1:], ""], strict=True):
+            named = word == "--report" and following.lower().endswith((".html", ".htm"))
+            if named or word.startswith("--report="):
+                raise click.UsageError(
+                    "--report takes no value: the page is PREFIX.html, and -o gives "
+                    "PREFIX",
+                    ctx,
+                )
+        ctx.meta[_COMMAND] = shlex.join(["mireg", "register", *args])
+        return super().parse_args(ctx, args)
+
+
+@click.command(cls=_Register, short_help="Find the rigid transform between two scans.")
 @click.argument("fixed", type=click.Path())
 @click.argument("moving", type=click.Path())
 @click.option(
@@ -233,6 +252,7 @@ def run_register(
         bids_names=names,
         how=how,
         began=began,
+        command=click.get_current_context().meta[_COMMAND],
         **options,
     )
 
@@ -268,6 +288,7 @@ def register_files(
     verbose: bool = False,
     as_json: bool = False,
     began: float | None = None,
+    command: str | None = None,
 ) -> Registration:
     """Register two files, write the three others, and tell what was found."""
     began = time.perf_counter() if began is None else began
@@ -353,6 +374,7 @@ def register_files(
                         "prior": prior,
                         "fixed_mask": fixed_mask,
                         "moving_mask": moving_mask,
+                        "command": command,
                     },
                     notes=notes,
                     residuals=found.residuals,

@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 import numpy.typing as npt
 
-from ..._errors import InputError, MiregError
+from ..._errors import FormatNeededError, InputError, MiregError
 from ..faults import check_there, hushed, in_file
 from ..formats import ImageLike
 from ..writing import PathLike
@@ -163,13 +163,13 @@ def format_to_write(path: PathLike, name: str | None = None) -> Format:
     if name is not None:
         return (suited or rows)[0]
     if not suited:
-        raise InputError(
-            "its suffix names no kind of transform file; say which format: "
-            f"{', '.join(NAMES)}"
+        raise FormatNeededError(
+            f"its suffix names no kind of transform file, as {', '.join(NAMES)} have "
+            "them; say which format"
         )
     if {row.name for row in suited} >= {"itk", "fsl"}:
-        raise InputError(
-            "a .mat file can be ITK's or FSL's; say which format: itk or fsl"
+        raise FormatNeededError(
+            "a .mat file can be ITK's or FSL's; say which, itk or fsl"
         )
     return suited[0]
 

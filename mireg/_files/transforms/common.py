@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
-from ..._errors import InputError
+from ..._errors import ImagesNeededError, InputError
 from ..._image import Image
 from ..formats import ImageLike, as_nibabel
 
@@ -89,7 +89,7 @@ class Images:
             if image is None
         ]
         if self.fixed is None or self.moving is None:
-            raise InputError(
+            raise ImagesNeededError(
                 f"{what} means something only together with both images, and "
                 f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not "
                 "given; give both, or let mireg convert make an ITK file of it"
