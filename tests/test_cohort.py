@@ -150,22 +150,18 @@ def test_other_options_masks_or_versions_make_another_pair(done, monkeypatch):
 # --- processes ------------------------------------------------------------------------
 
 
-class Instantly:
-    """Does the work at once, and notes how much is in work."""
-
-    def __init__(self, slots, memory_mb):
-        self.slots, self.memory_mb = slots, memory_mb
-
-
 def test_what_is_in_work_never_needs_more_memory_than_there_is():
-    pool = Instantly(3, 100.0)
-    running = [workers._Running(task(), 40, 0.0, 1), workers._Running(task(), 40, 0, 1)]
-    assert workers._may_start(workers._Running(task(), 20, 0.0, 0), running, pool)
-    assert not workers._may_start(workers._Running(task(), 21, 0.0, 0), running, pool)
+    def may_start(need_mb, *others, slots=3):
+        running = [workers._Running(task(), other, 0.0, 1) for other in others]
+        one = workers._Running(task(), need_mb, 0.0, 0)
+        return workers._may_start(one, running, slots, 100.0)
+
+    assert may_start(20, 40, 40)
+    assert not may_start(21, 40, 40)
     # Alone it may, however large: it would never be done otherwise.
-    assert workers._may_start(workers._Running(task(), 500, 0.0, 0), [], pool)
-    running.append(workers._Running(task(), 1, 0.0, 1))
-    assert not workers._may_start(workers._Running(task(), 1, 0.0, 0), running, pool)
+    assert may_start(500)
+    assert not may_start(500, slots=0)
+    assert not may_start(1, 40, 40, 1)
 
 
 def test_the_memory_of_a_pair_is_estimated_from_its_headers(tmp_path):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 from contextlib import suppress
 from functools import lru_cache
 
@@ -20,6 +21,9 @@ _BASE_MB, _BYTES_A_VOXEL = 260.0, 16.0
 #: Share of what is free that is given out.
 _SHARE = 0.8
 
+#: Seconds that a header may take to read: the file system may hang.
+_PATIENCE_S = 10.0
+
 
 def memory_mb(task: Task) -> float:
     """Estimate the memory that a pair needs, from its headers.
@@ -33,9 +37,16 @@ def memory_mb(task: Task) -> float:
 @lru_cache(maxsize=256)
 def _voxels(path: str) -> int:
     """Count the voxels of one volume; of a series it is all that is held at a time."""
-    with suppress(Exception):
-        return math.prod(formats.open_nibabel(path).shape[:3])
-    return 0
+    found = [0]
+
+    def count() -> None:
+        with suppress(Exception):
+            found[0] = math.prod(formats.open_nibabel(path).shape[:3])
+
+    reader = threading.Thread(target=count, daemon=True)
+    reader.start()
+    reader.join(_PATIENCE_S)
+    return found[0]
 
 
 def free_mb() -> float:

@@ -88,7 +88,12 @@ COLUMNS = {
     ),
     "outlier_in": Column("Figures in which the pair stands out from the others"),
     "seconds": Column("Wall time", "s", True),
-    "peak_mb": Column("Most memory of its process until then", "MB", True),
+    "peak_mb": Column(
+        "Most memory of its process while it worked on the pair, with what the process "
+        "holds anyway; where the system cannot tell (not Linux), up to its end",
+        "MB",
+        True,
+    ),
     "record": Column("Record of the registration, seen from here"),
     "message": Column("Why it failed"),
 }

@@ -123,7 +123,11 @@ def known(task: Task) -> Outcome | None:
 
 
 def remember(
-    task: Task, outcome: Outcome, digests: Mapping[str, str | None] | None = None
+    task: Task,
+    outcome: Outcome,
+    digests: Mapping[str, str | None] | None = None,
+    *,
+    lasting: bool = True,
 ) -> None:
     """Write what became of a pair.
 
@@ -133,6 +137,9 @@ def remember(
         The pair.
     digests : mapping of str to str, optional
         SHA-256 of inputs that are known, by role; others are read.
+    lasting : bool, optional
+        False for what has nothing to do with the pair, such as a full disk: it is in
+        the tables, and the next run does the pair again. No input is read.
     """
     digests = digests or {}
     state = {
@@ -141,7 +148,7 @@ def remember(
         "arguments": list(task.arguments),
         "files": {
             role: _identity(path, digests.get(role))
-            for role, path in task.files.items()
+            for role, path in (task.files if lasting else {}).items()
         },
         "outcome": asdict(outcome),
     }

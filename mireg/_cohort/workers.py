@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
+import sys
 import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import (
     FIRST_COMPLETED,
     BrokenExecutor,
     CancelledError,
-    Executor,
     Future,
     ProcessPoolExecutor,
     wait,
 )
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
+from itertools import islice
 from multiprocessing import get_context
-from typing import Any, Protocol, cast
+from typing import IO, Any, Protocol
 
-from .._errors import InputError
+from .._errors import InputError, warn
 from .._files import writing
-from .state import Outcome, Task
+from .state import Outcome, Task, remember
 
 try:
     import fcntl
@@ -40,6 +42,10 @@ _MOST_TRIES = 3
 
 #: Seconds between two looks at what takes too long.
 _LOOK_S = 0.5
+
+#: Seconds between two counts of the workers of a scheduler; seconds without any after
+#: which that is told; seconds for which a scheduler may be out of sight.
+_COUNT_S, _ALONE_S, _GONE_S = 2.0, 10.0, 10.0
 
 Work = Callable[[Task], Outcome]
 
@@ -55,21 +61,22 @@ class _Running:
 
 
 class Pool(Protocol):
-    """Processes that pairs are given to.
+    """Processes that pairs are given to."""
 
-    Attributes
-    ----------
-    slots : int
-        How many pairs may be in work at a time.
-    memory_mb : float
-        Memory that they share.
-    """
+    def room(self) -> tuple[int, float]:
+        """Tell how many pairs may be in work now, and the memory that they share, MB.
 
-    slots: int
-    memory_mb: float
+        Raises
+        ------
+        InputError
+            If there is nobody any more who could do them.
+        """
 
     def submit(self, work: Work, task: Task) -> Future[Outcome]:
         """Give a pair to a process."""
+
+    def stop(self, late: Collection[Future[Outcome]]) -> bool:
+        """End the processes that do these; tell whether the others go on."""
 
     def renew(self) -> None:
         """End all processes, whatever they do, and begin others."""
@@ -91,7 +98,7 @@ def outcomes(
     ----------
     tasks : iterable of (Task, float)
         The pairs, and the memory in MB that each needs. A pair waits until what is in
-        work leaves it enough.
+        work leaves it enough. They are taken one by one, as there is room.
     work : callable
         What is done with each; returns its outcome, whatever goes wrong.
     pool : Pool
@@ -99,74 +106,142 @@ def outcomes(
     most_seconds : float, optional
         A pair that takes longer has failed, and its process is ended.
 
+    Raises
+    ------
+    InputError
+        If the pool has gone, as a scheduler that was ended.
+
     Notes
     -----
-    A pair whose process died is tried again by itself, so that it costs no other one a
-    try; after the third time it has failed.
+    A pair whose process died is tried again when all others are done, by itself, so
+    that it costs no other one a try; after the third time it has failed. Such pairs,
+    and those that took too long, are done again by the next run.
     """
-    waiting = deque(_Running(task, need, 0.0, 0) for task, need in tasks)
+    queue = _Queue(tasks)
     running: dict[Future[Outcome], _Running] = {}
-    while waiting or running:
-        while waiting and _may_start(waiting[0], running.values(), pool):
-            begun = replace(
-                waiting[0], since=time.monotonic(), tries=waiting[0].tries + 1
-            )
-            try:
-                future = pool.submit(work, begun.task)
-            except BrokenExecutor:  # before we have heard of it
-                break
-            waiting.popleft()
-            running[future] = begun
+    while True:
+        _begin(queue, running, work, pool)
+        if not running:
+            if queue.head() is None:
+                return
+            time.sleep(_LOOK_S)  # nobody is there yet to do it
+            continue
         finished, _ = wait(running, timeout=_LOOK_S, return_when=FIRST_COMPLETED)
-        lost = []
-        for future in finished:
-            one = running.pop(future)
-            try:
-                yield future.result()
-            except (BrokenExecutor, CancelledError):
-                lost.append(one)
-            except Exception as error:  # Dask's KilledWorker; or a fault of ours
-                yield _failed(one, f"its process died ({type(error).__name__})")
+        results = [_result(running.pop(future), future) for future in finished]
+        yield from (one for one in results if isinstance(one, Outcome))
+        lost = [one for one in results if isinstance(one, _Running)]
         late = [
             future
             for future, one in running.items()
             if most_seconds and time.monotonic() - one.since > most_seconds
         ]
         if late:
+            others_go_on = pool.stop(late)
             for future in late:
                 yield _failed(
                     running.pop(future), f"no answer within {most_seconds:g} seconds"
                 )
-            # The others did nothing wrong.
-            waiting.extendleft(
-                replace(one, tries=one.tries - 1) for one in running.values()
-            )
-        if lost or late:
-            lost += [] if late else running.values()
+            if not others_go_on:  # though they did nothing wrong
+                queue.put_back(
+                    replace(one, tries=one.tries - 1) for one in running.values()
+                )
+                running.clear()
+        if lost:
+            lost += running.values()
             running.clear()
             pool.renew()
         for one in lost:
             if one.tries >= _MOST_TRIES:
                 yield _failed(one, f"its process died {one.tries} times")
             else:
-                waiting.append(one)
+                queue.suspects.append(one)
 
 
-def _may_start(one: _Running, running: Iterable[_Running], pool: Pool) -> bool:
+class _Queue:
+    """Pairs that wait: those to be begun again, those that come, and last suspects.
+
+    Attributes
+    ----------
+    suspects : deque of _Running
+        Pairs whose process died, maybe because of them.
+    """
+
+    def __init__(self, tasks: Iterable[tuple[Task, float]]) -> None:
+        self.suspects: deque[_Running] = deque()
+        self._first: deque[_Running] = deque()
+        self._coming = (_Running(task, need, 0.0, 0) for task, need in tasks)
+
+    def head(self) -> _Running | None:
+        """Look at the next; None if there is none."""
+        if not self._first:
+            self._first.extend(islice(self._coming, 1))
+        if not self._first and self.suspects:
+            self._first.append(self.suspects.popleft())
+        return self._first[0] if self._first else None
+
+    def pop(self) -> None:
+        """Take the next out."""
+        self._first.popleft()
+
+    def put_back(self, those: Iterable[_Running]) -> None:
+        """Let some be the next."""
+        self._first.extendleft(those)
+
+
+def _begin(
+    queue: _Queue, running: dict[Future[Outcome], _Running], work: Work, pool: Pool
+) -> None:
+    """Give a pool as many pairs as there is room for."""
+    slots, memory_mb = pool.room()
+    while one := queue.head():
+        if not _may_start(one, running.values(), slots, memory_mb):
+            return
+        begun = replace(one, since=time.monotonic(), tries=one.tries + 1)
+        try:
+            future = pool.submit(work, begun.task)
+        except BrokenExecutor:  # those in work will tell it, too
+            if not running:
+                pool.renew()
+            return
+        queue.pop()
+        running[future] = begun
+
+
+def _result(one: _Running, future: Future[Outcome]) -> Outcome | _Running:
+    """Give what became of a pair, or the pair if it was lost."""
+    try:
+        return future.result()
+    except BrokenExecutor:
+        return one
+    except CancelledError:  # the network, or who ended it: not the pair
+        return replace(one, tries=one.tries - 1)
+    except Exception as error:  # of Dask; or a fault of ours
+        name = type(error).__name__
+        why = "its process died" if name == "KilledWorker" else str(error)
+        return _failed(one, f"{why} ({name})")
+
+
+def _may_start(
+    one: _Running, running: Collection[_Running], slots: int, memory_mb: float
+) -> bool:
     """Tell whether there is a free process, and memory, for a pair."""
-    others = list(running)
-    if not others:
-        return True
-    if one.tries or any(other.tries > 1 for other in others):
+    if not running:
+        return slots > 0
+    if one.tries or any(other.tries > 1 for other in running):
         return False  # what may kill its process works alone
-    needed = one.need_mb + sum(other.need_mb for other in others)
-    return len(others) < pool.slots and needed <= pool.memory_mb
+    needed = one.need_mb + sum(other.need_mb for other in running)
+    return len(running) < slots and needed <= memory_mb
 
 
 def _failed(one: _Running, why: str) -> Outcome:
     """Say that a pair came to nothing."""
     seconds = time.monotonic() - one.since
-    return Outcome(one.task.id, "failed", why, {}, None, seconds, 0.0)
+    outcome = Outcome(
+        one.task.id, "failed", " ".join(why.split()), {}, None, seconds, 0
+    )
+    with suppress(InputError):
+        remember(one.task, outcome, lasting=False)
+    return outcome
 
 
 # --- processes of the standard library ------------------------------------------------
@@ -176,12 +251,21 @@ class LocalPool:
     """Processes of this machine."""
 
     def __init__(self, processes: int, memory_mb: float) -> None:
-        self.slots, self.memory_mb = processes, memory_mb
+        self._processes, self._memory_mb = processes, memory_mb
         self._executor = self._begin()
+
+    def room(self) -> tuple[int, float]:
+        """Tell how many pairs may be in work, and the memory that they share, MB."""
+        return self._processes, self._memory_mb
 
     def submit(self, work: Work, task: Task) -> Future[Outcome]:
         """Give a pair to a process."""
         return self._executor.submit(work, task)
+
+    def stop(self, late: Collection[Future[Outcome]]) -> bool:  # noqa: ARG002
+        """End all processes: this pool cannot lose one and go on."""
+        self.renew()
+        return False
 
     def renew(self) -> None:
         """End all processes, whatever they do, and begin others."""
@@ -202,7 +286,7 @@ class LocalPool:
 
     def _begin(self) -> ProcessPoolExecutor:
         return ProcessPoolExecutor(
-            self.slots,
+            self._processes,
             mp_context=get_context("spawn"),
             initializer=_begin_worker,
             initargs=(os.getpid(),),
@@ -233,7 +317,11 @@ def _begin_worker(parent: int) -> None:
 @cache
 def make_ready() -> None:
     """Compile the loops, unless another process of this machine has, or does."""
-    with _alone():
+    with _alone() as file:
+        if file is not None:
+            file.seek(0)
+            if file.read() == _what_is_compiled():
+                return
         import numpy as np  # noqa: PLC0415
 
         from .._register import register  # noqa: PLC0415
@@ -244,35 +332,61 @@ def make_ready() -> None:
         image = (ball + x / 40, np.diag([5.0, 5, 5, 1]))
         with suppress(Exception):  # what is wrong shows at the first pair
             register(image, image, init="header", settings=Settings(threads=1))
+        if file is not None:
+            with suppress(OSError):
+                file.truncate(0)
+                file.write(_what_is_compiled())
+                file.flush()
+
+
+def _what_is_compiled() -> str:
+    """Tell apart what would have to be compiled anew.
+
+    Where that was removed all the same, each process compiles: slow, but not wrong.
+    """
+    from numba import config  # noqa: PLC0415
+
+    from .. import __version__, _kernels  # noqa: PLC0415
+
+    loops = os.stat(_kernels.__file__)
+    kept = vars(config)["CACHE_DIR"]
+    return f"{__version__} {_kernels.__file__} {loops.st_mtime_ns} {kept} {sys.version}"
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
-    """Wait until no other process of this user is here."""
+def _alone() -> Iterator[IO[str] | None]:
+    """Wait until no other process of this user is here; give a file that they share."""
     if fcntl is None:
-        yield
+        yield None
         return
     name = f"mireg-{os.geteuid()}.lock"
     try:
         descriptor = os.open(
             os.path.join(tempfile.gettempdir(), name),
-            os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW,
+            os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW,
             0o600,
         )
     except OSError:  # no place for it: then each compiles
-        yield
+        yield None
         return
-    with os.fdopen(descriptor) as file:
+    with os.fdopen(descriptor, "a+", encoding="utf-8", errors="replace") as file:
         with suppress(OSError):  # the file system knows no locks
             fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        yield file
 
 
 # --- Dask -----------------------------------------------------------------------------
 
 
 class DaskPool:
-    """Workers of a Dask cluster: one of this machine, or one that runs elsewhere."""
+    """Workers of a Dask cluster: one of this machine, or one that runs elsewhere.
+
+    Raises
+    ------
+    InputError
+        If Dask is not installed, no scheduler answers, or its workers have several
+        threads: what is told of a pair is that of its process.
+    """
 
     def __init__(
         self,
@@ -288,6 +402,8 @@ class DaskPool:
                 "Dask is not installed: pip install 'mireg[cohort]'"
             ) from error
         self._cluster = None
+        self._address = address or "the Dask cluster"
+        self._processes, self._memory_mb = processes, memory_mb or float("inf")
         with dask.config.set({"distributed.worker.daemon": True}):
             if address is None:
                 self._cluster = distributed.LocalCluster(
@@ -306,23 +422,78 @@ class DaskPool:
                     f"{address}: no Dask scheduler answers there; check the address"
                 ) from error
         logging.getLogger("distributed").setLevel(logging.CRITICAL)
-        workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
-        # Some more than there are workers, so that none waits for the network.
-        own = self._cluster is not None
-        self.slots = processes if own and processes else max(1, 2 * len(workers))
-        total = sum(worker["memory_limit"] or 0 for worker in workers) / 1e6
-        self.memory_mb = memory_mb or total or float("inf")
-        self._executor = self._begin()
+        self._futures: dict[Future[Outcome], Any] = {}
+        self._counted, self._workers, self._alone_since = 0.0, 0, time.monotonic()
+        try:
+            self.room()
+        except InputError:
+            self.close()
+            raise
+
+    def room(self) -> tuple[int, float]:
+        """Tell how many pairs may be in work now, and the memory that they share, MB.
+
+        Workers may come and go: one pair each, so that none waits behind another.
+        """
+        self._wait_for_scheduler()
+        if self._cluster is not None and self._processes:
+            return self._processes, self._memory_mb
+        now = time.monotonic()
+        if now - self._counted > _COUNT_S:
+            try:
+                threads = self._client.nthreads()
+            except Exception as error:  # it went while it was asked
+                raise self._gone() from error
+            if any(count > 1 for count in threads.values()):
+                raise InputError(
+                    f"{self._address}: its workers have several threads; begin them "
+                    "with --nthreads 1, and several of them with --nworkers"
+                )
+            self._counted, self._workers = now, len(threads)
+            if threads:
+                self._alone_since = now
+            elif now - self._alone_since > _ALONE_S:
+                warn(f"{self._address}: there are no workers; waiting for them")
+                self._alone_since = math.inf
+        most = self._processes or self._workers
+        return min(most, self._workers), self._memory_mb
 
     def submit(self, work: Work, task: Task) -> Future[Outcome]:
         """Give a pair to a worker."""
-        return cast("Future[Outcome]", self._executor.submit(work, task))
+        try:
+            theirs = self._client.submit(work, task, pure=False)
+        except Exception as error:
+            raise BrokenExecutor(str(error)) from error
+        ours: Future[Outcome] = Future()
+        self._futures[ours] = theirs
+        theirs.add_done_callback(partial(self._settle, ours))
+        return ours
+
+    def _settle(self, ours: Future[Outcome], theirs: Any) -> None:
+        """Hand on what became of a pair."""
+        if self._futures.pop(ours, None) is None:
+            return  # nobody waits for it any more
+        try:
+            ours.set_result(theirs.result())
+        except BaseException as error:  # handed on, too
+            ours.set_exception(error)
+
+    def stop(self, late: Collection[Future[Outcome]]) -> bool:
+        """End the workers that do these; the others go on."""
+        theirs = [self._futures.pop(one) for one in late if one in self._futures]
+        keys = {one.key for one in theirs}
+        with suppress(Exception):  # what they do is over or lost then
+            busy = self._client.processing()
+            self._client.cancel(theirs, force=True)
+            self._client.restart_workers(
+                [worker for worker, doing in busy.items() if keys.intersection(doing)],
+                raise_for_error=False,
+            )
+        return True
 
     def renew(self) -> None:
-        """End all workers, whatever they do, and begin others."""
-        if self._cluster is not None:  # elsewhere others may be at work
-            self._client.restart(wait_for_workers=False)
-        self._executor = self._begin()
+        """Forget what is in work, as after the scheduler was lost from sight."""
+        self._futures.clear()
 
     def close(self) -> None:
         """End the workers that were begun here."""
@@ -332,5 +503,16 @@ class DaskPool:
             with suppress(Exception):
                 self._cluster.close()
 
-    def _begin(self) -> Executor:
-        return cast("Executor", self._client.get_executor(pure=False))
+    def _wait_for_scheduler(self) -> None:
+        """Wait a while for the scheduler, if it is lost from sight."""
+        until = time.monotonic() + _GONE_S
+        while self._client.status == "connecting" and time.monotonic() < until:
+            time.sleep(0.1)
+        if self._client.status != "running":
+            raise self._gone()
+
+    def _gone(self) -> InputError:
+        return InputError(
+            f"{self._address}: the Dask scheduler is gone; begin again, with another, "
+            "and what is missing is done"
+        )

@@ -439,8 +439,10 @@ def progress_bar(*, quiet: bool) -> Iterator[Callable[[str, float], None]]:
         return
 
     def show(stage: str, done: float) -> None:
-        line = f"[{'#' * round(24 * done):24}] {100 * done:3.0f} % {stage}"
-        rewrite(line[: _columns() - 1])
+        # A narrow terminal has room for the words, or else for their beginning.
+        width = min(24, _columns() - len(stage) - 11)
+        bar = f"[{'#' * round(width * done):{width}}] " if width >= 4 else ""
+        rewrite(f"{bar}{100 * done:3.0f} % {stage}"[: _columns() - 1])
 
     def rewrite(line: str) -> None:
         # color: this is no colour, but click would strip it along with colours.

@@ -4,13 +4,15 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import math
 import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import (
     ExitStack,
     contextmanager,
@@ -19,7 +21,7 @@ from contextlib import (
     suppress,
 )
 from dataclasses import asdict, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -46,8 +48,9 @@ _NOT_FOR_MANY = (
 #: A line of progress in a log file is written this often, seconds.
 _LOG_EVERY_S = 30.0
 
-#: Tables are written again this often while work goes on, seconds.
-_TABLES_EVERY_S = 60.0
+#: Tables are written again this often while work goes on, seconds, or so many times
+#: as long as it took: those of many pairs take a while, in which nobody is given work.
+_TABLES_EVERY_S, _TABLES_REST = 60.0, 50.0
 
 #: How text that is told is written: names of files may hold anything.
 _UTF8 = ("utf-8", "backslashreplace")
@@ -162,10 +165,17 @@ def _command_line(task: Task) -> list[str]:
     ]
 
 
-def work_on(task: Task) -> Outcome:
+def work_on(task: Task, folder: str | None = None) -> Outcome:
     """Do what ``mireg register`` does, and remember what became of it.
 
     Whatever goes wrong is in the outcome; what was said is in the log of the pair.
+
+    Parameters
+    ----------
+    task : Task
+        The pair.
+    folder : str, optional
+        Where the paths of the task begin, if not where this process is.
     """
     from .._cohort import results
     from .._cohort.state import Outcome, remember
@@ -174,24 +184,29 @@ def work_on(task: Task) -> Outcome:
 
     make_ready()
     began = time.perf_counter()
+    _forget_peak()
     said, printed = io.StringIO(), io.StringIO()
     figures: dict[str, Any] = {}
-    record, message = None, ""
+    record, message, lasting = None, "", True
     digests: dict[str, str | None] = {}
     try:
+        if folder is not None:
+            os.chdir(folder)
         with redirect_stderr(said), redirect_stdout(printed):
             picture = _registered(task)
         content = json.loads(printed.getvalue())
         figures = results.figures(content)
         digests = {role: content[role]["sha256"] for role in ("fixed", "moving")}
         record = _record_file(Path(task.output), printed.getvalue(), task.root)
-    except MemoryError:
-        message = "there is not enough memory for this pair"
-    except (MiregError, click.ClickException) as error:
+    except Exception as error:
+        lasting = not _may_pass(error)
         message = " ".join(str(error).split())
-    except Exception as error:  # a fault of ours stops no other pair
-        said.write(traceback.format_exc())
-        message = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        if isinstance(error, MemoryError):
+            message = "there is not enough memory for this pair"
+        elif not isinstance(error, (MiregError, click.ClickException)):
+            # A fault of ours stops no other pair.
+            said.write(traceback.format_exc())
+            message = f"{type(error).__name__}: {message[:300]}"
     outcome = Outcome(
         task.id,
         "failed" if message else "done",
@@ -202,16 +217,29 @@ def work_on(task: Task) -> Outcome:
         _peak_mb(),
     )
     try:
-        remember(task, outcome, digests)
         told = {task.log_file: f"{said.getvalue()}{message}".encode(*_UTF8)}
         if not message:
             told[task.picture_file] = picture
         with new_files(told, force=True) as files:
             for path, text in told.items():
                 files[path].write(text)
+        remember(task, outcome, digests, lasting=lasting)  # the last of all its files
     except InputError as error:  # a full disk: the next run does it again
-        return replace(outcome, status="failed", message=str(error), record=None)
+        return replace(
+            outcome, status="failed", message=message or str(error), record=None
+        )
     return outcome
+
+
+def _may_pass(error: BaseException | None) -> bool:
+    """Tell whether it was the machine that failed, such as a full disk, not a pair."""
+    while error is not None:
+        if isinstance(error, MemoryError):
+            return True
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            return True  # these two are also what damaged files give
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _registered(task: Task) -> bytes:
@@ -246,6 +274,12 @@ def _record_file(folder: Path, content: str, root: str) -> str | None:
             if path.read_text("utf-8") == content:
                 return os.path.relpath(path, root)
     return None
+
+
+def _forget_peak() -> None:
+    """Measure the most memory of this process anew, where the system lets us."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def _peak_mb() -> float:
@@ -307,38 +341,42 @@ def do_all(
         ]
         for task in todo:
             found[task.id] = None
-        progress = _Progress(found, len(todo), quiet=quiet)
+        progress = _Progress(found, len(todo), quiet=quiet, err=json_lines)
 
-        def write() -> None:
+        def write() -> float:
             if not tables:
-                return
+                return math.inf
+            began = time.monotonic()
             there = [found[task.id] for task in tasks]
             results.write_all(root, [one for one in there if one], decisions)
+            now = time.monotonic()
+            return now + max(_TABLES_EVERY_S, _TABLES_REST * (now - began))
 
         if todo:
             pool = _pool(scheduler, processes, memory_gb)
-            written = time.monotonic()
+            next_tables = time.monotonic() + _TABLES_EVERY_S
             try:
                 work = ((task, needs.memory_mb(task)) for task in todo)
                 with progress_bar(quiet=quiet) as show:
                     for outcome in outcomes(
-                        work, work_on, pool, most_seconds=most_seconds
+                        work,
+                        partial(work_on, folder=os.getcwd()),
+                        pool,
+                        most_seconds=most_seconds,
                     ):
                         found[outcome.id] = outcome
                         progress.step(outcome, show)
                         if json_lines:
                             say(json.dumps(asdict(outcome)))
-                        if time.monotonic() - written > _TABLES_EVERY_S:
-                            write()
-                            written = time.monotonic()
+                        if time.monotonic() > next_tables:
+                            next_tables = write()
             finally:
                 pool.close()
         write()
     progress.end()
     if tables and not quiet:
-        _tell_tables(root)
-    failed = any(one is not None and one.status == "failed" for one in found.values())
-    return SOME_FAILED if failed else 0
+        _tell_tables(root, err=json_lines)
+    return SOME_FAILED if progress.failed else 0
 
 
 def tell_all(root: Path, *, quiet: bool) -> int:
@@ -355,14 +393,14 @@ def tell_all(root: Path, *, quiet: bool) -> int:
     results.write_all(root, there, said)
     if not quiet:
         say(f"{len(there)} pairs")
-        _tell_tables(root)
+        _tell_tables(root, err=False)
     return SOME_FAILED if any(one.status == "failed" for one in there) else 0
 
 
-def _tell_tables(root: Path) -> None:
+def _tell_tables(root: Path, *, err: bool) -> None:
     """Say where the results are."""
     for name in ("index.html", "results.tsv", "exclude.tsv"):
-        say(f"  {root / name}")
+        say(f"  {root / name}", err=err)
 
 
 def _is_wanted(pair: str, found: Outcome | None, again: set[str]) -> bool:
@@ -418,15 +456,26 @@ def _the_only_run(path: Path) -> Iterator[None]:
 class _Progress:
     """Counts what is done, and says so: on a terminal at once, else now and then."""
 
-    def __init__(self, found: dict[str, Any], todo: int, *, quiet: bool) -> None:
-        self.found, self.todo, self.quiet = found, todo, quiet
-        self.done = 0
-        self.before = sum(one is not None for one in found.values())
+    def __init__(
+        self, found: Mapping[str, Outcome | None], todo: int, *, quiet: bool, err: bool
+    ) -> None:
+        self.todo, self.quiet, self.err = todo, quiet, err
+        self.done = self.before = self.doubtful = self.failed = 0
+        for one in found.values():
+            if one is not None:
+                self.before += 1
+                self._count(one)
         self.began = self.told = time.monotonic()
+
+    def _count(self, outcome: Outcome) -> None:
+        """Count those to look at."""
+        self.failed += outcome.status == "failed"
+        self.doubtful += outcome.row.get("verdict") == "doubtful"
 
     def step(self, outcome: Outcome, show: Callable[[str, float], None]) -> None:
         """Count a pair that is done."""
         self.done += 1
+        self._count(outcome)
         show(self.line(), self.done / self.todo)
         now = time.monotonic()
         on_terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
@@ -454,18 +503,12 @@ class _Progress:
         took = _duration((time.monotonic() - self.began) / 3600)
         before = f", {self.before} were done before" if self.before else ""
         heading = f"{self.done} pairs done in {took}{before}{self._odd()}"
-        say("", mark=click.style(heading, bold=True))
+        say("", mark=click.style(heading, bold=True), err=self.err)
 
     def _odd(self) -> str:
-        """Count those to look at."""
-        there = [one for one in self.found.values() if one is not None]
-        failed = sum(one.status == "failed" for one in there)
-        doubtful = sum(one.row.get("verdict") == "doubtful" for one in there)
-        return "".join(
-            f", {count} {name}"
-            for count, name in ((doubtful, "doubtful"), (failed, "failed"))
-            if count
-        )
+        """Say how many there are to look at."""
+        counts = ((self.doubtful, "doubtful"), (self.failed, "failed"))
+        return "".join(f", {count} {name}" for count, name in counts if count)
 
 
 def _duration(hours: float) -> str:
