@@ -11,9 +11,10 @@ scheduler on 1 and 2 workers, take turns; starting up is counted in each. Given 
 time, which depends on what else the machine does, and processor time, which hardly
 does. Efficiency is that of two workers against one.
 
-With ``--memory`` so many pairs are done on two workers, and the memory (resident set)
-of each process is given at every tenth of them. With ``--all`` so many are done, and
-with ``--cases`` the real pairs of a case file, each in so many poses, too.
+With ``--memory`` so many pairs, 60 under many names, are done on two workers, and the
+memory (resident set) of each process is given at every tenth of them. With ``--all`` so
+many are done, and with ``--cases`` the real pairs of a case file, each in so many
+poses, too.
 """
 
 from __future__ import annotations
@@ -38,6 +39,9 @@ KINDS = ("T2", "PD", "FLAIR", "EPI", "CT", "PET")
 MIREG = (sys.executable, "-m", "mireg")
 #: The same in each: no image, no talk.
 HOW = ("--no-image", "-q")
+
+#: So many different pairs are enough to watch memory.
+FEW = 60
 
 #: Name, fixed and moving image of a pair.
 Row = tuple[str, Path, Path]
@@ -249,7 +253,12 @@ def main() -> int:
     if args.pairs:
         in_turns(args.folder, phantoms(args.folder, args.pairs, args.size_mm), args)
     if args.memory:
-        memory(args.folder, phantoms(args.folder, args.memory, args.size_mm), args)
+        made = phantoms(args.folder, min(args.memory, FEW), args.size_mm)
+        again = [
+            (f"{made[k % len(made)][0]}-{k:06}", *made[k % len(made)][1:])
+            for k in range(args.memory)
+        ]
+        memory(args.folder, again, args)
     if args.all:
         rows = phantoms(args.folder, args.all, args.size_mm)
         if args.cases:

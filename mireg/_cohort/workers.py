@@ -412,7 +412,9 @@ class DaskPool:
                     processes=True,
                     # A worker may take all: what is given out is counted here.
                     memory_limit=f"{memory_mb:.0f}MB" if memory_mb else 0,
-                    dashboard_address=None,
+                    # No page, and a port of its own: another run may be here, too.
+                    dashboard_address=":0",
+                    scheduler_kwargs={"dashboard": False},
                     silence_logs=logging.CRITICAL,
                 )
             try:
