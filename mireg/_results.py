@@ -214,7 +214,9 @@ def write(
         ends = (images, images[::-1])
         sidecars = [bids.sidecar(*pair, method) for pair in ends[: len(files.sidecars)]]
         for path, sidecar in zip(files.sidecars, sidecars, strict=True):
-            taken[path].write(to_json(sidecar).encode())
+            # BIDS asks whether the brain alone is left; nothing is taken away here.
+            about = {**sidecar, "SkullStripped": "_desc-brain_" in path.name}
+            taken[path].write(to_json(about).encode())
         written = {
             **(sidecars[0] if sidecars else {}),
             **record,

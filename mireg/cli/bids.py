@@ -16,6 +16,17 @@ from .._errors import InputError
 from . import many
 from .common import say_note
 
+#: What a derived data set says of itself.
+_README = f"""\
+# Rigid registrations by mireg {__version__}
+
+Each image of a session was registered to the anatomical one of the same person. The
+transforms are `*_xfm.txt` (ITK), with the record of the registration beside them.
+`results.tsv` has a line for each pair, `results.json` says what is in it, and
+`exclude.tsv` lists what is doubtful or failed; `mireg bids ... group` writes these, and
+`index.html`, a page on all.
+"""
+
 
 @click.command(
     short_help="Register all images of a BIDS data set.",
@@ -141,7 +152,7 @@ def _words(values: Sequence[str]) -> list[str]:
 def _describe(root: Path, source: Path) -> None:
     """Write what this derived data set is, if nobody has."""
     from .._files.records import to_json
-    from .._files.writing import new_file
+    from .._files.writing import new_files
 
     path = root / "dataset_description.json"
     if path.exists():
@@ -157,7 +168,15 @@ def _describe(root: Path, source: Path) -> None:
         "GeneratedBy": [{"Name": "mireg", "Version": __version__}],
         "SourceDatasets": [{"URL": Path(os.path.relpath(source, root)).as_posix()}],
     }
-    with new_file(path, force=True) as file:
-        file.write(to_json(content).encode())
-    with new_file(root / ".bidsignore", force=True) as file:
-        file.write(b"results.tsv\nresults.json\nexclude.tsv\nindex.html\nlogs/\n")
+    # The rules of BIDS do not know these yet; fMRIPrep leaves them out like this.
+    ours = ("results.tsv", "results.json", "exclude.tsv", "index.html", "logs/")
+    made = {
+        path: to_json(content),
+        root / ".bidsignore": "".join(
+            f"{name}\n" for name in (*ours, "*_xfm.*", "*_boldref.*")
+        ),
+        root / "README.md": _README,
+    }
+    with new_files(made, force=True) as files:
+        for name, text in made.items():
+            files[name].write(text.encode())
