@@ -16,6 +16,7 @@ from mireg import InputError, RigidTransform, write_image
 from mireg._cohort import layout, needs, results, state, workers
 from mireg._cohort.state import Outcome, Task
 from mireg._cohort.table import read_table
+from mireg._report.document import data_url
 from mireg.cli import main, many
 from mireg.phantom import phantom_pair
 
@@ -232,6 +233,26 @@ def test_a_scanner_that_changed_stands_out(tmp_path):
     assert list(odd) == ["p7"]
     assert "fixed_js_bits" in odd["p7"]
     assert "moving_wasserstein" in odd["p7"]
+
+
+def test_the_page_on_many_pairs_has_pictures_of_the_worst(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "MOST_PICTURES", 2)
+    figures = {
+        "good": ("right", 0.99),
+        "odd": ("doubtful", 0.1),
+        "so-so": ("right", 0.6),
+    }
+    outcomes = []
+    for name, (verdict, probability) in figures.items():
+        row = {"verdict": verdict, "probability": probability}
+        outcomes.append(Outcome(name, "done", "", row, None, 1, 1))
+        picture = state.picture_file(tmp_path, name)
+        picture.parent.mkdir(exist_ok=True)
+        picture.write_bytes(name.encode())
+    results.write_all(tmp_path, outcomes, {})
+    page = (tmp_path / "index.html").read_text()
+    shown = [name for name in figures if data_url("image/jpeg", name.encode()) in page]
+    assert shown == ["odd", "so-so"]
 
 
 def test_what_a_person_wrote_into_exclude_is_kept(tmp_path):

@@ -98,6 +98,10 @@ COLUMNS = {
     "message": Column("Why it failed"),
 }
 
+#: The page on all shows pictures of so many pairs, the worst: with those of 100,000 no
+#: browser would open it.
+MOST_PICTURES = 2000
+
 #: Figures of which an outlier is worth a look.
 _WATCHED = (
     *("standard_error_mm", "expected_error_mm", "mean_displacement_mm"),
@@ -111,7 +115,9 @@ DECISIONS = ("keep", "drop")
 
 def figures(record: Mapping[str, Any]) -> dict[str, Any]:
     """Take the figures of a pair from its record."""
-    row = {name: record[name] for name in COLUMNS if name in record and name != "id"}
+    # Seconds are those of the whole pair, which the outcome has.
+    names = (name for name in COLUMNS if name not in ("id", "seconds"))
+    row = {name: record[name] for name in names if name in record}
     verdict = record["verdict"]
     row["probability"] = verdict["probability"]
     row["expected_error_mm"] = verdict["error_mm"]
@@ -233,12 +239,13 @@ def write_all(
     rows = table(outcomes, root, decisions)
     write_tables(root, rows)
     pictures, links = {}, {}
-    for outcome in outcomes:
+    for row in sorted(rows, key=_worst_first)[:MOST_PICTURES]:
         try:
-            content = picture_file(root, outcome.id).read_bytes()
-            pictures[outcome.id] = data_url("image/jpeg", content)
+            content = picture_file(root, row["id"]).read_bytes()
+            pictures[row["id"]] = data_url("image/jpeg", content)
         except OSError:
             pass  # there is none of a pair that failed
+    for outcome in outcomes:
         if outcome.record:
             page = Path(outcome.record).with_suffix(".html")
             there = page if (root / page).is_file() else Path(outcome.record)
@@ -248,6 +255,12 @@ def write_all(
     page_of_all = index(title, rows, about, pictures=pictures, links=links)
     with new_file(root / "index.html", force=True) as file:
         file.write(page_of_all.encode("utf-8", "backslashreplace"))
+
+
+def _worst_first(row: Mapping[str, Any]) -> tuple[bool, bool, float]:
+    """Sort those first that are to be looked at first."""
+    is_right, is_usual = row["verdict"] == "right", not row["outlier_in"]
+    return is_right, is_usual, row["probability"] or 0.0
 
 
 def write_tables(root: Path, rows: Sequence[Mapping[str, Any]]) -> None:
