@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import signal
 import sys
 import tempfile
 import threading
@@ -295,8 +296,6 @@ class LocalPool:
 
 def _begin_worker(parent: int) -> None:
     """Make a process ready: it ends with its parent, and leaves nothing behind."""
-    import signal  # noqa: PLC0415
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
 
     def leave(*_: Any) -> None:
@@ -375,6 +374,22 @@ def _alone() -> Iterator[IO[str] | None]:
         yield file
 
 
+@contextmanager
+def _interrupts_for_us() -> Iterator[None]:
+    """Keep Ctrl-C from processes that are begun by threads that are begun here.
+
+    It comes to all processes of a terminal; what is to be done about it we decide.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 # --- Dask -----------------------------------------------------------------------------
 
 
@@ -406,17 +421,24 @@ class DaskPool:
         self._processes, self._memory_mb = processes, memory_mb or float("inf")
         with dask.config.set({"distributed.worker.daemon": True}):
             if address is None:
-                self._cluster = distributed.LocalCluster(
-                    n_workers=processes,
-                    threads_per_worker=1,
-                    processes=True,
-                    # A worker may take all: what is given out is counted here.
-                    memory_limit=f"{memory_mb:.0f}MB" if memory_mb else 0,
-                    # No page, and a port of its own: another run may be here, too.
-                    dashboard_address=":0",
-                    scheduler_kwargs={"dashboard": False},
-                    silence_logs=logging.CRITICAL,
-                )
+                try:
+                    with _interrupts_for_us():
+                        self._cluster = distributed.LocalCluster(
+                            n_workers=processes,
+                            threads_per_worker=1,
+                            processes=True,
+                            # One may take all: what is given out is counted here.
+                            memory_limit=f"{memory_mb:.0f}MB" if memory_mb else 0,
+                            # No page, and a port that is free: others may run here.
+                            dashboard_address=":0",
+                            scheduler_kwargs={"dashboard": False},
+                            silence_logs=logging.CRITICAL,
+                        )
+                except (RuntimeError, OSError) as error:  # a worker was killed, or so
+                    raise InputError(
+                        f"the Dask cluster of this machine does not start ({error}); "
+                        "--scheduler processes does without"
+                    ) from error
             try:
                 self._client = distributed.Client(self._cluster or address, timeout=20)
             except (OSError, ValueError) as error:
