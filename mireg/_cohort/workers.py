@@ -445,7 +445,9 @@ class DaskPool:
                 raise InputError(
                     f"{address}: no Dask scheduler answers there; check the address"
                 ) from error
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+        for name in [*logging.root.manager.loggerDict]:  # each has a level of its own
+            if name.partition(".")[0] in ("distributed", "tornado"):
+                logging.getLogger(name).setLevel(logging.CRITICAL)
         self._futures: dict[Future[Outcome], Any] = {}
         self._counted, self._workers, self._alone_since = 0.0, 0, time.monotonic()
         try:
