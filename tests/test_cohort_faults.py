@@ -224,7 +224,8 @@ def test_a_run_that_is_stopped_is_gone_on_with(
     else:
         assert process.returncode == 128 + number, err
         assert "Traceback" not in err
-        assert err.strip().endswith("mireg: stopped")
+        # Python's resource tracker may have a word on semaphores after it.
+        assert "mireg: stopped\n" in err
         assert took < 5  # 1 s on a machine that does nothing else
     before = states(out)
     assert 0 < len(before) < PAIRS
