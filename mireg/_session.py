@@ -66,6 +66,9 @@ class SessionPair:
         Whether it took part in the common solution.
     reason : str
         Why it did not; empty if it did.
+    probability, same_anatomy, mirrored : float
+        As the verdict on these two has it: that the transform is right, that both are
+        of one person, that one is stored mirrored.
     """
 
     fixed: int
@@ -75,6 +78,9 @@ class SessionPair:
     residual_mm: float
     used: bool
     reason: str
+    probability: float
+    same_anatomy: float
+    mirrored: float
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -168,6 +174,9 @@ class Session:
                     "residual_mm": pair.residual_mm,
                     "used": pair.used,
                     "reason": pair.reason,
+                    "probability": pair.probability,
+                    "same_anatomy": pair.same_anatomy,
+                    "mirrored": pair.mirrored,
                 }
                 for pair in self.pairs
             ],
@@ -181,6 +190,7 @@ class Session:
         *,
         transform_formats: Sequence[str] = ("itk",),
         images: bool = False,
+        report: bool = False,
         output: Output | None = None,
         threads: int | None = None,
         force: bool = False,
@@ -195,6 +205,8 @@ class Session:
             Formats of the transforms, one file an image and format.
         images : bool, optional
             Write each image on the grid of the frame, too.
+        report : bool, optional
+            Write ``session.html``: a page with the pairs and every image in one frame.
         output : Output, optional
             How.
         threads : int, optional
@@ -212,25 +224,34 @@ class Session:
         InputError
             If one exists or cannot be written; then none is.
         """
-        folder, output = Path(folder), output or Output()
+        files = SessionFiles.named(
+            folder,
+            self.names,
+            self.reference,
+            transform_formats,
+            images=images,
+            report=report,
+        )
+        output, grid = output or Output(), self.grid
         made: dict[Path, bytes] = {}
-        grid = self.grid
-        where = "mean" if self.reference is None else self.names[self.reference]
-        for i, name in enumerate(self.names):
-            for kind in {transform_files.format_name(k): k for k in transform_formats}:
-                path = folder / f"{name}_to_{where}{transform_files.suffix_of(kind)}"
-                made[path] = transform_files.transform_bytes(
-                    path,
-                    self.transforms[i],
-                    fixed=grid,
-                    moving=self.images[i],
-                    format=kind,
-                )
-        made[folder / "pairs.tsv"] = self._pair_table().encode()
-        made[folder / "session.json"] = to_json(self.to_dict()).encode()
-        moved = {}
-        for i, name in enumerate(self.names) if images else ():
-            moved[folder / f"{name}_to_{where}.nii.gz"] = writer(
+        for path, (i, kind) in files.transforms.items():
+            made[path] = transform_files.transform_bytes(
+                path,
+                self.transforms[i],
+                fixed=grid,
+                moving=self.images[i],
+                format=kind,
+            )
+        made[files.table] = self._pair_table().encode()
+        made[files.record] = to_json(self.to_dict()).encode()
+        if files.report is not None:
+            # Slow to import, and only needed here.
+            from ._report.session import session_page  # noqa: PLC0415
+
+            page = session_page(self.to_dict(), self.images, grid, threads=threads)
+            made[files.report] = page.encode()
+        moved = {
+            path: writer(
                 opened(self.images[i]),
                 grid,
                 self.transforms[i],
@@ -239,15 +260,17 @@ class Session:
                 space=nifti.space_code(opened(grid)),
                 threads=threads,
             )
+            for path, i in files.images.items()
+        }
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            Path(folder).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{folder}: cannot be made ({error.strerror})") from error
-        with new_files([*made, *moved], force=force) as files:
+        with new_files([*made, *moved], force=force) as taken:
             for path, content in made.items():
-                files[path].write(content)
+                taken[path].write(content)
             for path, write in moved.items():
-                write(files[path], path)
+                write(taken[path], path)
         return [*made, *moved]
 
     def _pair_table(self) -> str:
@@ -269,6 +292,63 @@ class Session:
                 ]
             )
         return file.getvalue()
+
+
+@dataclass(frozen=True)
+class SessionFiles:
+    """The files to write.
+
+    Attributes
+    ----------
+    transforms : dict of Path to (int, str)
+        Of which image, and in which format.
+    images : dict of Path to int
+        The image that is moved.
+    table, record : Path
+        The pairs; all that was found.
+    report : Path or None
+        A page to look at.
+    """
+
+    transforms: dict[Path, tuple[int, str]]
+    images: dict[Path, int]
+    table: Path
+    record: Path
+    report: Path | None
+
+    @classmethod
+    def named(
+        cls,
+        folder: str | os.PathLike[str],
+        names: Sequence[str],
+        reference: int | None,
+        transform_formats: Sequence[str],
+        *,
+        images: bool,
+        report: bool,
+    ) -> SessionFiles:
+        """Name the files after the images."""
+        folder = Path(folder)
+        where = "mean" if reference is None else names[reference]
+        bases = [f"{name}_to_{where}" for name in names]
+        kinds = dict.fromkeys(map(transform_files.format_name, transform_formats))
+        return cls(
+            {
+                folder / f"{base}{transform_files.suffix_of(kind)}": (i, kind)
+                for i, base in enumerate(bases)
+                for kind in kinds
+            },
+            {folder / f"{base}.nii.gz": i for i, base in enumerate(bases) if images},
+            folder / "pairs.tsv",
+            folder / "session.json",
+            folder / "session.html" if report else None,
+        )
+
+    @property
+    def paths(self) -> list[Path]:
+        """All files."""
+        one = [] if self.report is None else [self.report]
+        return [*self.transforms, *self.images, self.table, self.record, *one]
 
 
 def register_session(
@@ -353,7 +433,7 @@ def register_session(
         _edge(i, j, one, prepared[i]) for (i, j), one in zip(chosen, found, strict=True)
     ]
     solution = solve(edges, n)
-    told = tuple(names or _names([one.image for one in prepared]))
+    told = tuple(names or names_of([path_of(one.image) for one in prepared]))
     results = tuple(
         SessionPair(
             i,
@@ -363,6 +443,9 @@ def register_session(
             float(residual),
             bool(used),
             _reason(one, edge, float(residual), used=bool(used)),
+            one.verdict.probability,
+            one.verdict.same_anatomy,
+            one.verdict.mirrored,
         )
         for (i, j), one, edge, residual, used in zip(
             chosen, found, edges, solution.residuals_mm, solution.used, strict=True
@@ -502,12 +585,23 @@ def _notes(
     return tuple(notes)
 
 
-def _names(images: Sequence[Image]) -> list[str]:
-    """Name images after their files, each by a name of its own."""
-    stems = []
-    for k, image in enumerate(images, 1):
-        path = image.source.path if image.source is not None else None
-        stems.append(Path(path).name.partition(".")[0] if path else f"image{k}")
+def path_of(image: Image) -> str | None:
+    """Give the file that an image was read from, if it was."""
+    return None if image.source is None else image.source.path
+
+
+def names_of(paths: Sequence[str | None]) -> list[str]:
+    """Name images after their files, each by a name of its own.
+
+    Examples
+    --------
+    >>> names_of(["a/t1.nii.gz", "b/t1.nii", "b/t2.nii", None])
+    ['1_t1', '2_t1', 't2', 'image4']
+    """
+    stems = [
+        Path(path).name.partition(".")[0] if path else f"image{k}"
+        for k, path in enumerate(paths, 1)
+    ]
     return [
         stem if stems.count(stem) == 1 else f"{k}_{stem}"
         for k, stem in enumerate(stems, 1)

@@ -110,6 +110,9 @@ def study(seed, args):
         "loops_mm": loops_mm(found, points),
         "named": named,
         "others_named": len(others),
+        "odd": odd,
+        "notes": list(found.warnings),
+        "pairs": found.to_dict()["pairs"],
         "seconds": time.perf_counter() - began,
     }
 

@@ -58,7 +58,8 @@ def test_pairs_are_chosen_as_asked():
 
 def pair(i, j, residual, *, used=True):
     reason = "" if used else "far off"
-    return SessionPair(i, j, RigidTransform.identity(), 0.1, residual, used, reason)
+    unmoved = RigidTransform.identity()
+    return SessionPair(i, j, unmoved, 0.1, residual, used, reason, 1.0, 1.0, 0.0)
 
 
 def test_the_image_that_does_not_belong_is_named():
