@@ -481,9 +481,10 @@ GRAPH_LEAST_MM = 0.01
 GRAPH_OUTLIER, GRAPH_LEAST_VOXELS = 4.0, 0.5
 
 #: An image does not belong where more than this share of its transforms were left out,
-#: or likely wrong; it may bend or move where its residuals are so many times those of
-#: the others.
-STRANGER_SHARE, BENDING_RATIO = 0.5, 3.0
+#: or likely wrong, or where its pairs are less likely than this of the same anatomy, in
+#: the median; it may bend or move where its residuals are so many times those of the
+#: others and what noise explains.
+STRANGER_SHARE, STRANGER_SAME, BENDING_RATIO = 0.5, 0.8, 3.0
 
 # --- series (`_engine.series`, `_series`) --------------------------------------------
 

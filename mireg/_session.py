@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from . import __version__
 from . import _parameters as parameters
+from ._engine.verdict import in_percent
 from ._errors import InputError, MiregWarning, warn
 from ._files import nifti
 from ._files import transforms as transform_files
@@ -82,6 +83,11 @@ class SessionPair:
     same_anatomy: float
     mirrored: float
 
+    @property
+    def doubtful(self) -> bool:
+        """Whether it is more likely wrong than right, by itself."""
+        return not self.probability >= parameters.DOUBTFUL_BELOW
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Session:
@@ -106,6 +112,8 @@ class Session:
         What was registered.
     between_mm : float
         Error of a pair besides noise, as the loops show it; NaN without loops.
+    strangers : tuple of int
+        The images that do not belong: of another patient, or stored mirrored.
     warnings : tuple of str
         Which image does not belong, or may bend, and why; what was odd.
     """
@@ -117,6 +125,7 @@ class Session:
     errors_mm: FloatArray
     pairs: tuple[SessionPair, ...]
     between_mm: float
+    strangers: tuple[int, ...]
     warnings: tuple[str, ...]
 
     def __repr__(self) -> str:
@@ -180,6 +189,7 @@ class Session:
                 }
                 for pair in self.pairs
             ],
+            "strangers": list(self.strangers),
             "warnings": list(self.warnings),
             "mireg_version": __version__,
         }
@@ -451,7 +461,7 @@ def register_session(
             chosen, found, edges, solution.residuals_mm, solution.used, strict=True
         )
     )
-    notes = _notes(told, results, [one.doubtful for one in found])
+    strangers, notes = judged(told, results)
     for note in notes:
         warn(note)
     frame = (
@@ -465,6 +475,7 @@ def register_session(
         errors_mm=solution.errors_mm,
         pairs=results,
         between_mm=solution.between_mm,
+        strangers=strangers,
         warnings=notes,
     )
 
@@ -534,55 +545,88 @@ def _reason(found: Registration, edge: Edge, residual: float, *, used: bool) -> 
     )
 
 
-def _notes(
-    names: Sequence[str], pairs: Sequence[SessionPair], doubtful: Sequence[bool]
-) -> tuple[str, ...]:
-    """Name the images that do not belong, those that may bend, and wrong pairs."""
-    notes = []
+def judged(
+    names: Sequence[str], pairs: Sequence[SessionPair]
+) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """Find the images that do not belong; name them, those that may bend, wrong pairs.
+
+    An image that is of another patient or mirrored fits all others badly, and they fit
+    each other: what the verdicts on its pairs say is taken together.
+    """
+    strangers: dict[int, str] = {}
     of = [
-        [k for k, pair in enumerate(pairs) if image in (pair.fixed, pair.moving)]
+        [pair for pair in pairs if image in (pair.fixed, pair.moving)]
         for image in range(len(names))
     ]
-    bad = [
-        sum(doubtful[k] or not pairs[k].used for k in mine) / len(mine) for mine in of
-    ]
-    middle = [float(np.median([pairs[k].residual_mm for k in mine])) for mine in of]
-    strangers: set[int] = set()
     # The worst first: of its pairs each is one of another image, too.
-    for image in sorted(range(len(names)), key=lambda i: -bad[i]):
+    for image in sorted(range(len(names)), key=lambda i: _fit(of[i])):
         mine = [
-            k for k in of[image] if not strangers & {pairs[k].fixed, pairs[k].moving}
+            pair for pair in of[image] if not {pair.fixed, pair.moving} & {*strangers}
         ]
-        wrong = sum(doubtful[k] or not pairs[k].used for k in mine)
-        if len(mine) >= 2 and wrong > parameters.STRANGER_SHARE * len(mine):
-            strangers.add(image)
-            notes.append(
-                f"{names[image]} does not fit the others: {wrong} of its {len(mine)} "
-                "pairs are doubtful or lead elsewhere; is it of another patient, or "
-                "mirrored?"
-            )
+        why = _stranger(mine)
+        if len(mine) >= 2 and why:
+            strangers[image] = f"{names[image]} does not fit the others: {why}"
+    notes = [*strangers.values()]
     for image, name in enumerate(names):
-        others = [
-            pairs[k].residual_mm
-            for k in range(len(pairs))
-            if k not in of[image] and pairs[k].used
+        mine = [
+            pair for pair in of[image] if not {pair.fixed, pair.moving} & {*strangers}
         ]
-        usual = float(np.median(others)) if len(others) >= 3 else math.inf
-        if image not in strangers and middle[image] > max(
-            parameters.BENDING_RATIO * usual, 0.1
-        ):
+        rest = [
+            pair
+            for pair in pairs
+            if pair.used and not {pair.fixed, pair.moving} & {image, *strangers}
+        ]
+        if image in strangers or len(rest) < 3 or not mine:
+            continue
+        middle, usual = (_median("residual_mm", some) for some in (mine, rest))
+        noise = _median("standard_error_mm", mine)
+        if middle > parameters.BENDING_RATIO * math.hypot(usual, noise):
             notes.append(
                 f"{name} fits all others less well than they fit each other "
-                f"({middle[image]:.2g} mm against {usual:.2g}): it may be distorted, "
-                "or of another patient"
+                f"({middle:.2g} mm against {usual:.2g}): it may be distorted, or of "
+                "another patient"
             )
     for pair in pairs:
-        if not pair.used and not strangers & {pair.fixed, pair.moving}:
-            notes.append(
-                f"{names[pair.moving]} to {names[pair.fixed]} was left out: "
-                f"{pair.reason}"
-            )
-    return tuple(notes)
+        if {pair.fixed, pair.moving} & {*strangers}:
+            continue
+        what = f"{names[pair.moving]} to {names[pair.fixed]}"
+        if not pair.used:
+            notes.append(f"{what} was left out: {pair.reason}")
+        elif pair.doubtful:
+            notes.append(f"{what} is doubtful, and nothing better reaches it")
+    return tuple(strangers), tuple(notes)
+
+
+def _fit(pairs: Sequence[SessionPair]) -> tuple[float, float]:
+    """Order images by how well their pairs fit, the worst first."""
+    wrong = sum(pair.doubtful or not pair.used for pair in pairs)
+    return -wrong / len(pairs), _median("same_anatomy", pairs)
+
+
+def _stranger(pairs: Sequence[SessionPair]) -> str:
+    """Say why an image with these pairs does not belong; nothing if it does."""
+    if not pairs:
+        return ""
+    if _median("mirrored", pairs) > parameters.MIRRORED_ABOVE:
+        return "left and right are exchanged"
+    wrong = sum(pair.doubtful or not pair.used for pair in pairs)
+    if wrong > parameters.STRANGER_SHARE * len(pairs):
+        return (
+            f"{wrong} of its {len(pairs)} pairs are doubtful or lead elsewhere; is it "
+            "of another patient, or mirrored?"
+        )
+    same = _median("same_anatomy", pairs)
+    if same < parameters.STRANGER_SAME:
+        return (
+            f"{in_percent(same)} likely of the same anatomy, in the median of its "
+            f"{len(pairs)} pairs; is it of another patient?"
+        )
+    return ""
+
+
+def _median(name: str, pairs: Sequence[SessionPair]) -> float:
+    """Take the median of a figure of some pairs."""
+    return float(np.nanmedian([getattr(pair, name) for pair in pairs]))
 
 
 def path_of(image: Image) -> str | None:

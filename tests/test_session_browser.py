@@ -44,6 +44,7 @@ def session():
         errors_mm=np.array([0, 0.2, np.nan]),
         pairs=(pair(0, 1, 0.2), pair(0, 2, 9.0, "9 mm off"), pair(1, 2, 0.4)),
         between_mm=0.3,
+        strangers=(2,),
         warnings=("bold does not fit the others",),
     )
 

@@ -112,6 +112,8 @@ def session(
            DIR/pairs.tsv                   the pairs: residuals, what was left out
            DIR/session.json                all of it
 
+    The exit code is 1 if an image does not belong: of another patient, or mirrored.
+
     \b
     Examples:
       mireg session t1.nii.gz t2.nii.gz flair.nii.gz bold.nii.gz -o session
@@ -164,6 +166,8 @@ def session(
         say(to_json(found.to_dict()), nl=False)
     elif not quiet:
         _tell(found, written)
+    if found.strangers:
+        click.get_current_context().exit(1)
 
 
 def _tell(found: Session, written: Sequence[Path]) -> None:
