@@ -147,11 +147,12 @@ class SeriesMotion:
         formats: Sequence[str] = ("itk",),
         image: bool = True,
         picture: bool = False,
+        report: bool = False,
         folder: PathLike = "",
     ) -> SeriesFiles:
         """Name what `save` writes, for the same arguments."""
         if prefix is not None:
-            return named(prefix, formats, image=image, picture=picture)
+            return named(prefix, formats, image=image, picture=picture, report=report)
         to = None if self.to is None else self.to.fixed.source
         made = bids_named(
             folder,
@@ -160,6 +161,7 @@ class SeriesMotion:
             to=to.path if to is not None else None,
             image=image,
             picture=picture,
+            report=report,
         )
         if made is None:
             raise InputError(
@@ -174,6 +176,7 @@ class SeriesMotion:
         formats: Sequence[str] = ("itk",),
         image: bool = True,
         picture: bool = False,
+        report: bool = False,
         folder: PathLike = "",
         output: Output | None = None,
         radius_mm: float = 50.0,
@@ -198,6 +201,8 @@ class SeriesMotion:
             Whether to write the moved series.
         picture : bool, optional
             Whether to draw the motion; needs matplotlib.
+        report : bool, optional
+            Whether to write a page: a film before and after, the motion, a carpet.
         folder : str or path, optional
             Where to put files with names of BIDS.
         output : Output, optional
@@ -224,7 +229,12 @@ class SeriesMotion:
             If one cannot be written.
         """
         files = self.files(
-            prefix, formats=formats, image=image, picture=picture, folder=folder
+            prefix,
+            formats=formats,
+            image=image,
+            picture=picture,
+            report=report,
+            folder=folder,
         )
         self.write(
             files,
