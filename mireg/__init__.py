@@ -10,6 +10,7 @@ score: Score two images at a pose by every similarity metric
 contrast: Score the contrast of a scan
 show: Draw two images as a mosaic of slices, each with the contours of the other
 compare: Tell how far apart two transforms between the same two images are
+compare_series: Tell how far apart two series of transforms are, volume by volume
 prepare: Learn what depends on one image alone, to register it with any number of others
 learn_prior: Learn a prior from pairs that are in line
 resample: Resample an image onto the grid of another one
@@ -35,6 +36,7 @@ Output: How an image that is brought into line with a fixed one is written
 Prior: The joint intensity distribution of aligned pairs of two contrasts
 Contrast: How much contrast one scan has
 Comparison: How far apart two transforms, a and b, of the same two images are
+SeriesComparison: How far apart two series of transforms are, volume by volume
 
 Errors and warnings
 -------------------
@@ -67,7 +69,7 @@ if TYPE_CHECKING:
     from . import information as information
     from . import phantom as phantom
     from ._check import Check, check
-    from ._compare import Comparison, compare
+    from ._compare import Comparison, SeriesComparison, compare, compare_series
     from ._contrast import Contrast, contrast
     from ._engine.verdict import Verdict
     from ._errors import (
@@ -121,6 +123,7 @@ _HOME = {
     "Prior": "_prior",
     "Registration": "_registration",
     "RigidTransform": "_transform",
+    "SeriesComparison": "_compare",
     "Session": "_session",
     "SeriesMotion": "_series",
     "SeriesRegistration": "_series",
@@ -129,6 +132,7 @@ _HOME = {
     "VolumeChoice": "_image",
     "check": "_check",
     "compare": "_compare",
+    "compare_series": "_compare",
     "contrast": "_contrast",
     "learn_prior": "_prior",
     "prepare": "_prepare",
@@ -168,6 +172,7 @@ __all__ = [
     "Prior",
     "Registration",
     "RigidTransform",
+    "SeriesComparison",
     "SeriesMotion",
     "SeriesRegistration",
     "Session",
@@ -176,6 +181,7 @@ __all__ = [
     "VolumeChoice",
     "check",
     "compare",
+    "compare_series",
     "contrast",
     "learn_prior",
     "prepare",

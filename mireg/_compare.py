@@ -1,10 +1,11 @@
-"""How far apart two transforms between the same two images are."""
+"""How far apart two transforms, or two series of them, of the same images are."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +14,16 @@ from scipy.spatial.transform import Rotation
 from ._errors import InputError
 from ._files.formats import ImageLike, as_grid, as_volume
 from ._files.landmarks import Frame, Landmarks, read_landmarks
+from ._files.transforms.common import Images
+from ._files.transforms.series import holds_series, read_series_matrices
 from ._image import Image
 from ._prepare import PreparedImage, prepare
-from ._transform import RigidTransform, Transform, TransformLike, as_transform
+from ._transform import (
+    RigidTransform,
+    Transform,
+    TransformLike,
+    as_transform,
+)
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -33,6 +41,12 @@ TRANSLATION_IS = (
 
 #: Points that are mapped at once.
 _CHUNK = 1 << 20
+
+#: Points at which each volume of a series is compared, at most.
+_SERIES_POINTS = 20_000
+
+#: The transforms of a series: a file, a folder or an array; or one for all volumes.
+SeriesOrTransform = TransformLike | Sequence[npt.NDArray[np.number]]
 
 
 @dataclass(frozen=True)
@@ -147,6 +161,56 @@ class Comparison:
         return record
 
 
+@dataclass(frozen=True, eq=False, repr=False)
+class SeriesComparison:
+    """How far apart two series of transforms are, volume by volume.
+
+    Attributes
+    ----------
+    over : str
+        Over what the distances are taken, in words.
+    volumes : tuple of Distances
+        For each volume, between where a and b put the points.
+    rotations_deg : (n,) ndarray
+        By how many degrees one is turned against the other, in each volume.
+    distances : Distances
+        Of the mean distances of the volumes: their mean, root mean square, 95th
+        percentile and maximum.
+    worst : int
+        The volume whose mean distance is largest, from 0.
+    """
+
+    over: str
+    volumes: tuple[Distances, ...]
+    rotations_deg: FloatArray
+    distances: Distances
+    worst: int
+
+    def __repr__(self) -> str:
+        """Say in one line how far apart they are."""
+        far = self.distances
+        return (
+            f"<SeriesComparison of {len(self.volumes)} volumes: {far.mean:.3g} mm "
+            f"apart on average, {far.max:.3g} mm in volume {self.worst}, over "
+            f"{self.over}>"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give all figures, ready for JSON."""
+        return {
+            "over": self.over,
+            **self.distances.to_dict(),
+            "worst_volume": self.worst,
+            "max_rotation_deg": float(self.rotations_deg.max()),
+            "volumes": [
+                {**one.to_dict(), "rotation_deg": angle}
+                for one, angle in zip(
+                    self.volumes, self.rotations_deg.tolist(), strict=True
+                )
+            ],
+        }
+
+
 def compare(
     a: TransformLike,
     b: TransformLike,
@@ -214,6 +278,101 @@ def compare(
         landmark_errors_mm=errors,
         landmark_distances=Distances.of(errors) if len(errors) else None,
     )
+
+
+def compare_series(
+    a: SeriesOrTransform,
+    b: SeriesOrTransform,
+    *,
+    fixed: ImageLike | None = None,
+    moving: ImageLike | None = None,
+    over: ImageLike | None = None,
+) -> SeriesComparison:
+    """Tell how far apart two series of transforms are, volume by volume.
+
+    Parameters
+    ----------
+    a, b : path, (n, 4, 4) array_like, or one transform
+        Map points of `fixed`, the reference, to points of each volume, RAS+ mm. A path
+        is a file or folder as `mireg series` writes it, in any of its formats. One
+        transform, or "identity", stands for all volumes; one of both is a series.
+    fixed, moving : Image, path, nibabel image, SimpleITK image or tuple, optional
+        The reference and the series; files of FSL and AFNI need both.
+    over : as `fixed`, optional
+        As for `compare`.
+
+    Returns
+    -------
+    SeriesComparison
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read, there are not as many transforms in both, or neither
+        is a series.
+
+    See Also
+    --------
+    compare : Two transforms.
+
+    Examples
+    --------
+    >>> shifts = np.tile(np.eye(4), (3, 1, 1))
+    >>> shifts[:, 0, 3] = [0, 1, 2]
+    >>> found = compare_series(shifts, "identity")
+    >>> [round(one.mean, 6) for one in found.volumes], found.worst
+    ([0.0, 1.0, 2.0], 2)
+    """
+    images = Images(fixed, moving)
+    first, second = (
+        _series(given, name, images)
+        for given, name in ((a, "the first series"), (b, "the second series"))
+    )
+    counts = len(first), len(second)
+    if counts == (1, 1):
+        raise InputError("neither is a series: compare them as two transforms")
+    if 1 not in counts and counts[0] != counts[1]:
+        raise InputError(
+            f"there are {counts[0]} transforms in the first series and {counts[1]} in "
+            "the second: they are of other volumes"
+        )
+    region, name = _region(fixed if over is None else over)
+    # Enough for figures of a head, and quick for a thousand volumes.
+    region = region[:: -(-len(region) // _SERIES_POINTS)]
+    pairs = [
+        (first[min(t, len(first) - 1)], second[min(t, len(second) - 1)])
+        for t in range(max(counts))
+    ]
+    volumes = tuple(Distances.of(one.displacements(region, two)) for one, two in pairs)
+    means = np.array([one.mean for one in volumes])
+    return SeriesComparison(
+        over=name,
+        volumes=volumes,
+        rotations_deg=np.array(
+            [_angle_deg((~two @ one).matrix[:3, :3]) for one, two in pairs]
+        ),
+        distances=Distances.of(means),
+        worst=int(means.argmax()),
+    )
+
+
+def is_series(given: SeriesOrTransform) -> bool:
+    """Tell whether a path or an array holds the transforms of a series."""
+    if isinstance(given, str | os.PathLike):
+        return given != "identity" and holds_series(given)
+    return not isinstance(given, Transform) and np.ndim(given) == 3
+
+
+def _series(given: SeriesOrTransform, name: str, images: Images) -> list[Transform]:
+    """Take one side: the transforms of a series, or one for all volumes."""
+    if not is_series(given):
+        one = cast(TransformLike, given)
+        return [_transform(one, name, images.fixed, images.moving)]
+    if isinstance(given, str | os.PathLike):
+        matrices = read_series_matrices(given, images)
+    else:
+        matrices = np.asarray(given, np.float64)
+    return [as_transform(matrix, name=name) for matrix in matrices]
 
 
 def _transform(

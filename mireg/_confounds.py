@@ -154,6 +154,15 @@ class Signals:
         self._before = here
         self.carpet.append(flat[self._few])
 
+    def z_scores(self) -> Volume:
+        """Give the carpet, (voxels, volumes), each voxel in units of its own spread."""
+        rows = np.array(self.carpet, np.float32).T
+        rows = rows[np.isfinite(rows).all(axis=1)]
+        if not rows.size:
+            return rows
+        spread = rows.std(axis=1, keepdims=True)
+        return (rows - rows.mean(axis=1, keepdims=True)) / np.maximum(spread, 1e-6)
+
     def dvars(self) -> tuple[FloatArray, FloatArray]:
         """Give DVARS, and those in units of what noise alone would make of them [1]_.
 

@@ -124,8 +124,10 @@ def solve(edges: Sequence[Edge], n_images: int) -> Solution:
     residuals are as large as expected.
     """
     trusted = np.array([edge.trusted for edge in edges])
-    if not _reaches_all(edges, trusted, n_images):
-        trusted[:] = True
+    errors_mm = np.array([edge.error_mm for edge in edges])
+    # An image that none reaches that is trusted hangs on one that is not, the surest:
+    # all of them would draw the others away from each other.
+    trusted = _reaching(edges, trusted, errors_mm, n_images)
     poses = _begin(edges, trusted, n_images)
     used, between = trusted, 0.0
     for _ in range(parameters.GRAPH_ROUNDS):
@@ -210,17 +212,10 @@ def _tree(
     return [pose for pose in poses if pose is not None]
 
 
-def _reaches_all(
-    edges: Sequence[Edge], used: npt.NDArray[np.bool_], n_images: int
-) -> bool:
-    """Tell whether the transforms connect all images."""
-    return len(_tree(edges, used, n_images, 0)) == n_images
-
-
 def _reaching(
     edges: Sequence[Edge],
     keep: npt.NDArray[np.bool_],
-    residuals: FloatArray,
+    errors_mm: FloatArray,
     n_images: int,
 ) -> npt.NDArray[np.bool_]:
     """Take back what was left out, the best first, until every image is reached."""
@@ -232,7 +227,7 @@ def _reaching(
             image = group[image]
         return image
 
-    order = sorted(range(len(edges)), key=lambda i: (not keep[i], residuals[i]))
+    order = sorted(range(len(edges)), key=lambda i: (not keep[i], errors_mm[i]))
     for i in order:
         first, second = of(edges[i].first), of(edges[i].second)
         if first != second:

@@ -66,11 +66,8 @@ def series_picture(
             axes.axvline(x[column.argmax()], color="C3", alpha=0.25)
         for volume in np.flatnonzero(columns["doubted"]):
             axes.axvline(x[volume], color="k", alpha=0.5, ls=":")
-    rows = np.array(signals.carpet, np.float32).T
-    rows = rows[np.isfinite(rows).all(axis=1)]
+    rows = signals.z_scores()
     if rows.size:
-        spread = rows.std(axis=1, keepdims=True)
-        rows = (rows - rows.mean(axis=1, keepdims=True)) / np.maximum(spread, 1e-6)
         step = (x[-1] - x[0]) / max(count - 1, 1) / 2
         carpet.imshow(
             rows,

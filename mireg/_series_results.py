@@ -234,8 +234,61 @@ def write(
             taken[files.picture].write(
                 series_picture(columns, signals, series.repetition_time, thresholds)
             )
+        if files.report is not None:
+            # Slow to import, and only needed here.
+            from ._report import series as page  # noqa: PLC0415
+
+            numbers = page.frames(len(series))
+            centroid = np.append(reference.foreground.centroid, 1.0)
+            film = page.film(
+                series.read(numbers),
+                numbers,
+                moving_from_to[numbers],
+                reference_from_to,
+                onto,
+                (np.linalg.inv(reference_from_to) @ centroid)[:3],
+                threads=threads,
+            )
+            made = page.series_page(
+                Path(series.name).name,
+                film,
+                columns,
+                signals.z_scores(),
+                facts(record["reference"], columns, doubted, standard_error_mm),
+                lines={
+                    "framewise_displacement": thresholds.framewise_displacement_mm,
+                    "std_dvars": thresholds.std_dvars,
+                },
+                repetition_time=series.repetition_time,
+            )
+            taken[files.report].write(made.encode())
         publish(folders)
     return columns
+
+
+def facts(
+    kind: str,
+    columns: Mapping[str, FloatArray],
+    doubted: npt.NDArray[np.bool_],
+    standard_error_mm: FloatArray,
+) -> dict[str, str]:
+    """Say what was found, for people."""
+    displacement = columns["framewise_displacement"][1:]
+    outliers = [name for name in columns if name.startswith("motion_outlier")]
+    known = standard_error_mm[np.isfinite(standard_error_mm)]
+    rows = {
+        "reference": kind,
+        "displacement": f"{displacement.mean():.2f} mm a volume on average, "
+        f"{displacement.max():.2f} mm at most (framewise)",
+        "outliers": f"{len(outliers)} of {len(doubted)} volumes",
+        "noise": "error expected from noise: unknown"
+        if not known.size
+        else f"error expected from noise: {np.median(known):.3f} mm in the median",
+    }
+    which = np.flatnonzero(doubted)
+    if len(which):
+        rows["doubted"] = "volumes " + ", ".join(map(str, which)) + ": look at them"
+    return rows
 
 
 def record_of(

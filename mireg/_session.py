@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from . import __version__
 from . import _parameters as parameters
+from ._engine.verdict import in_percent
 from ._errors import InputError, MiregWarning, warn
 from ._files import nifti
 from ._files import transforms as transform_files
@@ -66,6 +67,9 @@ class SessionPair:
         Whether it took part in the common solution.
     reason : str
         Why it did not; empty if it did.
+    probability, same_anatomy, mirrored : float
+        As the verdict on these two has it: that the transform is right, that both are
+        of one person, that one is stored mirrored.
     """
 
     fixed: int
@@ -75,6 +79,14 @@ class SessionPair:
     residual_mm: float
     used: bool
     reason: str
+    probability: float
+    same_anatomy: float
+    mirrored: float
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether it is more likely wrong than right, by itself."""
+        return not self.probability >= parameters.DOUBTFUL_BELOW
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -100,6 +112,8 @@ class Session:
         What was registered.
     between_mm : float
         Error of a pair besides noise, as the loops show it; NaN without loops.
+    strangers : tuple of int
+        The images that do not belong: of another patient, or stored mirrored.
     warnings : tuple of str
         Which image does not belong, or may bend, and why; what was odd.
     """
@@ -111,6 +125,7 @@ class Session:
     errors_mm: FloatArray
     pairs: tuple[SessionPair, ...]
     between_mm: float
+    strangers: tuple[int, ...]
     warnings: tuple[str, ...]
 
     def __repr__(self) -> str:
@@ -168,9 +183,13 @@ class Session:
                     "residual_mm": pair.residual_mm,
                     "used": pair.used,
                     "reason": pair.reason,
+                    "probability": pair.probability,
+                    "same_anatomy": pair.same_anatomy,
+                    "mirrored": pair.mirrored,
                 }
                 for pair in self.pairs
             ],
+            "strangers": list(self.strangers),
             "warnings": list(self.warnings),
             "mireg_version": __version__,
         }
@@ -181,6 +200,7 @@ class Session:
         *,
         transform_formats: Sequence[str] = ("itk",),
         images: bool = False,
+        report: bool = False,
         output: Output | None = None,
         threads: int | None = None,
         force: bool = False,
@@ -195,6 +215,8 @@ class Session:
             Formats of the transforms, one file an image and format.
         images : bool, optional
             Write each image on the grid of the frame, too.
+        report : bool, optional
+            Write ``session.html``: a page with the pairs and every image in one frame.
         output : Output, optional
             How.
         threads : int, optional
@@ -212,25 +234,34 @@ class Session:
         InputError
             If one exists or cannot be written; then none is.
         """
-        folder, output = Path(folder), output or Output()
+        files = SessionFiles.named(
+            folder,
+            self.names,
+            self.reference,
+            transform_formats,
+            images=images,
+            report=report,
+        )
+        output, grid = output or Output(), self.grid
         made: dict[Path, bytes] = {}
-        grid = self.grid
-        where = "mean" if self.reference is None else self.names[self.reference]
-        for i, name in enumerate(self.names):
-            for kind in {transform_files.format_name(k): k for k in transform_formats}:
-                path = folder / f"{name}_to_{where}{transform_files.suffix_of(kind)}"
-                made[path] = transform_files.transform_bytes(
-                    path,
-                    self.transforms[i],
-                    fixed=grid,
-                    moving=self.images[i],
-                    format=kind,
-                )
-        made[folder / "pairs.tsv"] = self._pair_table().encode()
-        made[folder / "session.json"] = to_json(self.to_dict()).encode()
-        moved = {}
-        for i, name in enumerate(self.names) if images else ():
-            moved[folder / f"{name}_to_{where}.nii.gz"] = writer(
+        for path, (i, kind) in files.transforms.items():
+            made[path] = transform_files.transform_bytes(
+                path,
+                self.transforms[i],
+                fixed=grid,
+                moving=self.images[i],
+                format=kind,
+            )
+        made[files.table] = self._pair_table().encode()
+        made[files.record] = to_json(self.to_dict()).encode()
+        if files.report is not None:
+            # Slow to import, and only needed here.
+            from ._report.session import session_page  # noqa: PLC0415
+
+            page = session_page(self.to_dict(), self.images, grid, threads=threads)
+            made[files.report] = page.encode()
+        moved = {
+            path: writer(
                 opened(self.images[i]),
                 grid,
                 self.transforms[i],
@@ -239,15 +270,17 @@ class Session:
                 space=nifti.space_code(opened(grid)),
                 threads=threads,
             )
+            for path, i in files.images.items()
+        }
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            Path(folder).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{folder}: cannot be made ({error.strerror})") from error
-        with new_files([*made, *moved], force=force) as files:
+        with new_files([*made, *moved], force=force) as taken:
             for path, content in made.items():
-                files[path].write(content)
+                taken[path].write(content)
             for path, write in moved.items():
-                write(files[path], path)
+                write(taken[path], path)
         return [*made, *moved]
 
     def _pair_table(self) -> str:
@@ -269,6 +302,63 @@ class Session:
                 ]
             )
         return file.getvalue()
+
+
+@dataclass(frozen=True)
+class SessionFiles:
+    """The files to write.
+
+    Attributes
+    ----------
+    transforms : dict of Path to (int, str)
+        Of which image, and in which format.
+    images : dict of Path to int
+        The image that is moved.
+    table, record : Path
+        The pairs; all that was found.
+    report : Path or None
+        A page to look at.
+    """
+
+    transforms: dict[Path, tuple[int, str]]
+    images: dict[Path, int]
+    table: Path
+    record: Path
+    report: Path | None
+
+    @classmethod
+    def named(
+        cls,
+        folder: str | os.PathLike[str],
+        names: Sequence[str],
+        reference: int | None,
+        transform_formats: Sequence[str],
+        *,
+        images: bool,
+        report: bool,
+    ) -> SessionFiles:
+        """Name the files after the images."""
+        folder = Path(folder)
+        where = "mean" if reference is None else names[reference]
+        bases = [f"{name}_to_{where}" for name in names]
+        kinds = dict.fromkeys(map(transform_files.format_name, transform_formats))
+        return cls(
+            {
+                folder / f"{base}{transform_files.suffix_of(kind)}": (i, kind)
+                for i, base in enumerate(bases)
+                for kind in kinds
+            },
+            {folder / f"{base}.nii.gz": i for i, base in enumerate(bases) if images},
+            folder / "pairs.tsv",
+            folder / "session.json",
+            folder / "session.html" if report else None,
+        )
+
+    @property
+    def paths(self) -> list[Path]:
+        """All files."""
+        one = [] if self.report is None else [self.report]
+        return [*self.transforms, *self.images, self.table, self.record, *one]
 
 
 def register_session(
@@ -353,7 +443,7 @@ def register_session(
         _edge(i, j, one, prepared[i]) for (i, j), one in zip(chosen, found, strict=True)
     ]
     solution = solve(edges, n)
-    told = tuple(names or _names([one.image for one in prepared]))
+    told = tuple(names or names_of([path_of(one.image) for one in prepared]))
     results = tuple(
         SessionPair(
             i,
@@ -363,12 +453,15 @@ def register_session(
             float(residual),
             bool(used),
             _reason(one, edge, float(residual), used=bool(used)),
+            one.verdict.probability,
+            one.verdict.same_anatomy,
+            one.verdict.mirrored,
         )
         for (i, j), one, edge, residual, used in zip(
             chosen, found, edges, solution.residuals_mm, solution.used, strict=True
         )
     )
-    notes = _notes(told, results, [one.doubtful for one in found])
+    strangers, notes = judged(told, results)
     for note in notes:
         warn(note)
     frame = (
@@ -382,6 +475,7 @@ def register_session(
         errors_mm=solution.errors_mm,
         pairs=results,
         between_mm=solution.between_mm,
+        strangers=strangers,
         warnings=notes,
     )
 
@@ -451,63 +545,107 @@ def _reason(found: Registration, edge: Edge, residual: float, *, used: bool) -> 
     )
 
 
-def _notes(
-    names: Sequence[str], pairs: Sequence[SessionPair], doubtful: Sequence[bool]
-) -> tuple[str, ...]:
-    """Name the images that do not belong, those that may bend, and wrong pairs."""
-    notes = []
+def judged(
+    names: Sequence[str], pairs: Sequence[SessionPair]
+) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """Find the images that do not belong; name them, those that may bend, wrong pairs.
+
+    An image that is of another patient or mirrored fits all others badly, and they fit
+    each other: what the verdicts on its pairs say is taken together.
+    """
+    strangers: dict[int, str] = {}
     of = [
-        [k for k, pair in enumerate(pairs) if image in (pair.fixed, pair.moving)]
+        [pair for pair in pairs if image in (pair.fixed, pair.moving)]
         for image in range(len(names))
     ]
-    bad = [
-        sum(doubtful[k] or not pairs[k].used for k in mine) / len(mine) for mine in of
-    ]
-    middle = [float(np.median([pairs[k].residual_mm for k in mine])) for mine in of]
-    strangers: set[int] = set()
     # The worst first: of its pairs each is one of another image, too.
-    for image in sorted(range(len(names)), key=lambda i: -bad[i]):
+    for image in sorted(range(len(names)), key=lambda i: _fit(of[i])):
         mine = [
-            k for k in of[image] if not strangers & {pairs[k].fixed, pairs[k].moving}
+            pair for pair in of[image] if not {pair.fixed, pair.moving} & {*strangers}
         ]
-        wrong = sum(doubtful[k] or not pairs[k].used for k in mine)
-        if len(mine) >= 2 and wrong > parameters.STRANGER_SHARE * len(mine):
-            strangers.add(image)
-            notes.append(
-                f"{names[image]} does not fit the others: {wrong} of its {len(mine)} "
-                "pairs are doubtful or lead elsewhere; is it of another patient, or "
-                "mirrored?"
-            )
+        why = _stranger(mine)
+        if len(mine) >= 2 and why:
+            strangers[image] = f"{names[image]} does not fit the others: {why}"
+    notes = [*strangers.values()]
     for image, name in enumerate(names):
-        others = [
-            pairs[k].residual_mm
-            for k in range(len(pairs))
-            if k not in of[image] and pairs[k].used
+        mine = [
+            pair for pair in of[image] if not {pair.fixed, pair.moving} & {*strangers}
         ]
-        usual = float(np.median(others)) if len(others) >= 3 else math.inf
-        if image not in strangers and middle[image] > max(
-            parameters.BENDING_RATIO * usual, 0.1
-        ):
+        rest = [
+            pair
+            for pair in pairs
+            if pair.used and not {pair.fixed, pair.moving} & {image, *strangers}
+        ]
+        if image in strangers or len(rest) < 3 or not mine:
+            continue
+        middle, usual = (_median("residual_mm", some) for some in (mine, rest))
+        noise = _median("standard_error_mm", mine)
+        if middle > parameters.BENDING_RATIO * math.hypot(usual, noise):
             notes.append(
                 f"{name} fits all others less well than they fit each other "
-                f"({middle[image]:.2g} mm against {usual:.2g}): it may be distorted, "
-                "or of another patient"
+                f"({middle:.2g} mm against {usual:.2g}): it may be distorted, or of "
+                "another patient"
             )
     for pair in pairs:
-        if not pair.used and not strangers & {pair.fixed, pair.moving}:
-            notes.append(
-                f"{names[pair.moving]} to {names[pair.fixed]} was left out: "
-                f"{pair.reason}"
-            )
-    return tuple(notes)
+        if {pair.fixed, pair.moving} & {*strangers}:
+            continue
+        what = f"{names[pair.moving]} to {names[pair.fixed]}"
+        if not pair.used:
+            notes.append(f"{what} was left out: {pair.reason}")
+        elif pair.doubtful:
+            notes.append(f"{what} is doubtful, and nothing better reaches it")
+    return tuple(strangers), tuple(notes)
 
 
-def _names(images: Sequence[Image]) -> list[str]:
-    """Name images after their files, each by a name of its own."""
-    stems = []
-    for k, image in enumerate(images, 1):
-        path = image.source.path if image.source is not None else None
-        stems.append(Path(path).name.partition(".")[0] if path else f"image{k}")
+def _fit(pairs: Sequence[SessionPair]) -> tuple[float, float]:
+    """Order images by how well their pairs fit, the worst first."""
+    wrong = sum(pair.doubtful or not pair.used for pair in pairs)
+    return -wrong / len(pairs), _median("same_anatomy", pairs)
+
+
+def _stranger(pairs: Sequence[SessionPair]) -> str:
+    """Say why an image with these pairs does not belong; nothing if it does."""
+    if not pairs:
+        return ""
+    if _median("mirrored", pairs) > parameters.MIRRORED_ABOVE:
+        return "left and right are exchanged"
+    wrong = sum(pair.doubtful or not pair.used for pair in pairs)
+    if wrong > parameters.STRANGER_SHARE * len(pairs):
+        return (
+            f"{wrong} of its {len(pairs)} pairs are doubtful or lead elsewhere; is it "
+            "of another patient, or mirrored?"
+        )
+    same = _median("same_anatomy", pairs)
+    if same < parameters.STRANGER_SAME:
+        return (
+            f"{in_percent(same)} likely of the same anatomy, in the median of its "
+            f"{len(pairs)} pairs; is it of another patient?"
+        )
+    return ""
+
+
+def _median(name: str, pairs: Sequence[SessionPair]) -> float:
+    """Take the median of a figure of some pairs."""
+    return float(np.nanmedian([getattr(pair, name) for pair in pairs]))
+
+
+def path_of(image: Image) -> str | None:
+    """Give the file that an image was read from, if it was."""
+    return None if image.source is None else image.source.path
+
+
+def names_of(paths: Sequence[str | None]) -> list[str]:
+    """Name images after their files, each by a name of its own.
+
+    Examples
+    --------
+    >>> names_of(["a/t1.nii.gz", "b/t1.nii", "b/t2.nii", None])
+    ['1_t1', '2_t1', 't2', 'image4']
+    """
+    stems = [
+        Path(path).name.partition(".")[0] if path else f"image{k}"
+        for k, path in enumerate(paths, 1)
+    ]
     return [
         stem if stems.count(stem) == 1 else f"{k}_{stem}"
         for k, stem in enumerate(stems, 1)

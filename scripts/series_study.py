@@ -10,6 +10,8 @@ drifts, nods, jumps by 3 mm and in one volume turns by 2 degrees and comes back:
 
 bold    one contrast, Rician noise, the shading of a coil that stays where it is;
 asl     inversion recovery: of four delays in turn, so that tissues invert;
+slices  slices that are acquired one after the other while the signal recovers, after
+        four delays in turn: the lower ones are darker;
 pet     uptake that moves from blood to grey matter, and counts that rise tenfold;
 dwi     b-values of 0, 500, 1000 and 2000 in turn.
 
@@ -23,8 +25,9 @@ shift, turn   the medians of both parts, mm at the centre of the ball, and degre
 per s     volumes a second of the whole command, reading included, writing not.
 
 Peers: SimpleITK in a loop (correlation, three resolutions, each volume from the answer
-of the last one) and ANTs' motion_correction, where they are installed, on the first
-``--peer-volumes``. ``--metrics`` tries least squares (correlation) and the correlation
+of the last one), ANTs' motion_correction, DIPY's rigid pipeline in a loop and nipy's
+Realign4d, where they are installed, on the first ``--peer-volumes``; ``--peers NAME``
+takes some of them. ``--metrics`` tries least squares (correlation) and the correlation
 ratio in the place of mutual information, in the same optimiser.
 """
 
@@ -112,7 +115,7 @@ def painted(look: Contrast, seed: int) -> tuple[npt.NDArray[np.float32], FloatAr
 def looks_of(kind: str) -> list[Contrast]:
     """Give the contrasts that a kind of series is made of."""
     epi = CONTRASTS["EPI"]
-    if kind == "bold":
+    if kind in ("bold", "slices"):
         return [epi]
     if kind == "asl":
         delays = (300.0, 700.0, 1400.0, 2500.0)
@@ -181,6 +184,9 @@ def phantom_series(kind: str, count: int, seed: int) -> tuple[FloatArray, FloatA
             volumes.append(signal + ndimage.gaussian_filter(noise, 0.8))
         else:
             signal *= field
+            if kind == "slices":
+                share = (0, 0.35, 0.65, 0.9)[t // 2 % 4]
+                signal *= 1 - share * (1 - np.linspace(0, 1, SHAPE[2])) ** 1.5
             real = signal + 20 * rng.standard_normal(SHAPE)
             volumes.append(np.hypot(real, 20 * rng.standard_normal(SHAPE)))
     return np.stack(volumes, -1).astype(np.float32), poses
@@ -296,7 +302,49 @@ def by_ants(path: Path, count: int) -> tuple[FloatArray, Record]:
     return np.array(matrices), {}
 
 
-PEERS = {"SimpleITK": by_simpleitk, "ANTs": by_ants}
+def by_dipy(path: Path, count: int) -> tuple[FloatArray, Record]:
+    """Register with DIPY (mutual information), to the middle volume."""
+    from dipy.align import affine_registration  # noqa: PLC0415  # may be missing
+
+    image = nib.load(path)
+    data = np.asarray(image.dataobj[..., :count], np.float32)
+    matrices, last = [], np.eye(4)
+    for t in range(count):
+        _, last = affine_registration(
+            data[..., t],
+            data[..., count // 2],
+            moving_affine=image.affine,
+            static_affine=image.affine,
+            pipeline=["translation", "rigid"],
+            starting_affine=last,
+            level_iters=[1000, 100],
+            sigmas=[1.0, 0.0],
+            factors=[2, 1],
+        )
+        matrices.append(last)
+    return np.array(matrices), {}
+
+
+def by_nipy(path: Path, count: int) -> tuple[FloatArray, Record]:
+    """Register with nipy's realignment (least squares), slices taken at once."""
+    import nipy  # noqa: PLC0415  # a peer, and may be missing
+    from nipy.algorithms.registration import Realign4d  # noqa: PLC0415
+
+    image = nib.load(path)
+    series = nib.Nifti1Image(
+        np.asarray(image.dataobj[..., :count], np.float32), image.affine
+    )
+    realign = Realign4d(nipy.io.nifti_ref.nifti2nipy(series))
+    realign.estimate(refscan=count // 2, loops=2, between_loops=None)
+    return np.array([one.as_affine() for one in realign._transforms[0]]), {}
+
+
+PEERS = {
+    "SimpleITK": by_simpleitk,
+    "ANTs": by_ants,
+    "DIPY": by_dipy,
+    "nipy": by_nipy,
+}
 
 
 # --- other metrics --------------------------------------------------------------------
@@ -364,6 +412,7 @@ def one_run(
         "volumes": len(truth),
         **errors(found, truth),
         "per_s": len(truth) / wall,
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "cpu_s_per_volume": cpu / len(truth),
         **more,
     }
@@ -378,9 +427,9 @@ def study_phantoms(args: argparse.Namespace) -> list[Record]:
             path = saved(Path(folder), kind, data)
             ours(path, 0)  # compiles
             todo = [("mireg", ours, len(truth))]
-            if args.peers:
+            if args.peers is not None:
                 fewer = min(args.peer_volumes, len(truth))
-                todo += [(name, peer, fewer) for name, peer in PEERS.items()]
+                todo += [(name, PEERS[name], fewer) for name in args.peers or PEERS]
             for name, register, count in todo:
                 row = {"kind": kind, **one_run(name, register, path, truth[:count])}
                 rows.append(row)
@@ -439,7 +488,7 @@ def study_real(args: argparse.Namespace) -> list[Record]:
             "doubted": np.flatnonzero(found.doubted).tolist(),
             "seconds": found.seconds,
         }
-        if args.peers:
+        if args.peers is not None:
             matrices, _ = by_simpleitk(Path(name), before.shape[3])
             moved = [
                 mireg.resample(
@@ -532,7 +581,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--kinds", nargs="*", default=[], choices=tuple(KINDS))
     parser.add_argument("--volumes", type=int, default=40)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--peers", action="store_true")
+    parser.add_argument("--peers", nargs="*", choices=tuple(PEERS), metavar="NAME")
     parser.add_argument("--peer-volumes", type=int, default=12)
     parser.add_argument("--metrics", action="store_true")
     parser.add_argument("--real", nargs="*", default=[], metavar="SERIES")
@@ -555,7 +604,7 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-KINDS = ("bold", "asl", "pet", "dwi")
+KINDS = ("bold", "asl", "slices", "pet", "dwi")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,15 @@
 """Sessions of phantoms with known truth: all pairs together against each by itself.
 
     python scripts/session_study.py --sessions 10
-    python scripts/session_study.py --spoil stranger --sessions 100
+    python scripts/session_study.py --sessions 100 --size-mm 5 --spoil all
+    python scripts/session_study.py --summary sessions.json
 
 Each session is six scans of one head, in five contrasts, at random poses. Printed are
 the errors of the poses against the truth, of the pairs with the first image by
 themselves and of all pairs together, and how far loops through three images are open.
 With ``--spoil`` one image is of another head, or mirrored, or one pair is put 20 mm
-off, and how often that is named is counted.
+off, and how often that is named is counted. Of one head, sessions differ in one image:
+a pair that is in several is registered once.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import itertools
 import json
 import time
 import warnings
+from dataclasses import replace
 
 import numpy as np
 
@@ -30,27 +33,71 @@ KINDS = ("T1", "T2", "PD", "FLAIR", "EPI", "T1")
 BOX = (np.indices((3, 3, 3)).reshape(3, -1).T / 2 - 0.5) * [130.0, 160.0, 130.0]
 
 
-def make_session(seed, size_mm, spoil):
-    """Make six scans and the truth, ``image_from_first``."""
-    rng = np.random.default_rng([seed, 0x5E55])
-    poses = [RigidTransform(rng.normal(0, 0.1, 3), rng.normal(0, 8, 3)) for _ in KINDS]
-    odd = int(rng.integers(1, len(KINDS)))
-    scans = []
-    for k, (kind, pose) in enumerate(zip(KINDS, poses, strict=True)):
-        # Noise and head are drawn by seed: scans of one head need its seed.
-        other = 1000 if spoil == "stranger" and k == odd else 0
-        scan = phantom_pair(
+SPOILED = ("stranger", "mirrored", "pair")
+
+
+class Sessions:
+    """Sessions of one head, alike but for what is spoiled."""
+
+    def __init__(self, seed, size_mm):
+        rng = np.random.default_rng([seed, 0x5E55])
+        self.seed, self.size_mm = seed, size_mm
+        self.poses = [
+            RigidTransform(rng.normal(0, 0.1, 3), rng.normal(0, 8, 3)) for _ in KINDS
+        ]
+        self.odd = int(rng.integers(1, len(KINDS)))
+        self.forced = int(np.random.default_rng([seed, 1]).integers(15))
+        self.prepared = [prepare(self.scan(k)) for k in range(len(KINDS))]
+        self.known = {}
+
+    @property
+    def truth(self):
+        """Give ``image_from_first``."""
+        return [pose @ ~self.poses[0] for pose in self.poses]
+
+    def scan(self, k, other=0):
+        """Scan the head, or another one: noise and head are drawn by seed."""
+        return phantom_pair(
             "T1",
-            kind,
-            seed=seed + other,
-            pose=pose,
-            fixed_voxel_size_mm=size_mm,
-            moving_voxel_size_mm=size_mm,
+            KINDS[k],
+            seed=self.seed + other,
+            pose=self.poses[k],
+            fixed_voxel_size_mm=self.size_mm,
+            moving_voxel_size_mm=self.size_mm,
         ).moving
-        if spoil == "mirrored" and k == odd:
-            scan = Image(scan.data[::-1].copy(), scan.mm_from_ijk)
-        scans.append(scan)
-    return scans, [pose @ ~poses[0] for pose in poses], odd
+
+    def images(self, spoil):
+        """Give the images, one of them spoiled."""
+        images, odd = list(self.prepared), self.odd
+        if spoil == "stranger":
+            images[odd] = prepare(self.scan(odd, other=1000))
+        if spoil == "mirrored":
+            scan = images[odd].image
+            images[odd] = prepare(Image(scan.data[::-1].copy(), scan.mm_from_ijk))
+        return images
+
+    def register(self, spoil):
+        """Register a session; a pair that was registered before is taken from there."""
+        register, count = session_module._registered, itertools.count()
+
+        def remembered(fixed, moving, settings):
+            key = id(fixed), id(moving)
+            if key not in self.known:  # which keeps both images alive
+                self.known[key] = fixed, moving, register(fixed, moving, settings)
+            found = self.known[key][2]
+            if spoil == "pair" and next(count) == self.forced:
+                shift = np.random.default_rng([self.seed, 2]).normal(size=3)
+                off = RigidTransform([0, 0, 0], 20 * shift / np.linalg.norm(shift))
+                found = replace(found, transform=off @ found.transform)
+            return found
+
+        session_module._registered = remembered
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", MiregWarning)
+                return register_session(self.images(spoil))
+        finally:
+            session_module._registered = register
 
 
 def rms(transform, truth, points):
@@ -66,75 +113,45 @@ def loops_mm(found, points):
     ]
 
 
-def study(seed, args):
-    scans, truth, odd = make_session(seed, args.size_mm, args.spoil)
-    forced = None
-    if args.spoil == "pair":
-        register, count = session_module._registered, itertools.count()
-        rng = np.random.default_rng([seed, 1])
-        forced = int(rng.integers(15))
-        shift = rng.normal(size=3)
-        off = RigidTransform([0, 0, 0], 20 * shift / np.linalg.norm(shift))
-
-        def spoiled(*given):
-            found = register(*given)
-            if next(count) == forced:
-                object.__setattr__(found, "transform", off @ found.transform)
-            return found
-
-        session_module._registered = spoiled
-    began = time.perf_counter()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", MiregWarning)
-            found = register_session([prepare(scan) for scan in scans])
-    finally:
-        if args.spoil == "pair":
-            session_module._registered = register
-    points = BOX
-    good = [k for k in range(1, len(scans)) if args.spoil in (None, "pair") or k != odd]
+def study(sessions, spoil):
+    began = time.process_time()
+    found = sessions.register(spoil)
+    odd, points, truth = sessions.odd, BOX, sessions.truth
+    good = [k for k in range(1, len(KINDS)) if spoil in ("none", "pair") or k != odd]
     alone = {p.moving: p.moving_from_fixed for p in found.pairs if p.fixed == 0}
-    if args.spoil == "pair":
+    others = [n for n in found.warnings if f"image{odd + 1} " not in n]
+    if spoil == "pair":
         out = [k for k, pair in enumerate(found.pairs) if not pair.used]
-        named = out == [forced]
+        named, others = sessions.forced in out, out[1:]
+    elif spoil == "none":
+        named, others = False, found.warnings
     else:
-        named = any(f"image{odd + 1} " in note for note in found.warnings)
-    others = [
-        note for note in found.warnings if args.spoil and f"image{odd + 1} " not in note
-    ]
+        named = odd in found.strangers
     return {
-        "seed": seed,
+        "seed": sessions.seed,
+        "size_mm": sessions.size_mm,
+        "spoil": spoil,
         "alone_mm": [rms(alone[k], truth[k], points) for k in good],
         "together_mm": [rms(found.transforms[k], truth[k], points) for k in good],
         "expected_mm": [float(found.errors_mm[k]) for k in good],
         "loops_mm": loops_mm(found, points),
         "named": named,
         "others_named": len(others),
-        "seconds": time.perf_counter() - began,
+        "odd": odd,
+        "notes": list(found.warnings),
+        "pairs": found.to_dict()["pairs"],
+        "cpu_s": time.process_time() - began,
     }
 
 
-def main(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--sessions", type=int, default=10)
-    parser.add_argument("--seed", type=int, default=0, help="of the first session")
-    parser.add_argument("--size-mm", type=float, default=4.0)
-    parser.add_argument("--spoil", choices=["stranger", "mirrored", "pair"])
-    parser.add_argument("--json", metavar="FILE", help="append a line a session")
-    args = parser.parse_args(argv)
-    rows = []
-    for seed in range(args.seed, args.seed + args.sessions):
-        rows.append(study(seed, args))
-        if args.json:
-            with open(args.json, "a", encoding="utf-8") as file:
-                print(json.dumps(rows[-1]), file=file)
+def summary(rows):
+    """Print what was found of sessions that are spoiled alike."""
 
     def all_of(name):
         return np.array([value for row in rows for value in row[name]])
 
-    print(f"{len(rows)} sessions of {len(KINDS)} images, {args.size_mm:g} mm voxels")
+    spoil = rows[0]["spoil"]
+    print(f"{len(rows)} sessions of {len(KINDS)} images, spoiled: {spoil}")
     for name in ("alone_mm", "together_mm", "expected_mm", "loops_mm"):
         values = all_of(name)
         root = np.sqrt(np.square(values).mean())
@@ -146,11 +163,38 @@ def main(argv=None):
         np.square(all_of("together_mm")).mean() / np.square(all_of("alone_mm")).mean()
     )
     print(f"  together against alone: {ratio:.2f}")
-    if args.spoil:
-        named = sum(row["named"] for row in rows)
-        wrongly = sum(row["others_named"] > 0 for row in rows)
-        print(f"  named: {named} of {len(rows)}; another one named: {wrongly}")
-    print(f"  seconds a session: {np.median([row['seconds'] for row in rows]):.1f}")
+    named = sum(row["named"] for row in rows)
+    wrongly = sum(row["others_named"] > 0 for row in rows)
+    found = "" if spoil == "none" else f"named: {named} of {len(rows)}; "
+    print(f"  {found}another one named: {wrongly}")
+    print(f"  processor seconds, median: {np.median([r['cpu_s'] for r in rows]):.1f}")
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--sessions", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0, help="of the first session")
+    parser.add_argument("--size-mm", type=float, default=4.0)
+    parser.add_argument("--spoil", choices=[*SPOILED, "all"], help="all: none, too")
+    parser.add_argument("--json", metavar="FILE", help="append a line a session")
+    parser.add_argument("--summary", nargs="+", metavar="FILE", help="such lines again")
+    args = parser.parse_args(argv)
+    rows = []
+    for name in args.summary or ():
+        with open(name, encoding="utf-8") as file:
+            rows += [json.loads(line) for line in file]
+    kinds = ("none", *SPOILED) if args.spoil == "all" else (args.spoil or "none",)
+    for seed in () if args.summary else range(args.seed, args.seed + args.sessions):
+        sessions = Sessions(seed, args.size_mm)
+        for spoil in kinds:
+            rows.append(study(sessions, spoil))
+            if args.json:
+                with open(args.json, "a", encoding="utf-8") as file:
+                    print(json.dumps(rows[-1]), file=file)
+    for spoil in dict.fromkeys(row["spoil"] for row in rows):
+        summary([row for row in rows if row["spoil"] == spoil])
 
 
 if __name__ == "__main__":

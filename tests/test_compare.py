@@ -10,7 +10,10 @@ import pytest
 from checks import FIXED, MOVING, TRUTH, ball, shifted
 
 import mireg
+from mireg._errors import InputError
 from mireg._files.transforms import FORMATS
+from mireg._files.transforms.common import Images
+from mireg._files.transforms.series import SERIES_FORMATS, series_content
 from mireg.cli import main
 
 #: Another pose, near TRUTH.
@@ -211,3 +214,73 @@ def test_points_in_an_array_are_checked(points):
 def test_a_frame_of_an_array_is_refused():
     with pytest.raises(mireg.InputError, match="RAS"):
         mireg.compare("identity", "identity", points=[[1, 2, 3]], points_frame="lps")
+
+
+# --- series ---------------------------------------------------------------------------
+
+
+def walk():
+    """Volumes that go 0, 3 and 6 mm to the right of where they were."""
+    return np.array([shifted(0), shifted(3), shifted(6)])
+
+
+def kept(folder, name, matrices, images):
+    """Write a series of transforms in a format; give its path."""
+    content = series_content(name, matrices, Images(*images))
+    path = folder / f"{name}{SERIES_FORMATS[name].suffix}"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+        return str(path)
+    path.mkdir()
+    for part, held in content.items():
+        (path / part).write_bytes(held)
+    return str(path)
+
+
+def test_each_volume_of_a_series_is_compared_by_hand():
+    found = mireg.compare_series(walk(), shifted(2))
+    assert [one.mean for one in found.volumes] == pytest.approx([2, 1, 4])
+    far = found.distances
+    assert far.mean == pytest.approx(7 / 3)
+    assert far.rms == pytest.approx(np.sqrt(21 / 3))
+    assert far.percentile_95 == pytest.approx(2 + 0.9 * 2)
+    assert (far.max, found.worst) == (pytest.approx(4), 2)
+    assert found.rotations_deg == pytest.approx([0, 0, 0])
+
+
+def test_a_turn_of_one_volume_shows_in_that_volume_alone():
+    turned = walk()
+    turned[1] = turned[1] @ mireg.RigidTransform([0, 0, 0.02], [0, 0, 0]).matrix
+    found = mireg.compare_series(walk(), turned)
+    assert found.rotations_deg == pytest.approx([0, np.rad2deg(0.02), 0], abs=1e-6)
+    assert [one.max > 0 for one in found.volumes] == [False, True, False]
+
+
+@pytest.mark.parametrize("name", SERIES_FORMATS)
+def test_series_of_all_formats_are_the_same(tmp_path, images, name, capsys):
+    path, plain = (kept(tmp_path, k, walk(), images) for k in (name, "npy"))
+    argv = ["compare", plain, path, "--fixed", images[0], "--moving", images[1]]
+    assert main([*argv, "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["max_mm"] < 1e-6
+    assert [one["rotation_deg"] < 1e-5 for one in record["volumes"]] == [True] * 3
+
+
+def test_series_are_told_of_in_words(tmp_path, images, capsys):
+    path = kept(tmp_path, "itk", walk(), images)
+    assert main(["compare", "identity", path, "--fixed", images[0]]) == 0
+    said = capsys.readouterr().out
+    assert "from identity to itk" in said
+    assert "3 volumes" in said
+    assert "3.000 mm of the volumes' mean distances" in said
+    assert "volume 2, 6.000 mm on average" in said
+
+
+def test_series_that_do_not_match_are_refused(tmp_path, images, capsys):
+    with pytest.raises(InputError, match="3 transforms in the first series and 2"):
+        mireg.compare_series(walk(), walk()[:2])
+    with pytest.raises(InputError, match="neither is a series"):
+        mireg.compare_series(shifted(1), "identity")
+    path = kept(tmp_path, "itk", walk(), images)
+    assert main(["compare", path, path, "--points", "marks.csv"]) == 2
+    assert "--points is for two transforms" in capsys.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -161,6 +162,21 @@ def test_an_image_that_fits_no_other_spoils_no_pose_but_its_own(seed):
     between = [found.poses[k] @ ~found.poses[root] for k in good]
     true = [truth[k] @ ~truth[root] for k in good]
     assert max(errors(between, true, rng)) < 0.8
+
+
+def test_an_image_of_which_all_is_doubted_draws_no_other(rng):
+    truth, edges = session(rng)
+
+    def doubted(edge):
+        off = RigidTransform(rng.normal(0, 0.02, 3), rng.normal(0, 3, 3))
+        found = (off @ edge.second_from_first).about(edge.second_from_first.centre)
+        return replace(edge, second_from_first=found, trusted=False)
+
+    edges = [doubted(edge) if edge.second == 5 else edge for edge in edges]
+    found = solve(edges, 6)
+    assert max(errors(found.poses[:5], truth[:5], rng)) < 0.3
+    used = [edge for edge, use in zip(edges, found.used, strict=True) if use]
+    assert sum(edge.second == 5 for edge in used) == 1
 
 
 def test_without_loops_nothing_tells_more_than_noise():

@@ -19,7 +19,8 @@ from checks import pose_error_mm
 from scipy import ndimage
 
 import mireg
-from mireg import Settings
+from mireg import Image, Settings, prepare
+from mireg._engine.series import _gain_corrected
 from mireg._errors import InputError
 from mireg._files.series.names import named
 from mireg._files.series.reader import Series
@@ -100,6 +101,36 @@ def test_contrast_may_invert_from_volume_to_volume(moving_head):
     assert np.median(errors) < 0.15
     assert errors.max() < 0.6
     assert found.kind == "volume 10"  # the mean is flat
+
+
+def slices_that_recover(data):
+    """Darken the lower slices, more in each of four volumes in turn."""
+    z = np.linspace(0, 1, data.shape[2])
+    shares = np.array([0, 0.35, 0.65, 0.9])[np.arange(data.shape[3]) // 2 % 4]
+    gain = 1 - shares * (1 - z[:, None]) ** 1.5
+    return (data * gain[None, None]).astype(np.float32)
+
+
+def test_gains_are_divided_out_where_that_explains_more(moving_head, monkeypatch):
+    data, _ = moving_head
+    recovering, plain = (slices_that_recover(data[..., :9]), AFFINE), data[..., :9]
+    kinds = [mireg.register_series((plain, AFFINE)).kind]
+    for worth in (1.0, np.inf):  # if it explains more at all, and never
+        monkeypatch.setattr("mireg._parameters.SERIES_GAIN_WORTH", worth)
+        kinds.append(mireg.register_series(recovering).kind)
+    assert ["gains divided out" in kind for kind in kinds] == [False, True, False]
+
+
+def test_a_gain_is_divided_out(moving_head):
+    data, _ = moving_head
+    gained = slices_that_recover(data[..., :7])[..., 6]
+    reference = prepare((data[..., 6], AFFINE))
+    even = _gain_corrected(Image(gained, AFFINE), reference, np.eye(4)).data
+    head = ndimage.binary_erosion(data[..., 6] > 400, iterations=2)
+    ratio = even[head] / data[..., 6][head]
+    before = gained[head] / data[..., 6][head]
+    # The overall gain stays: it moves nothing.
+    assert ratio.std() / ratio.mean() < 0.75 * before.std() / before.mean()
 
 
 def test_answers_are_the_same_on_any_number_of_threads(moving_head):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from mireg import (
     register_session,
     write_image,
 )
-from mireg._session import SessionPair, _notes, chosen_pairs
+from mireg._session import SessionPair, chosen_pairs, judged
 from mireg.cli import main
 from mireg.phantom import phantom_pair
 
@@ -56,31 +57,61 @@ def test_pairs_are_chosen_as_asked():
         register_session([np.zeros((2, 2, 2))])
 
 
-def pair(i, j, residual, *, used=True):
-    reason = "" if used else "far off"
-    return SessionPair(i, j, RigidTransform.identity(), 0.1, residual, used, reason)
+def pair(i, j, residual, **figures):
+    """Return a pair that is sure of itself, but for what is said."""
+    usual = {"used": True, "probability": 1.0, "same_anatomy": 1.0, "mirrored": 0.0}
+    figures = {**usual, **figures}
+    reason = "" if figures["used"] else "far off"
+    unmoved = RigidTransform.identity()
+    return SessionPair(i, j, unmoved, 0.1, residual, reason=reason, **figures)
 
 
-def test_the_image_that_does_not_belong_is_named():
-    names = ("a", "b", "c", "d")
-    pairs = [
-        pair(i, j, 0.1 if 2 not in (i, j) else 5.0, used=2 not in (i, j))
-        for i, j in chosen_pairs(4, "all")
+def pairs_with(odd, residual, n=4, **figures):
+    """Return all pairs of n images, those of one of them odd."""
+    return [
+        pair(i, j, residual, **figures) if odd in (i, j) else pair(i, j, 0.1)
+        for i, j in chosen_pairs(n, "all")
     ]
-    (note,) = _notes(names, pairs, [False] * 6)
-    assert note.startswith("c does not fit the others: 3 of its 3 pairs")
-    bent = [
-        pair(i, j, 0.1 if 1 not in (i, j) else 0.9) for i, j in chosen_pairs(4, "all")
-    ]
-    (note,) = _notes(names, bent, [False] * 6)
+
+
+@pytest.mark.parametrize(
+    ("figures", "words"),
+    [
+        ({"residual": 5.0, "used": False}, "3 of its 3 pairs are doubtful or lead"),
+        ({"residual": 0.3, "probability": 0.1}, "3 of its 3 pairs are doubtful"),
+        ({"residual": 0.3, "same_anatomy": 0.5}, "50 % likely of the same anatomy"),
+        (
+            {"residual": 0.3, "probability": 0.0, "mirrored": 0.99},
+            "left and right are exchanged",
+        ),
+    ],
+)
+def test_the_image_that_does_not_belong_is_named(figures, words):
+    strangers, (note,) = judged("abcd", pairs_with(2, **figures))
+    assert strangers == (2,)
+    assert note.startswith("c does not fit the others: " + words)
+
+
+def test_an_image_that_bends_is_named_but_not_one_that_is_noisy():
+    strangers, (note,) = judged("abcd", pairs_with(1, 0.9))
+    assert strangers == ()
     assert note.startswith("b fits all others less well")
+    noisy = [
+        replace(one, standard_error_mm=0.5) if 1 in (one.fixed, one.moving) else one
+        for one in pairs_with(1, 0.9)
+    ]
+    assert judged("abcd", noisy) == ((), ())
+
+
+def test_a_wrong_pair_is_named_alone():
     one = [
         pair(i, j, 9.0, used=False) if (i, j) == (0, 3) else pair(i, j, 0.1)
         for i, j in chosen_pairs(4, "all")
     ]
-    (note,) = _notes(names, one, [False] * 6)
-    assert note == "d to a was left out: far off"
-    assert _notes(names[:2], [pair(0, 1, 0.0)], [False]) == ()
+    assert judged("abcd", one) == ((), ("d to a was left out: far off",))
+    assert judged("ab", [pair(0, 1, 0.0)]) == ((), ())
+    doubtful = [pair(0, 1, 0.0, probability=0.1)]
+    assert judged("ab", doubtful)[1][0].startswith("b to a is doubtful")
 
 
 @pytest.mark.slow

@@ -21,12 +21,20 @@ from .. import _parameters as parameters
 from .._errors import InputError
 from .._image import Image, memory_order
 from .._intensity import intensity_scale, subsampled
-from .._prepare import PreparedImage, in_mask, voxel_centres
+from .._prepare import (
+    PreparedImage,
+    bias_corrected,
+    downsample,
+    in_mask,
+    shrink_factors,
+    voxel_centres,
+)
 from .._resample import regrid, resample
 from .._settings import Settings
 from .levels import (
     Level,
     QuantisedVolume,
+    gaussian,
     make_level,
     quantised,
     smooth,
@@ -37,6 +45,7 @@ from .similarity import metric_at
 from .uncertainty import Uncertainty, inverse_hessian_at, uncertainty
 
 FloatArray = npt.NDArray[np.float64]
+Volume = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,12 +90,15 @@ class Reference:
         From RAS+ mm to voxels of `interpolated`.
     settings : Settings
         Metric, bins and samples.
+    correct_gain : bool
+        Whether each volume is divided by its gain against the reference first.
     """
 
     prepared: PreparedImage
     interpolated: QuantisedVolume
     interpolated_ijk_from_mm: FloatArray
     settings: Settings
+    correct_gain: bool = False
 
     @classmethod
     def of(
@@ -143,8 +155,12 @@ class Reference:
             grid.voxel_volume_mm3 ** (1 / 3),
         )
 
-    def level(self, volume: Image, sampling: Sampling, threads: int = 1) -> Level:
+    def level(
+        self, volume: Image, sampling: Sampling, start: FloatArray, threads: int = 1
+    ) -> Level:
         """Make the level of one volume, which is light: nothing but its samples.
+
+        Its pose `reference_from_volume` is `start`, roughly.
 
         Raises
         ------
@@ -152,6 +168,8 @@ class Reference:
             If the volume has no data there, or only one intensity.
         """
         smoothed = _smoothed(volume, threads)
+        if self.correct_gain:
+            smoothed = _gain_corrected(smoothed, self.prepared, start)
         values = smoothed.data.ravel()[sampling.where]
         points = sampling.points
         has_data = np.isfinite(values)
@@ -173,6 +191,45 @@ class Reference:
             interpolated_ijk_from_mm=self.interpolated_ijk_from_mm,
             n_bins=min(self.settings.bins, most_bins),
         )
+
+
+def _gain_corrected(
+    volume: Image, reference: PreparedImage, reference_from_volume: FloatArray
+) -> Image:
+    """Divide a volume by its gain against the reference, which is smooth.
+
+    Slices that are acquired one after the other while the magnetisation recovers, and a
+    coil that stays where it is, change the intensity along the head, and with it what
+    the joint histogram says. It is the factor by which the reference fits the volume
+    best, in the least squares of the neighbourhood. It is taken at a pose that was
+    found before: elsewhere it would draw the volume towards where it is taken.
+    """
+    background = intensity_scale(subsampled(volume)).background
+    block_mm = parameters.SERIES_GAIN_BLOCK_MM
+    seen = downsample(volume, shrink_factors(volume, block_mm))
+    there = resample(
+        reference.shrunk(block_mm), seen, reference_from_volume, antialias=False
+    ).data
+    scale = reference.scale
+    known = np.isfinite(seen.data) & np.isfinite(there) & scale.is_foreground(there)
+    like = np.where(known, there - np.float32(scale.background), 0)
+    height = np.where(known, seen.data - np.float32(background), 0)
+    width = parameters.SERIES_GAIN_MM / seen.voxel_size_mm
+    both, own = (
+        gaussian(product.astype(np.float32), width)
+        for product in (height * like, like * like)
+    )
+    overall = float(both.sum() / max(own.sum(), 1e-30))
+    if not overall > 0:  # what is bright in one is dark in the other throughout
+        return volume
+    few = np.float32(parameters.SERIES_GAIN_PRIOR * own.max())
+    gain = (both + few * overall) / (own + few) / overall
+    field = Image(
+        np.maximum(gain, np.float32(parameters.SERIES_GAIN_LEAST)), seen.mm_from_ijk
+    )
+    axes = memory_order(volume.data)
+    planes = bias_corrected(volume, background, field)(slice(None))
+    return Image(planes.transpose(np.argsort(axes)), volume.mm_from_ijk)
 
 
 def _smoothed(image: Image, threads: int) -> Image:

@@ -581,8 +581,9 @@ for (const button of document.querySelectorAll("button.copy")) {
 
 // --- start ---------------------------------------------------------------------------
 
-async function main() {
+async function main(choose = () => {}) {
   await Promise.all(Object.keys(data.viewer.sheets).map(load));
+  choose(); // of many images, which are fixed and moving
   Object.keys(volumes).forEach(rank);
   data.opposite = areOpposite();
   buildViewer();
@@ -593,5 +594,3 @@ async function main() {
   setMode("fade");
   document.documentElement.dataset.ready = "yes";
 }
-
-main();

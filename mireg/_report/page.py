@@ -170,7 +170,7 @@ def page_data(
         "title": f"{names['moving']} on {names['fixed']}",
         "names": names,
         "viewer": _viewer(prepared, matrix, most_bytes, threads),
-        "still": _still_picture(prepared, matrix, threads),
+        "still": still_picture(prepared, matrix, threads),
         "verdict": _verdict(record),
         "facts": _facts(record),
         "residuals": None if residuals is None else _residuals(residuals),
@@ -189,7 +189,7 @@ def page_data(
         },
         "inputs": [_input(role, image, record) for role, image in scans.items()],
         "command": command(record),
-        "versions": _versions(record),
+        "versions": versions(record),
         "made": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
     }
 
@@ -209,7 +209,7 @@ def page(data: Mapping[str, Any]) -> str:
         data["title"],
         body=body,
         style=asset("page.css"),
-        script=asset("page.js"),
+        script=asset("page.js") + "main();\n",
         data={name: data[name] for name in ("viewer", "residuals")},
     )
 
@@ -252,47 +252,20 @@ def _viewer(
 ) -> dict[str, Any]:
     """Pack both images, the moving one after and before, on one grid."""
     fixed, moving = prepared
-    most = volumes.most_voxels(most_bytes)
-    how = None
-    while how is None:  # of pure noise too much is left
-        grid = volumes.DisplayGrid.over(fixed.image, most)
-        grey = [
-            volumes.shown(image, grid, pose, threads)
-            for image, pose in (
-                (fixed, np.eye(4)),
-                (moving, matrix),
-                (moving, np.eye(4)),
-            )
-        ]
-        addresses, how = volumes.packed(grey, most_bytes)
-        most /= 2
+    images = {
+        "fixed": (fixed, np.eye(4)),
+        "after": (moving, matrix),
+        "before": (moving, np.eye(4)),
+    }
     return {
-        "shape": list(grid.shape),
-        "origin_mm": grid.origin_mm.tolist(),
-        "step_mm": grid.step_mm,
-        "columns": volumes.columns(grid.shape),
-        "tile": [volumes.tile(n) for n in grid.shape[:2]],
-        "packing": how,
-        "sheets": dict(zip(("fixed", "after", "before"), addresses, strict=True)),
+        **volumes.on_one_grid(images, fixed.image, most_bytes, threads),
         "fixed": volumes.levels_of(fixed),
         "moving": volumes.levels_of(moving),
-        # Where each image has voxels: rows of matrices from RAS+ mm of the page.
-        "voxels": {
-            name: {
-                "ijk_from_mm": (np.linalg.inv(one.image.mm_from_ijk) @ pose).tolist(),
-                "shape": list(one.image.shape),
-            }
-            for name, one, pose in (
-                ("fixed", fixed, np.eye(4)),
-                ("after", moving, matrix),
-                ("before", moving, np.eye(4)),
-            )
-        },
         "place_mm": fixed.foreground.centroid.tolist(),
     }
 
 
-def _still_picture(prepared: tuple[Any, Any], matrix: FloatArray, threads: int) -> str:
+def still_picture(prepared: tuple[Any, Any], matrix: FloatArray, threads: int) -> str:
     """Draw the edges of the moving image on the fixed one, as an address."""
     corners = prepared[0].image.corners_mm
     pixel_mm = float(np.ptp(corners, axis=0).max()) / _STILL_HEIGHT
@@ -304,8 +277,13 @@ def _still_picture(prepared: tuple[Any, Any], matrix: FloatArray, threads: int) 
 
 def _still(data: Mapping[str, Any]) -> str:
     """Show a picture where no script runs."""
+    return still_image(data["still"])
+
+
+def still_image(address: str) -> str:
+    """Show the edges of one image on another, where no script runs."""
     return (
-        f'<img src="{data["still"]}" alt="Edges of the moving image on the fixed one: '
+        f'<img src="{address}" alt="Edges of the moving image on the fixed one: '
         'sagittal, coronal, axial">'
     )
 
@@ -438,7 +416,7 @@ def _input(role: str, image: Image, record: Mapping[str, Any] | None) -> dict[st
     return rows
 
 
-def _versions(record: Mapping[str, Any] | None) -> str:
+def versions(record: Mapping[str, Any] | None) -> str:
     """Say what made the answer and the page."""
     libraries = ", ".join(
         f"{name} {version(name)}" for name in ("numpy", "scipy", "numba", "nibabel")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,6 +86,51 @@ class DisplayGrid:
         mm_from_ijk = np.diag([self.step_mm] * 3 + [1.0])
         mm_from_ijk[:3, 3] = self.origin_mm
         return Image(np.broadcast_to(np.float32(np.nan), self.shape), mm_from_ijk)
+
+
+def on_one_grid(
+    images: Mapping[str, tuple[PreparedImage, FloatArray]],
+    over: Image,
+    most_bytes: int,
+    threads: int,
+) -> dict[str, Any]:
+    """Pack images on one grid of cubes, for the viewer of a page.
+
+    Parameters
+    ----------
+    images : mapping of str to (PreparedImage, (4, 4) array)
+        By name, with the map from points of the page to points of the image, RAS+ mm.
+    over : Image
+        Whose field of view the grid covers.
+    most_bytes : int
+        What all may take.
+    threads : int
+        Threads to use.
+    """
+    most = 3 / len(images) * most_voxels(most_bytes)  # which is for three
+    how = None
+    while how is None:  # of pure noise too much is left
+        grid = DisplayGrid.over(over, most)
+        grey = [shown(one, grid, pose, threads) for one, pose in images.values()]
+        addresses, how = packed(grey, most_bytes)
+        most /= 2
+    return {
+        "shape": list(grid.shape),
+        "origin_mm": grid.origin_mm.tolist(),
+        "step_mm": grid.step_mm,
+        "columns": columns(grid.shape),
+        "tile": [tile(n) for n in grid.shape[:2]],
+        "packing": how,
+        "sheets": dict(zip(images, addresses, strict=True)),
+        # Where each image has voxels: rows of matrices from RAS+ mm of the page.
+        "voxels": {
+            name: {
+                "ijk_from_mm": (np.linalg.inv(one.image.mm_from_ijk) @ pose).tolist(),
+                "shape": list(one.image.shape),
+            }
+            for name, (one, pose) in images.items()
+        },
+    }
 
 
 def shown(

@@ -1,21 +1,22 @@
 # ruff: noqa: PLC0415, D301
 # (imports inside commands keep --help fast; click wants a bare \b)
-"""``mireg compare``: how far apart two transforms are."""
+"""``mireg compare``: how far apart two transforms, or two series of them, are."""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from .._errors import InputError
 from .._files.records import to_json
 from .._report.words import in_directions
 from .common import notes_told, say, show_rows
 
 if TYPE_CHECKING:
-    from .._compare import Comparison, Distances
+    from .._compare import Comparison, Distances, SeriesComparison
 
 
 @click.command(short_help="Tell how far apart two transforms are.")
@@ -71,14 +72,33 @@ def compare(
                                centre that is named: of B's inverse after A
     rmsdiff                    what FSL's rmsdiff gives
 
+    A and B may also be transforms of a series, one a volume, in any format that mireg
+    series writes; one of them may be a transform for all volumes. Told are the mean
+    distances of the volumes, and their own figures with --json.
+
     \b
     Examples:
       mireg compare data/truth.json epi_to_t1.json --fixed data/phantom_T1.nii.gz
       mireg compare flirt.mat epi_to_t1.tfm --fixed t1.nii.gz --moving epi.nii.gz
       mireg compare manual.tfm epi_to_t1.tfm --points landmarks.mrk.json
+      mireg compare mcflirt.mat moved_xfm.txt --fixed ref.nii.gz --moving bold.nii.gz
     """
     from .._compare import compare as compare_two
+    from .._compare import compare_series, is_series
 
+    files = {"a": a, "b": b, "fixed": fixed, "moving": moving}
+    if is_series(a) or is_series(b):
+        if points is not None or points_frame is not None:
+            raise InputError("--points is for two transforms, and a series has many")
+        with notes_told():
+            series = compare_series(a, b, fixed=fixed, moving=moving, over=over)
+        _tell(
+            f"from {Path(a).name} to {Path(b).name}, {len(series.volumes)} volumes:",
+            _series_rows(series),
+            {**files, **series.to_dict()},
+            as_json=as_json,
+        )
+        return
     with notes_told():
         found = compare_two(
             a,
@@ -89,11 +109,34 @@ def compare(
             points=points,
             points_frame=points_frame,
         )
+    record = {**files, "points": points, **found.to_dict()}
+    heading = f"from {Path(a).name} to {Path(b).name}:"
+    _tell(heading, _rows(found), record, as_json=as_json)
+
+
+def _tell(
+    heading: str, rows: dict[str, str], record: dict[str, Any], *, as_json: bool
+) -> None:
+    """Say what was found, to people or as JSON."""
     if as_json:
-        files = {"a": a, "b": b, "fixed": fixed, "moving": moving, "points": points}
-        say(to_json({**files, **found.to_dict()}), nl=False)
-        return
-    show_rows(f"from {Path(a).name} to {Path(b).name}:", _rows(found), err=False)
+        say(to_json(record), nl=False)
+    else:
+        show_rows(heading, rows, err=False)
+
+
+def _series_rows(found: SeriesComparison) -> dict[str, str]:
+    """Say how far apart two series are, for people."""
+    worst = found.volumes[found.worst]
+    return {
+        "over": found.over,
+        **{
+            name: f"{value} of the volumes' mean distances"
+            for name, value in _summary(found.distances).items()
+        },
+        "worst": f"volume {found.worst}, {worst.mean:.3f} mm on average, "
+        f"{worst.max:.3f} mm at most",
+        "rotation": f"{found.rotations_deg.max():.3f} degrees at most",
+    }
 
 
 def _rows(found: Comparison) -> dict[str, str]:

@@ -99,6 +99,12 @@ def _read_reference(_context: Any, _option: Any, value: str) -> int | str:
     "--plot", is_flag=True, help="Draw the motion over time (needs matplotlib)."
 )
 @click.option(
+    "--report",
+    is_flag=True,
+    help="Write PREFIX.html, too: a film before and after, and the motion, to be "
+    "looked at in a browser.",
+)
+@click.option(
     "--fd-radius",
     type=click.FloatRange(min=0, min_open=True),
     default=50.0,
@@ -134,6 +140,7 @@ def series(
     formats: Sequence[str],
     image: bool,
     plot: bool,
+    report: bool,
     fd_radius: float,
     fd_threshold: float,
     dvars_threshold: float,
@@ -188,11 +195,17 @@ def series(
     if folder is not None:
         if len(series) == 1:
             files = bids_named(
-                folder, series[0], formats, to=to, image=image, picture=plot
+                folder,
+                series[0],
+                formats,
+                to=to,
+                image=image,
+                picture=plot,
+                report=report,
             )
         output = str(folder / f"{stem(Path(series[0]))}_moved")
     assert output is not None
-    files = files or named(output, formats, image=image, picture=plot)
+    files = files or named(output, formats, image=image, picture=plot, report=report)
     named_files = [*series, to, mask, reference]
     inputs = [Path(path) for path in named_files if _is_file(path)]
     check_outputs(files.single, inputs, force=force)
@@ -233,21 +246,9 @@ def _summary(
     found: SeriesMotion, columns: dict[str, Any], seconds: float, written: list[Path]
 ) -> dict[str, str]:
     """Say what was found, for people."""
-    import numpy as np
+    from .._series_results import facts
 
-    displacement = columns["framewise_displacement"][1:]
-    outliers = [name for name in columns if name.startswith("motion_outlier")]
-    doubted = np.flatnonzero(found.doubted)
-    rows = {
-        "reference": found.kind,
-        "displacement": f"{displacement.mean():.2f} mm a volume on average, "
-        f"{displacement.max():.2f} mm at most (framewise)",
-        "outliers": f"{len(outliers)} of {len(found.doubted)} volumes",
-        "noise": "error expected from noise: "
-        f"{np.median(found.standard_error_mm):.3f} mm in the median",
-    }
-    if len(doubted):
-        rows["doubted"] = "volumes " + ", ".join(map(str, doubted)) + ": look at them"
+    rows = facts(found.kind, columns, found.doubted, found.standard_error_mm)
     rows["seconds"] = (
         f"{seconds:.1f}, {len(found.doubted) / seconds:.0f} volumes a second"
     )

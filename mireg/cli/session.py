@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,6 +15,7 @@ from .._errors import InputError
 from .._files.records import to_json
 from .common import (
     OutputCommand,
+    check_folder,
     notes_told,
     output_options,
     progress_bar,
@@ -76,6 +78,12 @@ def _read_pairs(_context: Any, _option: Any, value: str) -> PairChoice:
     is_flag=True,
     help="Write each image on the grid of the frame, too.",
 )
+@click.option(
+    "--report",
+    is_flag=True,
+    help="Write DIR/session.html, too: the pairs as a graph and a table, and every "
+    "image in one frame, to be looked at in a browser.",
+)
 @output_options
 @click.option("--json", "as_json", is_flag=True, help="Print the record on stdout.")
 def session(
@@ -86,6 +94,7 @@ def session(
     pairs: PairChoice,
     transform_formats: Sequence[str],
     write_images: bool,
+    report: bool,
     threads: int | None,
     force: bool,
     quiet: bool,
@@ -103,24 +112,38 @@ def session(
            DIR/pairs.tsv                   the pairs: residuals, what was left out
            DIR/session.json                all of it
 
+    The exit code is 1 if an image does not belong: of another patient, or mirrored.
+
     \b
-    Example:
+    Examples:
       mireg session t1.nii.gz t2.nii.gz flair.nii.gz bold.nii.gz -o session
+      mireg session 2024/t1.nii.gz 2025/t1.nii.gz -o both --reference mean --images
     """
     how = read_output(options)
-    from .._session import register_session
+    from .._session import SessionFiles, names_of, register_session
     from .._settings import Settings
 
     which: int | Literal["mean"] = 0
     if reference == "mean":
         which = "mean"
     elif reference is not None:
-        if reference not in images:
+        real = [os.path.realpath(path) for path in images]
+        if os.path.realpath(reference) not in real:
             raise InputError(
                 f"--reference {reference}: none of the images; give one of them, or "
                 "mean"
             )
-        which = list(images).index(reference)
+        which = real.index(os.path.realpath(reference))
+    files = SessionFiles.named(
+        output,
+        names_of(images),
+        None if which == "mean" else which,
+        transform_formats,
+        images=write_images,
+        report=report,
+    )
+    if os.path.exists(output):
+        check_folder(Path(output), files.paths, force=force)
     with notes_told(), progress_bar(quiet=quiet) as progress:
         found = register_session(
             list(images),
@@ -134,6 +157,7 @@ def session(
             output,
             transform_formats=transform_formats,
             images=write_images,
+            report=report,
             output=how,
             threads=threads,
             force=force,
@@ -142,6 +166,8 @@ def session(
         say(to_json(found.to_dict()), nl=False)
     elif not quiet:
         _tell(found, written)
+    if found.strangers:
+        click.get_current_context().exit(1)
 
 
 def _tell(found: Session, written: Sequence[Path]) -> None:

@@ -34,6 +34,8 @@ class SeriesFiles:
         All transforms as numbers, and how they were found.
     picture : Path or None
         Motion over time.
+    report : Path or None
+        A page to look at.
     """
 
     image: Path | None
@@ -43,6 +45,7 @@ class SeriesFiles:
     definitions: Path
     record: Path
     picture: Path | None
+    report: Path | None = None
 
     @property
     def single(self) -> list[Path]:
@@ -51,7 +54,7 @@ class SeriesFiles:
             self.image,
             self.reference,
             *(p for n, p in self.transforms.items() if not series_format(n).folder),
-            *(self.table, self.definitions, self.record, self.picture),
+            *(self.table, self.definitions, self.record, self.picture, self.report),
         )
         return [path for path in some if path is not None]
 
@@ -67,6 +70,7 @@ def named(
     *,
     image: bool = True,
     picture: bool = False,
+    report: bool = False,
 ) -> SeriesFiles:
     """Name the files after a prefix.
 
@@ -94,6 +98,7 @@ def named(
         Path(f"{base}_confounds.json"),
         Path(f"{base}.json"),
         Path(f"{base}.png") if picture else None,
+        Path(f"{base}.html") if report else None,
     )
 
 
@@ -105,6 +110,7 @@ def bids_named(
     to: str | None = None,
     image: bool = True,
     picture: bool = False,
+    report: bool = False,
 ) -> SeriesFiles | None:
     """Name the files as BIDS and fMRIPrep do, or tell that the series has no such name.
 
@@ -150,4 +156,5 @@ def bids_named(
         table.with_name(table.name + ".json"),
         transform.with_name(transform.name + ".json"),
         Path(folder) / f"{moved}.png" if picture else None,
+        Path(folder) / f"{moved}.html" if report else None,
     )
