@@ -309,7 +309,9 @@ def _check_folder(path: Path, *, force: bool) -> None:
         check_new(path, force=False)
         return
     if not force:
-        raise OutputExistsError(f"{path}: exists already; choose another name")
+        raise OutputExistsError(
+            f"{path}: exists already; choose another name or give force=True"
+        )
     if not all(re.fullmatch(_OURS, one.name) for one in path.iterdir()):
         raise InputError(
             f"{path}: holds other files than transforms, and is not replaced; choose "

@@ -118,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         return _fail(" ".join(error.format_message().split()))
     except OutputExistsError as error:
-        return _fail(f"{error} or give --force")
+        return _fail(str(error).replace("force=True", "--force"))
     except MiregError as error:
         return _fail(str(error))
 
