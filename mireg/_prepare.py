@@ -226,7 +226,8 @@ def prepare(
     ------
     InputError
         If the image, or what the mask leaves of it, has no contrast; if the mask is
-        empty, misses the image, or leaves too little of it; or if a prepared image is given another mask.
+        empty, misses the image, or leaves too little of it; or if a prepared image is
+        given another mask.
 
     See Also
     --------

@@ -196,7 +196,7 @@ def read_image(image: ImageLike, volume: VolumeChoice | None = None) -> Image:
     --------
     >>> series = np.arange(48).reshape(2, 3, 4, 2)
     >>> read_image((series, np.diag([1, 1, 2.5, 1])), volume=1)
-    <Image 2 x 3 x 4, voxels of 1 x 1 x 2.5 mm, int64, volume 1>
+    <Image 2 x 3 x 4, voxels of 1 x 1 x 2.5 mm, float32 from int64, volume 1>
     """
     return as_image(image, volume)
 
