@@ -85,7 +85,7 @@ def test_progress_must_be_a_function(call):
 
 @pytest.mark.parametrize("call", ["register", "check", "score"])
 def test_what_is_no_prior_is_refused(call):
-    with pytest.raises(mireg.InputError, match="prior is a str; give what mireg.learn"):
+    with pytest.raises(mireg.InputError, match="prior is a str; give what"):
         CALLS[call](prior="prior.json")
 
 
@@ -228,15 +228,11 @@ FUNCTIONS = [
 
 def members(owner):
     """Yield the public functions of a class, those behind its properties too."""
-    for name, one in vars(owner).items():
-        if name.startswith("_"):
-            continue
-        if isinstance(one, property):
-            one = one.fget
-        one = getattr(
-            one, "func" if isinstance(one, functools.cached_property) else "", one
-        )
-        yield name, getattr(one, "__func__", one)
+    behind = ("fget", "func", "__func__")  # of properties, kept ones, class methods
+    for name, member in vars(owner).items():
+        if not name.startswith("_"):
+            found = [getattr(member, one) for one in behind if hasattr(member, one)]
+            yield name, (found or [member])[0]
 
 
 def hints(owner):
