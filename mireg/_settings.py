@@ -7,7 +7,7 @@ import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from . import _parameters as parameters
 from ._errors import InputError
@@ -165,7 +165,7 @@ class _Limits(NamedTuple):
     above: bool = False
     optional: bool = False
 
-    def checked(self, name: str, given: object) -> float | None:
+    def checked(self, name: str, given: Any) -> float | None:
         """Return a number as one of Python, or say what it must be."""
         if given is None and self.optional:
             return None

@@ -351,7 +351,7 @@ TransformLike = (
 )
 
 
-def _as_operand(given: object) -> Any:
+def _as_operand(given: Any) -> Any:
     """Make a transform of the matrix of one; leave anything else, as points."""
     is_matrix = isinstance(given, np.ndarray) and given.shape == (4, 4)
     if is_matrix and np.array_equal(given[3], [0, 0, 0, 1]):
