@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
@@ -159,7 +159,7 @@ class _Limits(NamedTuple):
         Whether it may be None.
     """
 
-    kind: type[int] | type[float]
+    kind: Callable[[Any], float]
     least: float
     most: float = math.inf
     above: bool = False
