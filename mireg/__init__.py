@@ -38,6 +38,23 @@ Contrast: How much contrast one scan has
 Comparison: How far apart two transforms, a and b, of the same two images are
 SeriesComparison: How far apart two series of transforms are, volume by volume
 
+What records hold
+-----------------
+LocalResiduals: How far off each block of the anatomy is, at one pose
+Misfit: Neighbouring blocks that are off the same way
+Optimum: A pose that explains most, nearby or everywhere, and how far it is
+Distances: Distances between where two transforms put the same points, in mm
+Histogram: A distribution of intensities over bins of equal width
+SessionPair: Two images of a session, registered by themselves
+VolumeMotion: Where one volume lies, as `SeriesRegistration.add` found it
+Series: Volumes of one head, one after the other; never more than one is read at once
+SeriesFiles: The files of a series to write
+Thresholds: When a volume counts as an outlier of motion
+Foreground: Where the anatomy of an image is
+IntensityScale: How the intensities of one image become normalised ones, from 0 to 1
+Normalisation: How the intensities of an image become normalised ones, 0 to 1
+Source: What an `Image` was read from
+
 Errors and warnings
 -------------------
 MiregError: Any error that mireg raises on purpose
@@ -45,7 +62,8 @@ InputError: An image, transform or option that cannot be used
 MissingFileError: A file or folder that is not there
 OutputExistsError: A file that would be replaced, and nobody said that it may be
 DoubtfulError: An answer that is more likely wrong than right, and was to be trusted
-MiregWarning: An input is odd, and the work went on; the message says how
+MiregWarning: An input or an answer is odd, and the work went on; the message says how
+DoubtWarning: An answer is more likely wrong than right; the message says why
 
 Modules
 -------
@@ -68,12 +86,21 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from . import information as information
     from . import phantom as phantom
-    from ._check import Check, check
-    from ._compare import Comparison, SeriesComparison, compare, compare_series
-    from ._contrast import Contrast, contrast
+    from ._check import Check, Optimum, check
+    from ._compare import (
+        Comparison,
+        Distances,
+        SeriesComparison,
+        compare,
+        compare_series,
+    )
+    from ._confounds import Thresholds
+    from ._contrast import Contrast, Histogram, contrast
+    from ._engine.residuals import LocalResiduals, Misfit
     from ._engine.verdict import Verdict
     from ._errors import (
         DoubtfulError,
+        DoubtWarning,
         InputError,
         MiregError,
         MiregWarning,
@@ -82,17 +109,20 @@ if TYPE_CHECKING:
     )
     from ._files.formats import ImageLike, read_image
     from ._files.nifti import write_image
-    from ._image import Image, VolumeChoice
+    from ._files.series.names import SeriesFiles
+    from ._files.series.reader import Series
+    from ._image import Image, Source, VolumeChoice
+    from ._intensity import IntensityScale
     from ._moved import Output
-    from ._prepare import PreparedImage, prepare
+    from ._prepare import Foreground, Normalisation, PreparedImage, prepare
     from ._prior import Prior, learn_prior
     from ._register import register
     from ._registration import Registration
     from ._report.mosaic import show
     from ._resample import Interpolation, resample
     from ._score import score
-    from ._series import SeriesMotion, SeriesRegistration, register_series
-    from ._session import Session, register_session
+    from ._series import SeriesMotion, SeriesRegistration, VolumeMotion, register_series
+    from ._session import Session, SessionPair, register_session
     from ._settings import MetricName, Settings
     from ._transform import (
         AffineTransform,
@@ -109,39 +139,54 @@ _HOME = {
     "Check": "_check",
     "Comparison": "_compare",
     "Contrast": "_contrast",
+    "Distances": "_compare",
+    "DoubtWarning": "_errors",
     "DoubtfulError": "_errors",
+    "Foreground": "_prepare",
+    "Histogram": "_contrast",
     "Image": "_image",
     "ImageLike": "_files.formats",
     "InputError": "_errors",
+    "IntensityScale": "_intensity",
     "Interpolation": "_resample",
+    "LocalResiduals": "_engine.residuals",
     "MetricName": "_settings",
     "MiregError": "_errors",
     "MiregWarning": "_errors",
+    "Misfit": "_engine.residuals",
     "MissingFileError": "_errors",
+    "Normalisation": "_prepare",
+    "Optimum": "_check",
     "Output": "_moved",
     "OutputExistsError": "_errors",
+    "PreparedImage": "_prepare",
     "Prior": "_prior",
     "Registration": "_registration",
     "RigidTransform": "_transform",
+    "Series": "_files.series.reader",
     "SeriesComparison": "_compare",
-    "Session": "_session",
+    "SeriesFiles": "_files.series.names",
     "SeriesMotion": "_series",
     "SeriesRegistration": "_series",
+    "Session": "_session",
+    "SessionPair": "_session",
     "Settings": "_settings",
+    "Source": "_image",
+    "Thresholds": "_confounds",
     "Verdict": "_engine.verdict",
     "VolumeChoice": "_image",
+    "VolumeMotion": "_series",
     "check": "_check",
     "compare": "_compare",
     "compare_series": "_compare",
     "contrast": "_contrast",
     "learn_prior": "_prior",
     "prepare": "_prepare",
-    "PreparedImage": "_prepare",
     "read_image": "_files.formats",
     "read_transform": "_transform",
     "register": "_register",
-    "register_session": "_session",
     "register_series": "_series",
+    "register_session": "_session",
     "resample": "_resample",
     "score": "_score",
     "show": "_report.mosaic",
@@ -157,28 +202,43 @@ __all__ = [
     "Check",
     "Comparison",
     "Contrast",
+    "Distances",
+    "DoubtWarning",
     "DoubtfulError",
+    "Foreground",
+    "Histogram",
     "Image",
     "ImageLike",
     "InputError",
+    "IntensityScale",
     "Interpolation",
+    "LocalResiduals",
     "MetricName",
     "MiregError",
     "MiregWarning",
+    "Misfit",
     "MissingFileError",
+    "Normalisation",
+    "Optimum",
     "Output",
     "OutputExistsError",
     "PreparedImage",
     "Prior",
     "Registration",
     "RigidTransform",
+    "Series",
     "SeriesComparison",
+    "SeriesFiles",
     "SeriesMotion",
     "SeriesRegistration",
     "Session",
+    "SessionPair",
     "Settings",
+    "Source",
+    "Thresholds",
     "Verdict",
     "VolumeChoice",
+    "VolumeMotion",
     "check",
     "compare",
     "compare_series",

@@ -63,24 +63,41 @@ class FrameNeededError(InputError):
 
 
 class OutputExistsError(InputError, FileExistsError):
-    """A file that would be replaced, and nobody said that it may be."""
+    """A file that would be replaced, and nobody said that it may be.
+
+    What writes files replaces them with ``force=True``.
+    """
 
 
 class DoubtfulError(MiregError):
-    """An answer that is more likely wrong than right, and was to be trusted."""
+    """An answer that is more likely wrong than right, and was to be trusted.
+
+    Raised by `Registration.raise_if_doubtful` alone.
+    """
 
 
 class MiregWarning(UserWarning):
-    """An input is odd, and the work went on; the message says how."""
+    """An input or an answer is odd, and the work went on; the message says how.
+
+    Of an answer that is doubtful it is a `DoubtWarning`.
+    """
 
 
-def warn(message: str) -> None:
+class DoubtWarning(MiregWarning):
+    """An answer is more likely wrong than right; the message says why.
+
+    ``warnings.simplefilter("error", mireg.DoubtWarning)`` makes an error of each, where
+    it is found; `Registration.raise_if_doubtful` raises a `DoubtfulError` when asked.
+    """
+
+
+def warn(message: str, kind: type[MiregWarning] = MiregWarning) -> None:
     """Warn of what is odd, at the line outside mireg that asked for the work."""
     package = __name__.partition(".")[0]
     frame, level = sys._getframe(1), 2
     while frame.f_back and _is_within(package, frame.f_globals.get("__name__", "")):
         frame, level = frame.f_back, level + 1
-    warnings.warn(printable(message), MiregWarning, stacklevel=level)
+    warnings.warn(printable(message), kind, stacklevel=level)
 
 
 def _is_within(package: str, module: str) -> bool:

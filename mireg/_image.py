@@ -158,14 +158,14 @@ class Image:
 
     def _facts(self) -> dict[str, str]:
         """Say in words what it is, by label."""
-        opened = None if self.source is None else self.source.opened
-        stored = self.voxels.dtype if opened is None else opened.get_data_dtype()
+        kept = np.dtype(np.float32)
+        given = kept if self.source is None else self.source.opened.get_data_dtype()
         facts = {
             "shape": " x ".join(str(n) for n in self.shape),
             "voxels": "voxels of "
             + " x ".join(f"{size:.4g}" for size in self.voxel_size_mm)
             + " mm",
-            "type": np.dtype(stored).name,
+            "type": kept.name if given == kept else f"{kept.name} from {given.name}",
         }
         if self.source is not None and self.source.volume is not None:
             facts["volume"] = f"volume {self.source.volume}"
@@ -313,10 +313,25 @@ def flat_volume(
     return data.ravel(order="K"), np.array(data.shape, dtype=np.int64), strides
 
 
+def checked_points(points: npt.ArrayLike) -> FloatArray:
+    """Return points as float64, shape (..., 3), or say what is wrong."""
+    try:
+        array = np.asarray(points, dtype=np.float64)
+    except (TypeError, ValueError) as error:  # words, or rows of different length
+        raise InputError(
+            f"points are an array of numbers, (..., 3); {error}"
+        ) from error
+    if array.shape[-1:] != (3,):
+        raise InputError(
+            f"the points have shape {array.shape}, not (..., 3): three numbers for each"
+        )
+    return array
+
+
 def _mapped(matrix: npt.NDArray[np.floating], points: npt.ArrayLike) -> FloatArray:
     """Map points, shape (..., 3), by an affine."""
     # einsum, not @: for three columns BLAS wakes all its threads for nothing.
-    turned = np.einsum("ij,...j->...i", matrix[:3, :3], np.asarray(points, float))
+    turned = np.einsum("ij,...j->...i", matrix[:3, :3], checked_points(points))
     return turned + matrix[:3, 3]
 
 

@@ -120,7 +120,7 @@ def _limits(values: Volume) -> tuple[float, float]:
     if not high > low:
         low, high = values[0], values[-1]
     if not high > low:
-        raise InputError(f"the image is constant: every voxel is {low:g}")
+        raise InputError(f"the image is constant: every voxel is {low + 0.0:g}")
     return float(low), float(high)
 
 

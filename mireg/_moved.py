@@ -39,10 +39,10 @@ class Output:
         voxels as large as those of the moving image, or cubes with edges of so many
         mm.
     interpolation, fill, antialias : optional
-        See `mireg.resample`. By default `fill` is what `resample.fill_value` chooses:
-        0, the air of a CT, or NaN.
+        See `mireg.resample`. By default `fill` is 0, or the air of a CT, or NaN where
+        the moving image has voxels that are.
     dtype : str, optional
-        Type of the voxels (default: that of the moving image); see `nifti.storage`.
+        Type of the voxels, such as "float32" (default: that of the moving image).
     header_only : bool, optional
         Keep the voxels of the moving image, and say in the header where they are:
         nothing is interpolated. No other option goes with it.
@@ -90,7 +90,7 @@ class Output:
                         f"{option.name} out"
                     )
 
-    def on_grid(
+    def _on_grid(
         self, moving: Image, fixed: Image, moving_from_fixed: Transform
     ) -> Image:
         """Give the grid to write on; its intensities mean nothing."""
@@ -100,12 +100,12 @@ class Output:
             return regrid(fixed, voxel_size_along(moving, fixed, moving_from_fixed))
         return regrid(fixed, self.grid)
 
-    def check(self, opened: Any) -> None:
+    def _check(self, opened: Any) -> None:
         """Refuse, before the work, what the moving image cannot be written as."""
         if not self.header_only:
-            self.stored(opened)
+            self._stored(opened)
 
-    def stored(self, opened: Any) -> nifti.Storage:
+    def _stored(self, opened: Any) -> nifti.Storage:
         """Choose type and scaling; refuse what does not fit, before the work."""
         labels = self.interpolation in EXACT
         stored = nifti.storage(opened, self.dtype, labels=labels)
@@ -125,7 +125,7 @@ def resampled(
     transform = as_transform(moving_from_fixed, fixed=fixed)
     grid, fill = None, output.fill
     for volume in volumes:
-        grid = grid or output.on_grid(volume, fixed, transform)
+        grid = grid or output._on_grid(volume, fixed, transform)
         fill = fill_value(volume) if fill is None else fill
         yield resampled_slabs(
             volume,
@@ -181,7 +181,7 @@ def writer(
             file, path, opened, affine, space=space, threads=threads
         )
     _check_overlap(opened, fixed, as_transform(moving_from_fixed, fixed=fixed))
-    stored = output.stored(opened)
+    stored = output._stored(opened)
     count = formats.n_volumes(opened)
     what: Image | Slabs | Iterator[Slabs]
     if volume is not None and (count == 1 or not output.all_volumes):

@@ -110,6 +110,10 @@ SUBSAMPLING = 4
 #: Fewer samples than this, in a mask or where there are data, fill no joint histogram.
 ENOUGH_SAMPLES = 500
 
+#: Normalised intensities, 0 to 1, that a mask must span at low resolution: one of the
+#: 32 bins of the joint histogram, as within one bin nothing is told.
+MASK_CONTRAST = 1 / 32
+
 #: Bins of the joint histogram are no more than the samples to this power: each bin of
 #: a row then holds samples.
 BINS_PER_SAMPLES = 1 / 3

@@ -147,7 +147,8 @@ class PreparedImage:
 
     def __repr__(self) -> str:
         """Say what it is in one line."""
-        return f"PreparedImage({self.image!r}, mask={self.mask is not None})"
+        masked = "no mask" if self.mask is None else "with a mask"
+        return f"<PreparedImage of {self.image!r}, {masked}>"
 
     @cached_property
     def original(self) -> Normalisation:
@@ -224,8 +225,9 @@ def prepare(
     Raises
     ------
     InputError
-        If the image has no contrast; if the mask is empty, misses the image, or leaves
-        too little of it; or if a prepared image is given another mask.
+        If the image, or what the mask leaves of it, has no contrast; if the mask is
+        empty, misses the image, or leaves too little of it; or if a prepared image is
+        given another mask.
 
     See Also
     --------
@@ -260,6 +262,7 @@ def prepare(
         inside = in_mask(mask, centres).reshape(low_resolution.shape)
         if not inside.any():
             raise InputError(_mask_error(mask, image))
+        _check_contrast(mask, scale, low_resolution.data[inside])
         foreground = foreground & inside if (foreground & inside).any() else inside
     if not foreground.any():
         foreground = np.isfinite(low_resolution.data)
@@ -272,6 +275,15 @@ def prepare(
         low_resolution=low_resolution,
         sampling_mask=_sampling_mask(low_resolution, foreground, measured.rms_radius),
     )
+
+
+def read(
+    role: str, image: ImageLike, mask: ImageLike | None
+) -> tuple[Image | PreparedImage, Image | None]:
+    """Read one image of a pair and its mask; one that is prepared stays so."""
+    if not isinstance(image, PreparedImage):
+        image = as_image(image, name=f"the {role} image")
+    return image, as_mask(mask, name=f"the {role} mask")
 
 
 def _low_resolution(image: Image, scale: IntensityScale, threads: int) -> Image:
@@ -316,10 +328,26 @@ def in_mask(mask: Image, points: FloatArray) -> npt.NDArray[np.bool_]:
     return inside
 
 
+def _called(mask: Image) -> str:
+    """Say which mask it is."""
+    name = mask.source.path if mask.source is not None else None
+    return "the mask" if name is None else f"{name}: the mask"
+
+
+def _check_contrast(mask: Image, scale: IntensityScale, inside: Volume) -> None:
+    """Refuse a mask in which there is nothing to see, as one of background."""
+    inside = inside[np.isfinite(inside)]
+    if inside.size and np.ptp(scale.apply(inside)) < parameters.MASK_CONTRAST:
+        raise InputError(
+            f"{_called(mask)} has no contrast: the image is about "
+            f"{np.median(inside) + 0.0:.4g} all over it, and nothing in it can be "
+            "registered; draw it over anatomy, with a rim"
+        )
+
+
 def _mask_error(mask: Image, image: Image) -> str:
     """Say why a mask leaves nothing of its image."""
-    name = mask.source.path if mask.source is not None else None
-    what = "the mask" if name is None else f"{name}: the mask"
+    what = _called(mask)
     held = np.argwhere(mask.data > 0.5)
     if not len(held):
         return f"{what} is empty, no voxel is above 0.5"

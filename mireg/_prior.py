@@ -155,6 +155,16 @@ class Prior:
             ) from error
 
 
+def checked_prior(given: Prior | None) -> Prior | None:
+    """Refuse what is no prior, before the work."""
+    if given is None or isinstance(given, Prior):
+        return given
+    raise InputError(
+        f"prior is a {type(given).__name__}; give what mireg.learn_prior or "
+        "mireg.Prior.read returns, or None"
+    )
+
+
 def check_suffix(path: str | Path) -> Path:
     """Refuse a name that does not say how a prior is stored."""
     path = Path(path)

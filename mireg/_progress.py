@@ -6,10 +6,22 @@ import logging
 import time
 from collections.abc import Callable
 
+from ._errors import InputError
+
 #: Told the name of a stage, and the share of the work that is done, 0 to 1.
 Progress = Callable[[str, float], None]
 
 _LOG = logging.getLogger(__name__)
+
+
+def checked_progress(tell: Progress | None) -> Progress | None:
+    """Refuse what cannot be told of progress, before the work."""
+    if tell is None or callable(tell):
+        return tell
+    raise InputError(
+        f"progress is {tell!r}; give a function, which is called with what is done now "
+        "and the share of the work, or None"
+    )
 
 
 class Stages:
@@ -17,7 +29,7 @@ class Stages:
 
     def __init__(self, tell: Progress | None) -> None:
         self.seconds: dict[str, float] = {}
-        self._tell = tell
+        self._tell = checked_progress(tell)
         self._stage = self._words = ""
         self._share = 0.0
         self._since = self._began = time.perf_counter()

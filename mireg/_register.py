@@ -13,7 +13,8 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -58,14 +59,13 @@ from ._engine.uncertainty import (
     uncertainty,
 )
 from ._engine.verdict import Verdict, runner_up, usual_tolerance_mm, verdict
-from ._errors import InputError, warn
-from ._files.formats import ImageLike, as_image, as_mask
-from ._image import Image
-from ._prepare import PreparedImage, prepare
-from ._prior import Prior
+from ._errors import DoubtWarning, InputError, warn
+from ._files.formats import ImageLike
+from ._prepare import prepare, read
+from ._prior import Prior, checked_prior
 from ._progress import Progress, Stages
 from ._registration import Registration
-from ._settings import Settings
+from ._settings import Settings, settings_or_default
 from ._threads import shared
 from ._transform import RigidTransform, TransformLike, as_rigid
 
@@ -150,6 +150,7 @@ def register(
     >>> bool(np.abs(found.moving_from_fixed - five_mm_right).max() < 0.2)
     True
     """
+    init = _checked_init(init)
     task = opened(fixed, moving, fixed_mask, moving_mask, settings, prior, progress)
     pair, settings, told = task.pair, task.settings, task.told
     outcome = best_answer(task, _start(init, pair))
@@ -173,7 +174,7 @@ def register(
     told.start("", 1.0)
     doubts = (judged.warning,) if judged.doubtful else ()
     for doubt in doubts:
-        warn(doubt)
+        warn(doubt, DoubtWarning)
 
     foreground = pair.fixed.foreground
     transform = RigidTransform.from_matrix(
@@ -247,16 +248,13 @@ def opened(
     progress: Progress | None,
 ) -> Task:
     """Read two images, prepare each by itself, and shrink both; see `register`."""
-    settings = settings or Settings()
+    settings = settings_or_default(settings)
     threads = settings.threads or _threads.available()
     joints = _weighted_prior(prior, settings)
     told = Stages(progress)
 
     told.start("prepare", 0.0)
-    given = [
-        _read("fixed", fixed, fixed_mask),
-        _read("moving", moving, moving_mask),
-    ]
+    given = [read("fixed", fixed, fixed_mask), read("moving", moving, moving_mask)]
     prepared = shared(lambda one: prepare(*one, threads=threads), given, threads)
     contrasts = shared(contrast, prepared, threads)
     notes = preflight.notes(*(one.image for one in prepared)) + _too_flat(contrasts)
@@ -729,19 +727,11 @@ def _optimised(
 # --- input and log --------------------------------------------------------------------
 
 
-def _read(
-    role: str, image: ImageLike, mask: ImageLike | None
-) -> tuple[Image | PreparedImage, Image | None]:
-    """Read an image and its mask; one that is prepared stays so."""
-    if not isinstance(image, PreparedImage):
-        image = as_image(image, name=f"the {role} image")
-    return image, as_mask(mask, name=f"the {role} mask")
-
-
 def _weighted_prior(
     prior: Prior | None, settings: Settings
 ) -> dict[str, FloatArray] | None:
     """Weight the joint distributions of a prior by its strength."""
+    prior = checked_prior(prior)
     if (prior is not None) != (settings.metric == "prior"):
         raise InputError(
             f'the metric is "{settings.metric}" and there is '
@@ -757,6 +747,18 @@ def _too_flat(contrasts: Sequence[Contrast]) -> tuple[str, ...]:
         for name, one in zip(("fixed", "moving"), contrasts, strict=True)
         if one.doubt
     )
+
+
+def _checked_init(init: Init | TransformLike) -> Init | TransformLike:
+    """Refuse, before the work, a word that is no start and no file either."""
+    words = get_args(Init)
+    is_word = isinstance(init, str) and not (init in words or Path(init).suffix)
+    if init is None or (is_word and not Path(str(init)).exists()):
+        raise InputError(
+            f"init is {init!r}; give {', '.join(words)}, a rigid transform, its "
+            "(4, 4) matrix, or the path of its file"
+        )
+    return init
 
 
 def _start(init: Init | TransformLike, pair: Pair) -> FloatArray | None:

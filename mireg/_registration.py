@@ -60,8 +60,10 @@ class _StoredImage:
         given, digest = self.record["path"], self.record["sha256"]
         if given is None or digest is None:
             raise InputError(
-                f"the {self.role} image was no file when the record was written, so it "
-                "cannot be read again; register anew"
+                f"the {self.role} image was an array or of another library, no file, "
+                "when the record was saved, so it cannot be read again; register files "
+                "(mireg.write_image makes one), or go on with the images at hand: "
+                "mireg.resample(moving, fixed, found.transform)"
             )
         # The whole folder may have moved, the record with the images.
         places = [Path(self.record["absolute_path"] or given), self.folder / given]
@@ -324,8 +326,7 @@ class Registration:
         interpolation, antialias : optional
             How to read between voxels; see `mireg.resample`.
         fill : float, optional
-            Value outside the moving image (default: what `fill_value` chooses: 0,
-            the air of a CT, or NaN).
+            Value outside the moving image; see `mireg.Output`.
         threads : int, optional
             Threads to use (default: those of the settings). The answer is the same.
         """
@@ -353,6 +354,10 @@ class Registration:
     ) -> list[Path]:
         """Write the files that ``mireg register -o PREFIX`` writes.
 
+        The record names files and holds no voxels: with images that were no files, as
+        arrays are, `load` reads it, but cannot `resample`, `show` or `report` again.
+        Save them by `mireg.write_image` first, and register the files, for that.
+
         Parameters
         ----------
         prefix : str or path
@@ -360,7 +365,7 @@ class Registration:
             transform ``PREFIX.tfm`` and the record ``PREFIX.json``. One that ends as
             a file does, such as ``x.nii``, is the very name of that file.
         transform_formats : sequence of str, optional
-            Formats of the transform, of `mireg._files.transforms.NAMES`.
+            Formats of the transform, of those that `mireg.read_transform` lists.
         output : Output, optional
             How the moved image is written: grid, interpolation, type.
         image : bool, optional

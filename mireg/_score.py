@@ -12,9 +12,9 @@ from ._engine.pair import Pair
 from ._engine.similarity import joint_histogram, metric_at
 from ._errors import InputError
 from ._files.formats import ImageLike
-from ._prepare import prepare
-from ._prior import Prior
-from ._settings import METRICS, Settings
+from ._prepare import prepare, read
+from ._prior import Prior, checked_prior
+from ._settings import METRICS, Settings, settings_or_default
 from ._transform import TransformLike, as_transform
 
 
@@ -75,11 +75,11 @@ def score(
     >>> all(there[name] > beside[name] for name in there)
     True
     """
-    settings = settings or Settings()
+    settings, prior = settings_or_default(settings), checked_prior(prior)
     threads = settings.threads or _threads.available()
     prepared = (
-        prepare(fixed, fixed_mask, threads=threads),
-        prepare(moving, moving_mask, threads=threads),
+        prepare(*read("fixed", fixed, fixed_mask), threads=threads),
+        prepare(*read("moving", moving, moving_mask), threads=threads),
     )
     pose = np.eye(4)
     if moving_from_fixed is not None:

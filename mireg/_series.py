@@ -43,7 +43,7 @@ from ._progress import Progress, Stages
 from ._register import register
 from ._registration import Registration
 from ._resample import Interpolation, resample
-from ._settings import Settings
+from ._settings import Settings, settings_or_default
 from ._threads import shared
 from ._transform import RigidTransform
 
@@ -396,7 +396,7 @@ def register_series(
     >>> (moved.moving_from_fixed @ [11, 11, 9, 1])[:, 0].round(1)  # of the head
     array([11., 12., 11.])
     """
-    settings = settings or Settings()
+    settings = settings_or_default(settings)
     if settings.metric == "prior":
         raise InputError('metric "prior" is for pairs; choose another for a series')
     threads = settings.threads or _threads.available()
@@ -502,7 +502,7 @@ class SeriesRegistration:
         search: bool = True,
         settings: Settings | None = None,
     ) -> None:
-        self._settings = settings or Settings()
+        self._settings = settings_or_default(settings)
         self._threads = self._settings.threads or _threads.available()
         if not isinstance(reference, PreparedImage):
             reference = _prepared(

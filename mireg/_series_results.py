@@ -121,7 +121,7 @@ def dump_moved(
             f"{series.name}: has {len(series)} volumes, and there are "
             f"{len(moving_from_fixed)} transforms: give one a volume, or one for all"
         )
-    grid = output.on_grid(series.grid(), fixed, as_transform(moving_from_fixed[0]))
+    grid = output._on_grid(series.grid(), fixed, as_transform(moving_from_fixed[0]))
     volumes = moved_volumes(series, moving_from_fixed, grid, output, threads, progress)
     fill = output.fill
     if fill is None:
@@ -132,7 +132,7 @@ def dump_moved(
         filled(volumes, fill),
         template=series.opened,
         count=len(series),
-        stored=output.stored(series.opened),
+        stored=output._stored(series.opened),
         space=space,
         threads=threads,
     )
@@ -178,7 +178,7 @@ def write(
     moving_from_to = moving_from_fixed @ reference_from_to
     images = Images(reference.image, series.grid())
     image_grid = _grid(output, series, onto, moving_from_to[0], own=to is None)
-    stored = output.stored(series.opened) if files.image is not None else None
+    stored = output._stored(series.opened) if files.image is not None else None
     given = {
         name: series_content(name, moving_from_to, Images(onto, series.grid()))
         for name in files.transforms
@@ -315,7 +315,7 @@ def _grid(
     """Choose the grid of the moved series: by default, voxels of the series."""
     if own and output.grid in ("fixed", "moving"):
         return onto
-    return output.on_grid(series.grid(), onto, as_transform(moving_from_onto))
+    return output._on_grid(series.grid(), onto, as_transform(moving_from_onto))
 
 
 def _foreground_on(
@@ -362,7 +362,9 @@ def _check_folder(path: Path, *, force: bool) -> None:
         check_new(path, force=False)
         return
     if not force:
-        raise OutputExistsError(f"{path}: exists already; choose another name")
+        raise OutputExistsError(
+            f"{path}: exists already; choose another name or give force=True"
+        )
     if not all(re.fullmatch(_OURS, one.name) for one in path.iterdir()):
         raise InputError(
             f"{path}: holds other files than transforms, and is not replaced; choose "

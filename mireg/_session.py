@@ -19,7 +19,7 @@ import numpy.typing as npt
 from . import __version__
 from . import _parameters as parameters
 from ._engine.verdict import in_percent
-from ._errors import InputError, MiregWarning, warn
+from ._errors import DoubtWarning, InputError, MiregWarning, warn
 from ._files import nifti
 from ._files import transforms as transform_files
 from ._files.formats import ImageLike
@@ -29,11 +29,11 @@ from ._image import Image
 from ._moved import Output, writer
 from ._pose_graph import Edge, mean_frame, rms_mm, solve
 from ._prepare import PreparedImage, prepare
-from ._progress import Progress
+from ._progress import Progress, checked_progress
 from ._register import register
 from ._registration import Registration
 from ._results import opened
-from ._settings import Settings
+from ._settings import Settings, settings_or_default
 from ._transform import RigidTransform
 
 FloatArray = npt.NDArray[np.float64]
@@ -418,6 +418,7 @@ def register_session(
         session.transforms[2]  # bold_from_t1
         session.save("session", images=True)
     """
+    settings, progress = settings_or_default(settings), checked_progress(progress)
     n = len(images)
     if n < 2:
         raise InputError(f"a session needs two images or more, not {n}")
@@ -463,7 +464,7 @@ def register_session(
     )
     strangers, notes = judged(told, results)
     for note in notes:
-        warn(note)
+        warn(note, DoubtWarning)
     frame = (
         mean_frame(solution.poses) if reference == "mean" else solution.poses[reference]
     )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import numbers
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
+from . import _parameters as parameters
 from ._errors import InputError
 
 if TYPE_CHECKING:
@@ -82,7 +84,7 @@ class Settings:
         With metric "prior", what the learned histogram counts as, in units of the
         number of samples: from 0, which is "mi", to 1000.
     bins : int
-        Bins of the joint histogram along each axis.
+        Bins of the joint histogram along each axis, 8 to 250.
     samples : int
         Most points compared in the end, 8000 or more. They lie in the image with the
         smaller foreground, or in the other one where noise then moves the answer less.
@@ -92,7 +94,7 @@ class Settings:
     candidates : int
         Poses that the global search hands on to be refined.
     seed : int
-        Seed of the jitter of the sample positions.
+        Seed of the jitter of the sample positions, 0 or more.
     threads : int or None
         Threads to use; None is all processors. The answer does not depend on it.
     tolerance_mm : float or None
@@ -106,6 +108,11 @@ class Settings:
         refined and returned, which may take as long as a sure registration; a warning
         says so. With a limit the answer can depend on the machine and on what else it
         does; without one (None) it does not.
+
+    Raises
+    ------
+    InputError
+        If there is no such choice, or a number is none, or out of its limits.
 
     Examples
     --------
@@ -126,34 +133,78 @@ class Settings:
     time_limit: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse numbers that cannot work."""
-        if self.metric not in METRICS:
-            raise InputError(
-                f"metric is {self.metric!r}; choose one of {', '.join(METRICS)}"
-            )
-        lowest = {"bins": 8, "samples": 500, "orientations": 1, "candidates": 1}
-        for name, least in lowest.items():
-            if getattr(self, name) < least:
+        """Refuse what cannot work; numbers of numpy become those of Python."""
+        for name, choices in (("metric", tuple(METRICS)), ("effort", EFFORTS)):
+            if getattr(self, name) not in choices:
                 raise InputError(
-                    f"{name} is {getattr(self, name)}; it must be at least {least}"
+                    f"{name} is {getattr(self, name)!r}; choose one of "
+                    f"{', '.join(choices)}"
                 )
-        if self.bins > 250:
-            raise InputError(f"bins is {self.bins}; it must be at most 250")
-        if not 0 <= self.prior_strength <= 1000:
-            raise InputError(
-                f"prior_strength is {self.prior_strength}; it must be from 0 to 1000"
-            )
-        if self.threads is not None and self.threads < 1:
-            raise InputError(f"threads is {self.threads}; it must be at least 1")
-        if self.tolerance_mm is not None and not 0 < self.tolerance_mm < math.inf:
-            raise InputError(
-                f"tolerance_mm is {self.tolerance_mm}; it must be above 0, or None"
-            )
-        if self.effort not in EFFORTS:
-            raise InputError(
-                f"effort is {self.effort!r}; choose one of {', '.join(EFFORTS)}"
-            )
-        if self.time_limit is not None and not self.time_limit >= 0:
-            raise InputError(
-                f"time_limit is {self.time_limit}; it must be 0 s or more, or None"
-            )
+        for name, limits in _LIMITS.items():
+            object.__setattr__(self, name, limits.checked(name, getattr(self, name)))
+
+
+class _Limits(NamedTuple):
+    """What a number may be.
+
+    Attributes
+    ----------
+    kind : {int, float}
+        Of which kind it is.
+    least, most : float
+        Its limits; no number is infinite.
+    above : bool
+        Whether it must be more than the least.
+    optional : bool
+        Whether it may be None.
+    """
+
+    kind: Callable[[Any], float]
+    least: float
+    most: float = math.inf
+    above: bool = False
+    optional: bool = False
+
+    def checked(self, name: str, given: Any) -> float | None:
+        """Return a number as one of Python, or say what it must be."""
+        if given is None and self.optional:
+            return None
+        fits = numbers.Integral if self.kind is int else numbers.Real
+        if isinstance(given, fits) and not isinstance(given, bool):
+            number = self.kind(given)
+            enough = number > self.least if self.above else number >= self.least
+            if enough and number <= self.most and number < math.inf:
+                return number
+        what = "a whole number" if self.kind is int else "a number"
+        if self.most < math.inf:
+            what += f" from {self.least:g} to {self.most:g}"
+        else:
+            what += f" {'above' if self.above else 'of at least'} {self.least:g}"
+        none = ", or None" if self.optional else ""
+        raise InputError(f"{name} is {given!r}; it must be {what}{none}")
+
+
+#: What the numbers among the settings may be.
+_LIMITS = {
+    "prior_strength": _Limits(float, 0, 1000),
+    "bins": _Limits(int, 8, 250),
+    "samples": _Limits(int, parameters.MIN_SAMPLES),
+    "orientations": _Limits(int, 1),
+    "candidates": _Limits(int, 1),
+    "seed": _Limits(int, 0),
+    "threads": _Limits(int, 1, optional=True),
+    "tolerance_mm": _Limits(float, 0, above=True, optional=True),
+    "time_limit": _Limits(float, 0, optional=True),
+}
+
+
+def settings_or_default(given: Settings | None) -> Settings:
+    """Take the settings that a function was given, or the defaults."""
+    if given is None:
+        return Settings()
+    if isinstance(given, Settings):
+        return given
+    raise InputError(
+        f"settings is a {type(given).__name__}; give mireg.Settings(...), such as "
+        'mireg.Settings(metric="mi"), or None'
+    )

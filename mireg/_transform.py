@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +17,13 @@ from ._files.formats import ImageLike
 from ._files.transforms import read_matrix, transform_bytes
 from ._files.transforms.common import FloatArray, checked
 from ._files.writing import PathLike, new_file
+from ._image import checked_points
 
 #: Largest departure of R @ R.T from the identity that is read as rounding.
 _ORTHONORMAL_TOLERANCE = 1e-4
+
+#: A rotation by less, in degrees, is what rounding leaves of none.
+_ROUNDING_DEG = 1e-9
 
 #: How far a matrix may be from that of its six numbers and be kept digit by digit.
 _SAME_MATRIX = 1e-11
@@ -58,7 +62,7 @@ class _Map:
     def apply(self, points: npt.ArrayLike) -> FloatArray:
         """Map points, shape (..., 3), in RAS+ mm."""
         m = self._matrix
-        return np.asarray(points, dtype=np.float64) @ m[:3, :3].T + m[:3, 3]
+        return checked_points(points) @ m[:3, :3].T + m[:3, 3]
 
     def displacements(
         self, points: npt.ArrayLike, other: Transform | None = None
@@ -79,7 +83,7 @@ class _Map:
             target registration error at each point (Fitzpatrick and West,
             IEEE TMI 2001).
         """
-        there = np.asarray(points, float) if other is None else other.apply(points)
+        there = checked_points(points) if other is None else other.apply(points)
         return np.linalg.norm(self.apply(points) - there, axis=-1)
 
     def mean_displacement(
@@ -118,9 +122,9 @@ class RigidTransform(_Map):
     A point ``x`` goes to ``R @ (x - centre) + centre + translation``. The same
     motion can be written about any centre; only `translation` changes.
 
-    ``~t`` undoes `t`, and ``t @ u`` applies `u` first; numpy takes a transform for
-    its (4, 4) matrix. Two are equal if every number of their matrices is; for equal
-    within a tolerance see `max_displacement`.
+    ``~t`` undoes `t`, and ``t @ u`` applies `u` first, a transform or the (4, 4) matrix
+    of one; numpy takes a transform for its matrix. Two are equal if every number of
+    their matrices is; for equal within a tolerance see `max_displacement`.
 
     Parameters
     ----------
@@ -250,8 +254,11 @@ class RigidTransform(_Map):
     def __matmul__(self, first: RigidTransform) -> RigidTransform: ...
     @overload
     def __matmul__(self, first: AffineTransform) -> AffineTransform: ...
-    def __matmul__(self, first: Transform) -> Transform:
+    @overload
+    def __matmul__(self, first: npt.NDArray[np.number]) -> Transform: ...
+    def __matmul__(self, first: Transform | npt.NDArray[np.number]) -> Transform:
         """Return the transform that applies `first`, then this one."""
+        first = _as_operand(first)
         if isinstance(first, RigidTransform):
             return RigidTransform.from_matrix(
                 self._matrix @ first._matrix, first.centre
@@ -261,7 +268,7 @@ class RigidTransform(_Map):
     def __repr__(self) -> str:
         """Tell angle, axis, centre and translation on one line."""
         turn = "no rotation"
-        if self.angle_deg > 0:
+        if self.angle_deg > _ROUNDING_DEG:
             axis = self.rotation_vector / np.linalg.norm(self.rotation_vector)
             turn = f"{self.angle_deg:.4g} degrees about {_row(axis)}"
             turn += f" at {_row(self.centre)}"
@@ -321,9 +328,9 @@ class AffineTransform(_Map):
         """Return the map that undoes this one: ``~t``."""
         return ~self
 
-    def __matmul__(self, first: Transform) -> AffineTransform:
+    def __matmul__(self, first: Transform | npt.NDArray[np.number]) -> AffineTransform:
         """Return the transform that applies `first`, then this one."""
-        return _product(self, first)
+        return _product(self, _as_operand(first))
 
     def __repr__(self) -> str:
         """Tell how it stretches and where it puts the origin on one line."""
@@ -342,6 +349,14 @@ TransformLike = (
     | Sequence[Sequence[float]]
     | PathLike
 )
+
+
+def _as_operand(given: Any) -> Any:
+    """Make a transform of the matrix of one; leave anything else, as points."""
+    is_matrix = isinstance(given, np.ndarray) and given.shape == (4, 4)
+    if is_matrix and np.array_equal(given[3], [0, 0, 0, 1]):
+        return as_transform(given, name="the matrix")
+    return given
 
 
 def _product(second: Transform, first: object) -> AffineTransform:
@@ -365,9 +380,14 @@ def _is_rigid(m: FloatArray) -> bool:
 
 def _stretch(m: FloatArray) -> str:
     """Say how a matrix is not rigid."""
-    high, _, low = np.linalg.svd(m[:3, :3])[1]
-    mirrors = " and reflects" if np.linalg.det(m[:3, :3]) < 0 else ""
-    return f"it stretches by {low:.5g} to {high:.5g}{mirrors}"
+    sizes = np.linalg.svd(m[:3, :3])[1]
+    low, high = f"{sizes[2]:.5g}", f"{sizes[0]:.5g}"
+    does = []
+    if (low, high) != ("1", "1"):
+        does.append(f"stretches by {low}" + (f" to {high}" if low != high else ""))
+    if np.linalg.det(m[:3, :3]) < 0:
+        does.append("reflects")
+    return f"it {' and '.join(does) or 'is rigid'}"
 
 
 def _row(numbers: Iterable[float]) -> str:

@@ -37,6 +37,26 @@ from scipy.special import boxcox, entr, rel_entr, xlogy
 
 from ._errors import InputError
 
+__all__ = [
+    "F_DIVERGENCE",
+    "FDivergence",
+    "Member",
+    "conditional_entropy",
+    "cross_entropy",
+    "entropy",
+    "entropy_correlation_coefficient",
+    "f_divergence",
+    "from_counts",
+    "gaussian_kl",
+    "jeffreys_divergence",
+    "js_divergence",
+    "kl_divergence",
+    "mutual_information",
+    "normalised_mutual_information",
+    "variation_of_information",
+    "wasserstein_distance",
+]
+
 FloatArray = npt.NDArray[np.float64]
 Member = Literal[
     "kl",
@@ -53,6 +73,11 @@ _ROUNDING = 1e-6
 
 #: Where a bin is empty, what its 0 is divided by; and the largest number below 1.
 _LEAST, _ALMOST_1 = 1e-300, 1 - 2.0**-53
+
+
+def __dir__() -> list[str]:
+    """Name what is public."""
+    return [*__all__]
 
 
 def from_counts(counts: npt.ArrayLike) -> FloatArray:

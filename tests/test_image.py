@@ -101,7 +101,8 @@ def test_a_repr_is_one_line(tmp_path):
     series = np.arange(48, dtype=np.int16).reshape(2, 3, 4, 2)
     nib.save(nib.Nifti1Image(series, np.eye(4)), tmp_path / "bold.nii.gz")
     assert repr(mireg.read_image(tmp_path / "bold.nii.gz", 1)) == (
-        "<Image 2 x 3 x 4, voxels of 1 x 1 x 1 mm, int16, volume 1, bold.nii.gz>"
+        "<Image 2 x 3 x 4, voxels of 1 x 1 x 1 mm, float32 from int16, volume 1, "
+        "bold.nii.gz>"
     )
 
 

@@ -445,7 +445,7 @@ def test_a_prepared_image_keeps_its_mask(partners):
 def test_a_prepared_image_says_what_it_is(partners):
     image = prepare(partners[0])
     assert isinstance(image, PreparedImage)
-    assert repr(image) == f"PreparedImage({partners[0]!r}, mask=False)"
+    assert repr(image) == f"<PreparedImage of {partners[0]!r}, no mask>"
     whole = Image(np.ones(image.image.shape), image.image.mm_from_ijk)
     assert repr(prepare(partners[0], whole)).endswith("mask=True)")
 

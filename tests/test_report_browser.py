@@ -634,7 +634,7 @@ def test_a_matrix_is_copied(shown):
 
 
 def test_it_runs_in_the_frame_of_a_notebook(chromium, pair, tmp_path):
-    found = mireg.register(*pair, init=POSE, settings=mireg.Settings(samples=5000))
+    found = mireg.register(*pair, init=POSE, settings=mireg.Settings(samples=8000))
     path = tmp_path / "notebook.html"
     path.write_text(f"<!DOCTYPE html><body>{found._repr_html_()}")
     context = chromium.new_context(offline=True)

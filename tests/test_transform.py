@@ -202,10 +202,16 @@ def test_numpy_takes_a_transform_for_its_matrix():
     np.testing.assert_array_equal(turn, QUARTER)
     shift = np.eye(4)
     shift[0, 3] = 10
-    for product in (turn @ shift, QUARTER @ shift):  # as nibabel's affines are used
-        assert type(product) is np.ndarray
-        np.testing.assert_array_equal(product[:3, 3], [1, 12, 3])
+    # As nibabel's affines are used; what stands first says what it is.
     np.testing.assert_array_equal((shift @ turn)[:3, 3], [11, 2, 3])
+    product = turn @ shift
+    assert isinstance(product, RigidTransform)
+    np.testing.assert_array_equal(product.matrix, QUARTER @ shift)
+    larger = turn @ np.diag([2.0, 2, 2, 1])
+    assert isinstance(larger, AffineTransform)
+    np.testing.assert_array_equal(larger.apply([1, 1, 1]), turn.apply([2, 2, 2]))
+    points = np.ones((4, 4))  # homogeneous, in columns: no transform
+    np.testing.assert_array_equal(turn @ points, np.asarray(QUARTER) @ points)
 
 
 def test_equal_is_every_number_of_the_matrix():

@@ -35,7 +35,7 @@ _TABULATED = 256
 
 
 @dataclass(frozen=True, eq=False)
-class Region:
+class Misfit:
     """Neighbouring blocks that are off the same way.
 
     Attributes
@@ -56,7 +56,7 @@ class Region:
     share: float
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LocalResiduals:
     """How far off each block of the anatomy is, at one pose.
 
@@ -92,6 +92,14 @@ class LocalResiduals:
     weights: FloatArray
     block_mm: float
     voxel_mm: float
+
+    def __repr__(self) -> str:
+        """Say in one line how far off the blocks are."""
+        return (
+            f"<LocalResiduals of {len(self.weights)} blocks, {int(self.told.sum())} "
+            f"tell where they fit: median {self.median_mm:.2g} mm, 9 of 10 within "
+            f"{self.worst_mm:.2g} mm>"
+        )
 
     def on_grid_of(self, image: Image) -> Image:
         """Draw the sizes of the shifts, mm, over the field of view of an image.
@@ -201,7 +209,7 @@ class LocalResiduals:
         return float(gained.sum() / self.information[told].sum())
 
     @cached_property
-    def misfit(self) -> Region | None:
+    def misfit(self) -> Misfit | None:
         """The largest region that is clearly off the same way, such as by distortion.
 
         By more than a voxel of the coarser image and than noise explains, in two blocks
@@ -228,7 +236,7 @@ class LocalResiduals:
             return None
         largest = max(regions, key=lambda blocks: float(self.weights[blocks].sum()))
         weights = self.weights[largest]
-        return Region(
+        return Misfit(
             centre_mm=np.average(self.centres_mm[largest], axis=0, weights=weights),
             shift_mm=np.average(self.shifts_mm[largest], axis=0, weights=weights),
             blocks=largest,

@@ -59,7 +59,7 @@ REASONS = {
 _UNKNOWN = "too little overlaps to tell how far noise moves it"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Verdict:
     """Whether an answer is right, how far off it may be, and why.
 
@@ -92,6 +92,10 @@ class Verdict:
     mirrored: float
     reasons: tuple[str, ...]
     signals: Mapping[str, float]
+
+    def __repr__(self) -> str:
+        """Say in one line how likely the answer is right."""
+        return f"<Verdict: {self.summary}; error {self.error_summary}>"
 
     @property
     def doubtful(self) -> bool:

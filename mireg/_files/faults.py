@@ -234,7 +234,7 @@ def useless(image: Image) -> str | None:
         return "every voxel is NaN or infinite; check the file"
     if low == high:
         return (
-            f"the image is constant, every voxel is {low:g}; "
+            f"the image is constant, every voxel is {low + 0.0:g}; "
             "nothing in it can be registered"
         )
     return None

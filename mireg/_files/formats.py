@@ -9,7 +9,7 @@ import logging
 import math
 import os
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Protocol
@@ -196,7 +196,7 @@ def read_image(image: ImageLike, volume: VolumeChoice | None = None) -> Image:
     --------
     >>> series = np.arange(48).reshape(2, 3, 4, 2)
     >>> read_image((series, np.diag([1, 1, 2.5, 1])), volume=1)
-    <Image 2 x 3 x 4, voxels of 1 x 1 x 2.5 mm, int64, volume 1>
+    <Image 2 x 3 x 4, voxels of 1 x 1 x 2.5 mm, float32 from int64, volume 1>
     """
     return as_image(image, volume)
 
@@ -252,7 +252,7 @@ def as_image(
         if volume not in (None, 0, "mean", "median"):
             raise InputError(f"there is no volume {volume}: a mireg.Image has one")
         return given
-    opened = as_nibabel(given)
+    opened = as_nibabel(given, name)
     return from_nibabel(opened, volume, name_of(opened, name))
 
 
@@ -267,7 +267,7 @@ def as_volume(given: ImageLike, name: str | None = None) -> Image:
     given = _held(given)
     if isinstance(given, Image):
         return given
-    opened = as_nibabel(given)
+    opened = as_nibabel(given, name)
     image = take_volume(opened, None, name_of(opened, name))
     warn_of(image)
     return image
@@ -288,7 +288,7 @@ def as_mask(given: ImageLike | None, name: str | None = None) -> Image | None:
     given = None if given is None else _held(given)
     if given is None or isinstance(given, Image):
         return given
-    opened = as_nibabel(given)
+    opened = as_nibabel(given, name)
     name = name_of(opened, name)
     mask = take_volume(opened, None, name)
     if not (mask.data > 0.5).any():
@@ -304,8 +304,11 @@ def read_mask(path: PathLike) -> Image:
     return mask
 
 
-def as_nibabel(given: ImageLike) -> Any:
-    """Open a file, or put voxels of another library under a nibabel header."""
+def as_nibabel(given: ImageLike, name: str | None = None) -> Any:
+    """Open a file, or put voxels of another library under a nibabel header.
+
+    `name` is what messages call what is no file.
+    """
     if isinstance(given, str | os.PathLike):
         return open_nibabel(given)
     if isinstance(given, nib.spatialimages.SpatialImage):
@@ -314,6 +317,12 @@ def as_nibabel(given: ImageLike) -> Any:
             return mended(given)
     if type(given).__module__.partition(".")[0] == "SimpleITK":
         given = _from_simpleitk(given)
+    with in_file(name) if name else nullcontext():
+        return nib.spatialimages.SpatialImage(*_array_and_affine(given))
+
+
+def _array_and_affine(given: object) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Take voxels and mm_from_ijk apart, or say what is no image."""
     if not isinstance(given, tuple | list) or len(given) != 2:
         raise InputError(
             f"an image cannot be made of a {type(given).__name__}; give a path, a "
@@ -321,8 +330,12 @@ def as_nibabel(given: ImageLike) -> Any:
         )
     voxels, mm_from_ijk = plain(given[0]), np.asarray(given[1])
     if mm_from_ijk.shape != (4, 4):
-        raise InputError(f"the affine has shape {mm_from_ijk.shape}, not (4, 4)")
-    return nib.spatialimages.SpatialImage(voxels, mm_from_ijk)
+        swapped = "; give (array, affine), in this order"
+        raise InputError(
+            f"the affine has shape {mm_from_ijk.shape}, not (4, 4)"
+            f"{swapped if voxels.shape == (4, 4) else ''}"
+        )
+    return voxels, mm_from_ijk
 
 
 def _from_simpleitk(scan: Any) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:

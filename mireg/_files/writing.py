@@ -64,7 +64,7 @@ def check_new(path: PathLike, *, force: bool = False) -> None:
     if taken and not force:
         dangling = "" if path.exists() else ", as a link to what is missing"
         raise OutputExistsError(
-            f"{path}: exists already{dangling}; choose another name"
+            f"{path}: exists already{dangling}; choose another name or give force=True"
         )
     folder = _target(path).parent
     if not folder.is_dir():

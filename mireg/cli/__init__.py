@@ -54,7 +54,6 @@ from .stop import Stop
 
 #: How what an error asks for is given here: the library knows of no options.
 _BY_OPTION: dict[type, str] = {
-    OutputExistsError: " or give --force",
     ImagesNeededError: ", by --fixed and --moving",
     FormatNeededError: ", by --transform-format",
     FrameNeededError: ", by --points-frame",
@@ -132,6 +131,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(f"{what.rstrip('.')}; {hint}")
     except click.ClickException as error:
         return _fail(" ".join(error.format_message().split()))
+    except OutputExistsError as error:
+        return _fail(str(error).replace("force=True", "--force"))
     except MiregError as error:
         return _fail(f"{error}{_BY_OPTION.get(type(error), '')}")
 

@@ -335,7 +335,7 @@ def register_files(
             images.insert(0, prepared.image)
         fixed_image, moving_image = images
         if image:
-            how.check(results.opened(moving_image))
+            how._check(results.opened(moving_image))
         formats.warn_of(fixed_image)
         formats.warn_of(moving_image)
         masks = [formats.as_mask(mask) for mask in (fixed_mask, moving_mask)]

@@ -12,6 +12,7 @@ from .head import Head
 from .kinds import KINDS, Acquisition, Kind
 from .pair import PhantomPair, brain_points, phantom_pair, random_pose
 from .scanner import Grid, head_grid, make_phantom
+from .shapes import Blob, Waves
 
 __all__ = [
     "BRAIN",
@@ -19,12 +20,14 @@ __all__ = [
     "KINDS",
     "TISSUES",
     "Acquisition",
+    "Blob",
     "Contrast",
     "Grid",
     "HardPair",
     "Head",
     "Kind",
     "PhantomPair",
+    "Waves",
     "brain_points",
     "hard_pair",
     "head_grid",
@@ -32,3 +35,8 @@ __all__ = [
     "phantom_pair",
     "random_pose",
 ]
+
+
+def __dir__() -> list[str]:
+    """Name what is public."""
+    return [*__all__]

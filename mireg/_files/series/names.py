@@ -18,7 +18,7 @@ _IMAGES = (".nii.gz", ".nii")
 
 @dataclass(frozen=True)
 class SeriesFiles:
-    """The files to write.
+    """The files of a series to write.
 
     Attributes
     ----------
