@@ -164,6 +164,8 @@ def page_data(
     settings = Settings(**record["settings"]) if record else Settings()
     similarity = figures.Similarity.of(*prepared, settings, threads)
     matrix, centre = transform.matrix, prepared[0].foreground.centroid
+    if record is not None:  # about which the registration states it, in its mask
+        centre = np.array(record["centre_mm"])
     scans = {"fixed": fixed, "moving": moving}
     names = {role: _name(image, role) for role, image in scans.items()}
     return {
