@@ -226,6 +226,7 @@ def test_without_names_an_inverse_brings_the_fixed_image_onto_the_moving_one(cap
 @pytest.fixture
 def three(folder):
     """Add a third image, and transforms between them in files of FSL and AFNI."""
+    assert (folder / "fixed.nii").exists()
     turned = RigidTransform([0.1, -0.3, 0.2], [5, 6, 7]).matrix @ AFFINE
     nib.save(
         nib.Nifti1Image(np.ones((9, 21, 8), np.int16), turned[:, [1, 0, 2, 3]]), "t.nii"

@@ -170,8 +170,8 @@ def read_formats(_context: Any, _option: Any, values: Sequence[str]) -> tuple[st
     type=click.FloatRange(min=0),
     metavar="S",
     help="Bounds what is searched again in doubt: begin no further search after S "
-    "seconds. The first search, the refinement, reading and writing are always done. The "
-    "answer can depend on the machine [no limit].",
+    "seconds. The first search, the refinement, reading and writing are always done. "
+    "The answer can depend on the machine [no limit].",
 )
 @output_options
 @click.option(
