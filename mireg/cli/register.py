@@ -433,9 +433,9 @@ def _summary(
         "translation": translations(
             found.transform, found.transform.centre, "the centre of the anatomy"
         )
-        + ":\nthat of points, from FIXED to MOVING",
+        + ": of points, from FIXED to MOVING",
         "image moved": f"{hypot(*moved):.2f} mm ({in_directions(moved)})\n"
-        "at that centre: MOVING onto FIXED, as planning systems show it",
+        "at that centre, MOVING onto FIXED: what planning systems show",
         "anatomy moved": f"{found.mean_displacement_mm:.2f} mm on average, "
         f"{found.max_displacement_mm:.2f} mm at most",
         f"score ({found.metric})": found.score_summary,
