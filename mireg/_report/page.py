@@ -347,7 +347,7 @@ def _facts(record: Mapping[str, Any] | None) -> list[tuple[str, str]]:
         + ("no overlap" if record["initial_score"] is None else "")
         + ("" if record["initial_score"] is None else number("initial_score", ".4f")),
         "rotation": f"{record['rotation_deg']:.2f} degrees",
-        "head moved": f"{number('mean_displacement_mm', '.2f')} mm on average, "
+        "anatomy moved": f"{number('mean_displacement_mm', '.2f')} mm on average, "
         f"{number('max_displacement_mm', '.2f')} mm at most",
         "overlap": f"{number('overlap_fraction', '.0%')} of the compared points",
         "runner-up": "none"

@@ -185,7 +185,7 @@ def mask_options(command: Command) -> Command:
             f"--{image}-mask",
             type=click.Path(),
             metavar="FILE",
-            help="Compare only here; any grid.",
+            help="Compare only where this is above 0.5; any grid, no weights.",
         )(command)
     return command
 
