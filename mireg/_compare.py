@@ -403,7 +403,7 @@ def _region(given: ImageLike | None) -> tuple[FloatArray, str]:
     name = "the image" if path is None else os.path.basename(path)
     if inside is None:
         prepared = given if isinstance(given, PreparedImage) else image
-        return prepare(prepared).foreground.points, f"the head in {name}"
+        return prepare(prepared).foreground.points, f"the anatomy in {name}"
     return image.to_mm(np.argwhere(inside)), f"the mask {name}"
 
 

@@ -499,6 +499,12 @@ def read_transform(
     InputError
         If the file is missing, holds anything else, or needs an image that is not
         given.
+
+    Warns
+    -----
+    MiregWarning
+        Of four rows in a .txt file whose name does not say whose they are, if `format`
+        does not, either: how they were read.
     """
     matrix = read_matrix(path, fixed=fixed, moving=moving, format=format)
     return as_transform(matrix, name=str(path))

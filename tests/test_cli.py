@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -17,6 +18,7 @@ import pytest
 from checks import assert_close_pose
 
 from mireg import Registration, __version__
+from mireg._engine.verdict import Verdict
 from mireg._errors import InputError
 from mireg._files import nifti
 from mireg._image import Image
@@ -24,6 +26,7 @@ from mireg._settings import Settings
 from mireg._transform import RigidTransform, read_transform, write_transform
 from mireg.cli import main
 from mireg.cli import phantom as cli_phantom
+from mireg.cli import register as cli_register
 from mireg.phantom import KINDS, hard_pair, phantom_pair
 
 POSE = RigidTransform([0.15, -0.1, 0.2], [6, -4, 8])
@@ -161,8 +164,59 @@ def test_register_writes_three_files(scans, capsys):
     )
     bits = f"{fixed_bits:.2f} bits from uniform, FIXED; {moving_bits:.2f}, MOVING"
     assert f"contrast      {bits}" in said.err
-    for word in ("rotation", "translation", "head moved", "overlap", "t2_to_t1.tfm"):
+    rows = ("rotation", "translation", "image moved", "anatomy moved", "overlap")
+    for word in (*rows, "t2_to_t1.tfm"):
         assert word in said.err
+    there = np.linalg.inv(record["moving_from_fixed"]) @ [*record["centre_mm"], 1]
+    moved = there[:3] - record["centre_mm"]
+    (shown,) = re.findall(r"image moved +(.*)", said.err)
+    side = "right" if moved[0] > 0 else "left"
+    length = np.linalg.norm(moved)
+    assert shown.startswith(f"{length:.2f} mm ({abs(moved[0]):.2f} {side}, ")
+    parts = record["residuals"]
+    half, most = (parts[name] for name in ("median_mm", "worst_mm"))
+    fit = f"half fit best within {half:.2g} mm, 9 of 10 within {most:.2g} mm"
+    assert fit in said.err
+
+
+@pytest.mark.parametrize(
+    ("error", "noise", "probability", "says"),
+    [
+        (0.5, 0.2, 0.9, None),
+        (0.5, 0.7, 0.9, "about the 0.7 mm of noise, if it is right"),
+        (0.5, 0.2, 0.1, None),
+        (3.6, 0.2, 0.1, "not known, as the answer is doubtful"),
+        (0.5, 120, 0.1, "not known, as the answer is doubtful"),
+        (np.nan, np.nan, 0.1, "not known, as the answer is doubtful"),
+    ],
+)
+def test_no_error_is_told_that_contradicts_the_rest(error, noise, probability, says):
+    judged = Verdict(probability, 2.0, error, 4 * error, 0.9, 0.1, (), {})
+    found = SimpleNamespace(verdict=judged, standard_error_mm=noise)
+    assert cli_register._error(found) == says
+
+
+@pytest.mark.parametrize(
+    ("argv", "of_others"),
+    [
+        (["-in", "a", "-ref", "b"], True),
+        (["a", "b", "--cost", "mi"], True),
+        (["a", "b", "-d", "3"], True),
+        (["a", "b", "-omat", "x.mat"], True),  # click sees -o mat
+        (["a", "b", "--outpt", "x"], False),
+        (["a"], False),
+    ],
+)
+def test_options_of_other_programs_are_sent_to_the_guide(argv, of_others, capsys):
+    said = refused(capsys, "register", *argv)
+    assert ("mireg guide coming-from" in said) is of_others
+    assert "see mireg register --help" in said
+
+
+def test_a_metric_that_needs_a_prior_says_how_to_give_one(scans, capsys):
+    said = refused(capsys, "register", "t1.nii.gz", "t2.nii.gz", "--metric", "prior")
+    assert "--metric prior needs --prior FILE; mireg prior learn makes one" in said
+    assert files(scans) == ["t1.nii.gz", "t2.nii.gz"]
 
 
 def test_quiet_says_nothing(scans, capsys):

@@ -143,7 +143,7 @@ def test_turns_are_told_in_the_order_in_which_they_are_made(capsys):
     [
         ((), "a ball of 80 mm at the origin", [0, 0, 0]),
         # Voxel 10, 8, 6 is the middle of the ball: 30 - 20, -20 + 20, -30 + 18.
-        (("--fixed", "fixed.nii"), "the head in fixed.nii", [10, 0, -12]),
+        (("--fixed", "fixed.nii"), "the anatomy in fixed.nii", [10, 0, -12]),
         # Half of 19, 15, 11 voxels.
         (("--fixed", "flat.nii"), "the field of view of flat.nii", [11, -1.25, -13.5]),
     ],
@@ -162,6 +162,7 @@ def test_a_shift_moves_every_head_alike(options, over, centre, capsys):
     said = capsys.readouterr().out
     shift = "13.00 mm (3.00 right, 4.00 back, 12.00 up)"
     assert said.count(shift) == (2 if any(centre) else 1)
+    assert "then shifted by 13.00 mm (3.00 left, 4.00 forward, 12.00 down)" in said
     assert "of the origin" in said
 
 
@@ -174,6 +175,138 @@ def test_the_rim_of_a_turned_ball_moves_most(capsys):
     assert record["max_displacement_mm"] == pytest.approx(80 * 2**0.5)
     mean = 80 * 3 * np.pi / 16 * 2**0.5
     assert record["mean_displacement_mm"] == pytest.approx(mean, rel=0.01)
+
+
+@pytest.mark.usefixtures("folder")
+def test_an_isocentre_about_which_the_image_turns_is_not_shifted(capsys):
+    # An MR that lies turned by 5 degrees about the isocentre, and 10 mm to the right:
+    # to bring it back it is turned, and shifted by 10 mm to the left.
+    isocentre, ten_right = np.array([10, 20, 30.0]), np.array([10.0, 0, 0])
+    turn = RigidTransform([0, 0, np.deg2rad(5)], [0, 0, 0], centre=isocentre)
+    lies = turn @ RigidTransform([0, 0, 0], ten_right)
+    write_transform("t.tfm", lies)
+    for given in ("ras:10,20,30", "lps:-10,-20,30"):
+        record = said_json(capsys, "t.tfm", *IMAGES, "--centre", given)
+        assert record["centre_mm"] == isocentre.tolist()
+        np.testing.assert_allclose(
+            record["image_translation_mm"], -ten_right, atol=1e-9
+        )
+        angles = record["image_rotation_about_right_forward_up_deg"]
+        np.testing.assert_allclose(angles, [0, 0, -5], atol=1e-9)
+        # Points go the other way, and are turned after they are shifted.
+        far = record["translation_of_centre_mm"]
+        np.testing.assert_allclose(far, turn.apply(isocentre + ten_right) - isocentre)
+        # The displacement stays that of the anatomy.
+        assert record["displacement_over"] == "the anatomy in fixed.nii"
+    argv = ["convert", "t.tfm", *IMAGES, "--centre", "lps:-10,-20,30"]
+    assert main(argv) == 0
+    words = " ".join(capsys.readouterr().out.split())
+    assert "moving.nii is turned about that centre" in words
+    assert "5.00 face to the right, then shifted by 10.00 mm (10.00 left" in words
+    assert "as LPS mm: 10.00, 0.00, 0.00" in words
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    "given", ["1,2,3", "ras:1,2", "lps:1,2,x", "abc:1,2,3", "ras:1,2,inf"]
+)
+def test_a_centre_says_its_frame(given, capsys):
+    said = refused(capsys, "convert", "a.tfm", "--centre", given)
+    assert "is not ras:X,Y,Z or lps:X,Y,Z" in said
+
+
+@pytest.mark.usefixtures("folder")
+def test_without_names_an_inverse_brings_the_fixed_image_onto_the_moving_one(capsys):
+    assert main(["convert", "a.tfm", "--inverse"]) == 0
+    words = " ".join(capsys.readouterr().out.split())
+    assert "points of the moving image to points of the fixed image" in words
+    assert "so it brings the fixed image onto the moving image" in words
+
+
+@pytest.fixture
+def three(folder):
+    """Add a third image, and transforms between them in files of FSL and AFNI."""
+    assert (folder / "fixed.nii").exists()
+    turned = RigidTransform([0.1, -0.3, 0.2], [5, 6, 7]).matrix @ AFFINE
+    nib.save(
+        nib.Nifti1Image(np.ones((9, 21, 8), np.int16), turned[:, [1, 0, 2, 3]]), "t.nii"
+    )
+    second = RigidTransform([-0.1, 0.2, 0.1], [1, 9, -4])
+    for format, end in (("fsl", "mat"), ("afni", "aff12.1D")):
+        first = {"fixed": "fixed.nii", "moving": "moving.nii", "format": format}
+        write_transform(f"one.{end}", POSE, **first)
+        after = {"fixed": "t.nii", "moving": "fixed.nii", "format": format}
+        write_transform(f"two.{end}", second, **after)
+    write_transform("b.tfm", second)
+    return POSE @ second
+
+
+@pytest.mark.parametrize("end", ["mat", "aff12.1D"])
+def test_files_of_one_program_are_put_together_without_the_image_between(
+    end, three, capsys
+):
+    ends = ["--fixed", "t.nii", "--moving", "moving.nii", "-q"]
+    argv = ["convert", f"one.{end}", "--then", f"two.{end}", f"both.{end}", *ends]
+    assert main(argv) == 0
+    both = read_transform(f"both.{end}", fixed="t.nii", moving="moving.nii")
+    np.testing.assert_allclose(both.matrix, three.matrix, atol=1e-9)
+    images = ["apply", "moving.nii", "--like", "t.nii", "-q"]
+    assert main([*images, "-t", f"one.{end}", f"two.{end}", "-o", "x.nii"]) == 0
+    assert main([*images, "-t", "a.tfm", "b.tfm", "-o", "y.nii"]) == 0
+    x, y = (np.asarray(nib.load(f"{n}.nii").dataobj) for n in "xy")
+    assert x.any()
+    assert np.abs(x.astype(int) - y).max() <= 1
+    assert capsys.readouterr().err == ""
+    # With another program's file beside it the image between is needed.
+    said = refused(capsys, *images, "-t", f"one.{end}", "b.tfm", "-o", "z.nii")
+    assert f"one.{end}: says something only together with its two images" in said
+    assert "mireg convert IN OUT.tfm --fixed F --moving M" in said
+
+
+def test_fsl_multiplies_the_matrices_as_convert_xfm_does(three):
+    del three
+    ends = ["--fixed", "t.nii", "--moving", "moving.nii", "-q"]
+    assert main(["convert", "one.mat", "--then", "two.mat", "both.mat", *ends]) == 0
+    # convert_xfm -concat two.mat one.mat
+    product = np.loadtxt("two.mat") @ np.loadtxt("one.mat")
+    np.testing.assert_allclose(np.loadtxt("both.mat"), product, atol=1e-9)
+    argv = ["convert", "one.mat", "inv.mat", "--inverse", *IMAGES, "-q"]
+    assert main(argv) == 0  # convert_xfm -inverse
+    np.testing.assert_allclose(
+        np.loadtxt("inv.mat"), np.linalg.inv(np.loadtxt("one.mat")), atol=1e-9
+    )
+
+
+def test_a_chain_is_told_and_may_hold_a_series(three, capsys):
+    record = said_json(capsys, "a.tfm", "--then", "b.tfm")
+    np.testing.assert_allclose(record["moving_from_fixed"], three.matrix, atol=1e-12)
+    assert record["then"] == ["b.tfm"]
+    volumes = np.stack([POSE.matrix, np.eye(4)])
+    np.save("series.npy", volumes)
+    assert main(["convert", "series.npy", "--then", "b.tfm", "all.npy", "-q"]) == 0
+    second = read_transform("b.tfm").matrix
+    np.testing.assert_allclose(np.load("all.npy"), volumes @ second, atol=1e-12)
+
+
+@pytest.mark.usefixtures("folder")
+def test_bare_rows_are_noted_unless_the_name_or_an_option_says_what_they_are(capsys):
+    assert main(["convert", "a.tfm", "rows.matrix.txt", "-q"]) == 0
+    Path("rows.txt").write_bytes(Path("rows.matrix.txt").read_bytes())
+    assert main(["convert", "rows.txt", "-q"]) == 0
+    said = capsys.readouterr().err
+    assert said.count("mireg: note: rows.txt: four rows of numbers, read as") == 1
+    assert "moving_from_fixed: RAS+ mm" in said
+    for argv in (["rows.matrix.txt"], ["rows.txt", "--from", "matrix"]):
+        assert main(["convert", *argv, "-q"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_dicom_file_is_told_what_to_do_with(capsys):
+    Path("reg.dcm").write_bytes(bytes(128) + b"DICM" + bytes(200))
+    said = refused(capsys, "convert", "reg.dcm")
+    assert "reg.dcm: a DICOM file, which is not read" in said
+    assert ".dicom.txt" in said
 
 
 @pytest.mark.usefixtures("folder")
@@ -252,17 +385,19 @@ def test_register_and_convert_tell_one_translation(scans, capsys):  # noqa: F811
     assert main(["convert", "out.tfm", *images]) == 0
     converted = capsys.readouterr().out
     shifts = re.findall(r"[\d.]+ mm \([^)]*(?:up|down)\)", registered)
-    assert len(shifts) == 2
+    assert len(shifts) == 3  # of points, twice, and of the image
     for shift in shifts:
         assert shift in converted
-    (centre,) = re.findall(r"of the centre of the head, (.*)", registered)
-    assert f"of the centre of the head in t1.nii.gz, {centre}" in converted
+    (centre,) = re.findall(r"of the centre of the anatomy, (.*)", registered)
+    assert f"of the centre of the anatomy in t1.nii.gz, {centre}" in converted
     record = json.loads(Path("out.json").read_text())
     moved = np.array(record["moving_from_fixed"]) @ [*record["centre_mm"], 1]
     first = np.linalg.norm(moved[:3] - record["centre_mm"])
     second = np.linalg.norm(np.array(record["moving_from_fixed"])[:3, 3])
+    back = np.linalg.inv(record["moving_from_fixed"]) @ [*record["centre_mm"], 1]
+    third = np.linalg.norm(back[:3] - record["centre_mm"])
     assert [float(s.split()[0]) for s in shifts] == pytest.approx(
-        [first, second], abs=0.006
+        [first, second, third], abs=0.006
     )
 
 
@@ -349,7 +484,7 @@ def test_apply_reads_what_needs_the_images(name, format, capsys):
     assert np.abs(one.astype(int) - two).max() <= 1  # the last digit, rounded
     if format == "lta":
         return
-    for chain, missing in (([name, "a.tfm"], "fixed"), (["a.tfm", name], "moving")):
+    for chain in ([name, "a.tfm"], ["a.tfm", name]):
         said = refused(capsys, *argv, "-t", *chain, "-o", "three.nii")
-        assert re.search(f"b.* and the {missing} image is not given", said)
+        assert f"{name}: says something only together with its two images" in said
         assert "mireg convert" in said

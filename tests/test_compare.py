@@ -91,7 +91,7 @@ def test_over_an_image_the_head_counts(images):
     assert found.over == "the mask fixed.nii.gz"  # a ball of one brightness
     head = ball() + 0.1 * np.random.default_rng(0).random(ball().shape)
     found = mireg.compare(TRUTH, NEAR, fixed=images[0], over=(head, FIXED))
-    assert found.over == "the head in the image"
+    assert found.over == "the anatomy in the image"
     expected = distances(
         TRUTH, NEAR, nib.affines.apply_affine(FIXED, np.argwhere(ball()))
     )

@@ -439,7 +439,10 @@ def refused(capsys, *argv):
 def test_a_picture_without_matplotlib_says_how_to_get_it(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     said = refused(capsys, *NAMES, "--plot", "p.png")
-    assert "pip install 'mireg[plot]'" in said
+    assert (
+        "a picture needs matplotlib, which is not installed; get it by: pip install"
+        in said
+    )
 
 
 def test_what_cannot_be_done_is_refused_in_one_line(folder, capsys):

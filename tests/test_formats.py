@@ -672,6 +672,9 @@ def test_masks(tmp_path):
     assert (mask.data == 1).all()
     with pytest.raises(InputError, match="the mask is empty"):
         formats.read_mask(save(tmp_path / "b.nii", np.zeros((2, 2, 2))))
+    weights = np.linspace(0, 1, 40**3, dtype=np.float32).reshape(40, 40, 40)
+    with pytest.warns(MiregWarning, match=r"c\.nii: as a mask .* there are no weights"):
+        formats.read_mask(save(tmp_path / "c.nii", weights))
 
 
 def test_a_grid_is_read_without_its_voxels(tmp_path):

@@ -120,6 +120,15 @@ def test_the_readme_links_to_what_there_is():
     assert 120 < len(text.splitlines()) <= 200
 
 
+def test_the_limits_in_the_readme_are_those_of_the_guide():
+    if not run_guide.README.exists():
+        pytest.skip("no README beside the tests")
+    (said,) = re.findall(
+        r"^## Limits\n\n(.*?)\n\n## ", run_guide.README.read_text("utf-8"), re.M | re.S
+    )
+    assert guide.page("limits") == f"# Limits\n\n{said}\n"
+
+
 def test_pictures_are_light():
     pictures = list((guide.FOLDER / "pictures").iterdir())
     assert all(path.stat().st_size < 150_000 for path in pictures)

@@ -225,7 +225,12 @@ def test_no_overlap_is_said(pair):
 
 def test_a_doubtful_answer_is_called_so(pair, found):
     record = {**found.to_dict(), "doubtful": True, "warnings": ["a <b>reason</b>"]}
-    made = page.page(page.page_data(pair.fixed, pair.moving, POSE, record))
+    record["centre_mm"] = [1.0, 2.0, 3.0]  # of a mask: the page names the same point
+    data = page.page_data(pair.fixed, pair.moving, POSE, record)
+    assert (
+        "centre of the anatomy, at (1.0, 2.0, 3.0) mm" in data["transform"]["words"][1]
+    )
+    made = page.page(data)
     assert '<div class="verdict bad">Doubtful' in made
     said = {"doubtful": False, "words": "51 % likely", "reasons": ["it is odd"]}
     assert '<div class="verdict">' in panels.verdict_panel(said)

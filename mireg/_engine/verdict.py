@@ -105,11 +105,20 @@ class Verdict:
     @property
     def handedness(self) -> Handedness:
         """Whether left is left: "as stored", "mirrored" or "cannot be told"."""
-        if self.mirrored > parameters.MIRRORED_ABOVE:
+        if self.mirrored > parameters.MIRRORED_ABOVE and self._likely_otherwise:
             return "mirrored"
         if self.mirrored < 1 - parameters.MIRRORED_ABOVE:
             return "as stored"
         return "cannot be told"
+
+    @property
+    def _likely_otherwise(self) -> bool:
+        """Whether it is likely right, but for what its mirror image says.
+
+        Of a pose that is wrong nothing is told about left and right.
+        """
+        taken = min(1.0, _not_mirrored(self.mirrored) / _not_mirrored(0.5))
+        return self.probability >= parameters.DOUBTFUL_BELOW * taken
 
     @property
     def summary(self) -> str:

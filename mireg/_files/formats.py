@@ -94,6 +94,9 @@ ImageLike = (
 #: How many voxels of a compressed file are read at once.
 _READ_AT_ONCE = 2**18
 
+#: A mask with more grey levels than this was hardly meant as yes or no.
+_MASK_LEVELS = 8
+
 
 # --- reading images ---------------------------------------------------------
 
@@ -293,6 +296,13 @@ def as_mask(given: ImageLike | None, name: str | None = None) -> Image | None:
     mask = take_volume(opened, None, name)
     if not (mask.data > 0.5).any():
         raise InputError(f"{name}: the mask is empty, no voxel is above 0.5")
+    steps = [max(1, n // 16) for n in mask.shape[:2]]
+    levels = len(np.unique(mask.data[:: steps[0], :: steps[1]]))
+    if levels > _MASK_LEVELS:
+        warn(
+            f"{name}: as a mask it has {levels} grey levels or more, but every voxel "
+            "above 0.5 counts alike; there are no weights"
+        )
     warn_of(mask)
     return mask
 

@@ -164,6 +164,8 @@ def page_data(
     settings = Settings(**record["settings"]) if record else Settings()
     similarity = figures.Similarity.of(*prepared, settings, threads)
     matrix, centre = transform.matrix, prepared[0].foreground.centroid
+    if record is not None:  # about which the registration states it, in its mask
+        centre = np.array(record["centre_mm"])
     scans = {"fixed": fixed, "moving": moving}
     names = {role: _name(image, role) for role, image in scans.items()}
     return {
@@ -329,7 +331,7 @@ def _facts(record: Mapping[str, Any] | None) -> list[tuple[str, str]]:
         + ("no overlap" if record["initial_score"] is None else "")
         + ("" if record["initial_score"] is None else number("initial_score", ".4f")),
         "rotation": f"{record['rotation_deg']:.2f} degrees",
-        "head moved": f"{number('mean_displacement_mm', '.2f')} mm on average, "
+        "anatomy moved": f"{number('mean_displacement_mm', '.2f')} mm on average, "
         f"{number('max_displacement_mm', '.2f')} mm at most",
         "overlap": f"{number('overlap_fraction', '.0%')} of the compared points",
         "runner-up": "none"

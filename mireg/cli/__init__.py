@@ -13,6 +13,7 @@ from __future__ import annotations
 import atexit
 import os
 import platform
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -127,6 +128,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx else "mireg"
         hint = f"see {where} --help"
+        if _of_another_program(error, sys.argv[1:] if argv is None else argv):
+            hint += ", or mireg guide coming-from for the options of other programs"
         what = " ".join(error.format_message().split())  # it lists choices in lines
         return _fail(f"{what.rstrip('.')}; {hint}")
     except click.ClickException as error:
@@ -135,6 +138,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(str(error).replace("force=True", "--force"))
     except MiregError as error:
         return _fail(f"{error}{_BY_OPTION.get(type(error), '')}")
+
+
+def _of_another_program(error: click.UsageError, argv: Sequence[str]) -> bool:
+    """Tell whether an option looks like one of FLIRT's, ANTs' and so on."""
+    if isinstance(error, click.NoSuchOption) and not error.possibilities:
+        return True
+    # As -omat: click takes that for -o with the value mat.
+    return any(re.match(r"-[a-zA-Z]{2}[a-zA-Z]*$", word) for word in argv)
 
 
 def _fail(message: str) -> int:

@@ -7,14 +7,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import reduce
-from operator import matmul
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from .._errors import InputError, printable
+from .chain import composed, composed_series
 from .common import (
     OutputCommand,
     check_outputs,
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from .._moved import Output
-    from .._transform import Transform
 
     FloatArray = npt.NDArray[np.float64]
 
@@ -100,7 +98,8 @@ def apply(
 
     A chain is composed first: the image is interpolated once. Every volume of a
     4-D image is moved. Type and scaling of the voxels are kept. Of the files, some may
-    hold a transform for each volume, as mireg series writes them.
+    hold a transform for each volume, as mireg series writes them. FLIRT's .mat are read
+    as of MOVING (-in) and FIXED (-ref); several in a row need no image between.
 
     \b
     Example, BOLD to T1 to template:
@@ -130,12 +129,12 @@ def apply(
     if any(map(holds_series, transforms)):
         if how.header_only:
             raise InputError("--header-only is for one transform: a series has many")
-        matrices = _composed_series(transforms, first, last)
+        matrices = composed_series(transforms, first, last)
         if inverse:
             matrices = inverses(matrices)
         _apply_series(moving, str(like), matrices, out, how, threads, force, quiet)
         return
-    moving_from_fixed = _composed(transforms, first, last)
+    moving_from_fixed, _ = composed(transforms, first, last)
     if inverse:
         moving_from_fixed = ~moving_from_fixed
     with notes_told(), progress_bar(quiet=quiet) as progress:
@@ -193,52 +192,3 @@ def _apply_series(
             )
     if not quiet:
         say(f"wrote {out}")
-
-
-def _composed_series(
-    transforms: Sequence[str], first: str | None, last: str | None
-) -> FloatArray:
-    """Compose a chain of which some files hold a transform a volume; (n, 4, 4)."""
-    from .._files.transforms.common import Images
-    from .._files.transforms.series import holds_series, read_series_matrices
-    from .._transform import as_transform
-
-    def read(number: int) -> FloatArray:
-        moving = first if number == 0 else None
-        fixed = last if number == len(transforms) - 1 else None
-        path = transforms[number]
-        if holds_series(path):
-            return read_series_matrices(path, Images(fixed, moving))
-        return as_transform(path, moving=moving, fixed=fixed).matrix[None]
-
-    each = [read(number) for number in range(len(transforms))]
-    counts = {len(matrices) for matrices in each} - {1}
-    if len(counts) > 1:
-        raise InputError(
-            f"the files hold transforms for {' and '.join(map(str, sorted(counts)))} "
-            "volumes: give those of one series"
-        )
-    return reduce(matmul, each)
-
-
-def _composed(
-    transforms: Sequence[str], first: str | None, last: str | None
-) -> Transform:
-    """Compose a chain from the image it begins with to the one it ends with.
-
-    Of the images in between nothing is known; files of FSL and AFNI need them.
-    """
-    from .._transform import as_transform
-
-    # moving_from_fixed = moving_from_middle @ middle_from_fixed: as they are given.
-    return reduce(
-        matmul,
-        (
-            as_transform(
-                path,
-                moving=first if i == 0 else None,
-                fixed=last if i == len(transforms) - 1 else None,
-            )
-            for i, path in enumerate(transforms)
-        ),
-    )

@@ -185,7 +185,7 @@ def mask_options(command: Command) -> Command:
             f"--{image}-mask",
             type=click.Path(),
             metavar="FILE",
-            help="Compare only here; any grid.",
+            help="Compare only where this is above 0.5; any grid, no weights.",
         )(command)
     return command
 
@@ -230,9 +230,16 @@ def prior_options(command: Command) -> Command:
     return command
 
 
-def read_prior(path: str | None, strength: float | None) -> Prior | None:
+def read_prior(
+    path: str | None, strength: float | None, metric: str | None = None
+) -> Prior | None:
     """Read what ``--prior`` names."""
     if path is None:
+        if metric == "prior":
+            raise InputError(
+                "--metric prior needs --prior FILE; mireg prior learn makes one of "
+                "aligned pairs"
+            )
         if strength is not None:
             raise InputError(
                 "--prior-strength goes with --prior: give that, too, or neither"
@@ -294,8 +301,8 @@ def check_picture(option: str, path: str) -> None:
 
     if find_spec("matplotlib") is None:
         raise InputError(
-            f"{option} needs matplotlib, which is not installed; "
-            "get it by: pip install 'mireg[plot]'"
+            f"{option}: a picture needs matplotlib, which is not installed; "
+            "get it by: pip install matplotlib"
         )
 
 
@@ -321,7 +328,7 @@ def translations(transform: Transform, centre: npt.ArrayLike, what: str) -> str:
 
     told = []
     if np.any(centre):
-        where = ", ".join(f"{x:.1f}" for x in np.asarray(centre))
+        where = ", ".join(f"{x + 0.0:.1f}" for x in np.asarray(centre))
         told.append((f"{what}, {where}", np.asarray(centre, float)))
     told.append(("the origin", np.zeros(3)))
     shifts = [(name, transform.apply(point) - point) for name, point in told]

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     "--over",
     type=click.Path(),
     metavar="IMAGE|MASK",
-    help="Where to compare, in the space of F: a mask, or the head in an image "
+    help="Where to compare, in the space of F: a mask, or the anatomy in an image "
     "[F, or else a box].",
 )
 @click.option(

@@ -10,6 +10,7 @@ import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import astuple
+from math import hypot, isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ import click
 from .._errors import InputError, printable
 from .._files import bids
 from .._files.records import to_json
+from .._report.words import in_directions
 from .._settings import EFFORTS, METRICS
 from .common import (
     FORMAT_NAMES,
@@ -186,8 +188,9 @@ class _Register(OutputCommand):
     "--time-limit",
     type=click.FloatRange(min=0),
     metavar="S",
-    help="Begin no further search after S seconds; take what was found so far. The "
-    "answer can then depend on the machine [no limit].",
+    help="Bounds what is searched again in doubt: begin no further search after S "
+    "seconds. The first search, the refinement, reading and writing are always done. "
+    "The answer can depend on the machine [no limit].",
 )
 @output_options
 @click.option(
@@ -317,7 +320,7 @@ def register_files(
         check_picture("--picture", picture)
     check_outputs([*files.paths, *drawn], inputs, force=force)
     start = _start(init, fixed, moving)
-    learned = read_prior(prior, prior_strength)
+    learned = read_prior(prior, prior_strength, metric)
     settings = Settings(
         metric=metric or ("prior" if learned else Settings.metric),
         prior_strength=Settings.prior_strength
@@ -417,6 +420,27 @@ def _start(init: str, fixed: Path, moving: Path) -> Any:
     return as_rigid(init, fixed=fixed, moving=moving)
 
 
+def _error(found: Registration) -> str | None:
+    """Say what is not said by the verdict's error, where that contradicts the rest."""
+    judged, noise = found.verdict, found.standard_error_mm
+    if judged.doubtful and not noise <= judged.error_mm <= judged.tolerance_mm:
+        return "not known, as the answer is doubtful"
+    if judged.error_mm < noise:
+        return f"about the {noise:.2g} mm of noise, if it is right"
+    return None
+
+
+def _fit(found: Registration) -> dict[str, str]:
+    """Say how far off parts of the anatomy fit best, where they tell."""
+    parts = found.residuals
+    if parts is None or isnan(parts.worst_mm):
+        return {}
+    return {
+        "parts": f"half fit best within {parts.median_mm:.2g} mm, 9 of 10 within "
+        f"{parts.worst_mm:.2g} mm"
+    }
+
+
 def _summary(
     found: Registration,
     seconds: dict[str, Any],
@@ -424,17 +448,23 @@ def _summary(
 ) -> dict[str, str]:
     """Say what was found, for people."""
     times = [f"{name} {seconds[name]:.1f}" for name in _STAGES]
+    centre = found.transform.centre
+    moved = (~found.transform).apply(centre) - centre
     return {
         "rotation": f"{found.transform.angle_deg:.2f} degrees",
         "translation": translations(
-            found.transform, found.transform.centre, "the centre of the head"
-        ),
-        "head moved": f"{found.mean_displacement_mm:.2f} mm on average, "
+            found.transform, found.transform.centre, "the centre of the anatomy"
+        )
+        + ": of points, from FIXED to MOVING",
+        "image moved": f"{hypot(*moved):.2f} mm ({in_directions(moved)})\n"
+        "at that centre, MOVING onto FIXED: what planning systems show",
+        "anatomy moved": f"{found.mean_displacement_mm:.2f} mm on average, "
         f"{found.max_displacement_mm:.2f} mm at most",
         f"score ({found.metric})": found.score_summary,
         "overlap": f"{100 * found.overlap_fraction:.0f} %",
         "noise": found.noise_summary,
-        **verdict_rows(found.verdict),
+        **verdict_rows(found.verdict, _error(found)),
+        **_fit(found),
         "contrast": contrasts(found.fixed_contrast, found.moving_contrast),
         "seconds": f"{', '.join(times)}; {sum(seconds.values()):.1f} in all",
         "written": "\n".join(printable(str(path)) for path in outputs)

@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 import numpy.typing as npt
 
-from ..._errors import FormatNeededError, InputError, MiregError
+from ..._errors import FormatNeededError, InputError, MiregError, warn
 from ..faults import check_there, hushed, in_file
 from ..formats import ImageLike
 from ..writing import PathLike
@@ -96,6 +96,16 @@ NAMES = tuple(dict.fromkeys(row.name for row in FORMATS))
 #: Other names that people know them by: ANTs writes files of ITK.
 _ALSO = {"ants": "itk"}
 
+#: What is said of bare rows, which FLIRT's and DICOM's look like, too.
+_READ_AS = (
+    "four rows of numbers, read as moving_from_fixed: RAS+ mm, points of fixed to "
+    "points of moving; call a file of FLIRT .mat, one of DICOM .dicom.txt, and one "
+    "that is read rightly .matrix.txt"
+)
+
+#: How a DICOM file begins, after 128 bytes of anything.
+_DICOM_FILE = re.compile(rb"\A[\s\S]{128}DICM")
+
 #: Bytes in which the mark of a file stands.
 _HEAD = 4096
 
@@ -118,7 +128,20 @@ def read_with_format(
     with hushed(), in_file(path), _opened(Path(path)) as file:
         row = _recognised(path, file.read(_HEAD), format)
         file.seek(0)
-        return checked(row.read(file, images)), row.name
+        matrix = checked(row.read(file, images))
+    if format is None and row.name == "matrix" and not _says_matrix(path):
+        warn(f"{path}: {_READ_AS}")
+    return matrix, row.name
+
+
+def format_to_read(path: PathLike, name: str | None = None) -> Format:
+    """Find the format of a file by its content, and by its suffix."""
+    with hushed(), in_file(path), _opened(Path(path)) as file:
+        return _recognised(path, file.read(_HEAD), name)
+
+
+def _says_matrix(path: PathLike) -> bool:
+    return str(path).lower().endswith(".matrix.txt")
 
 
 @contextmanager
@@ -187,6 +210,12 @@ def suffix_of(name: str) -> str:
 def _recognised(path: PathLike, head: bytes, name: str | None) -> Format:
     """Find the format of a file that begins with `head`."""
     rows = _named(name)
+    if _DICOM_FILE.match(head):
+        raise InputError(
+            "a DICOM file, which is not read; write the four rows of its Frame of "
+            "Reference Transformation Matrix (3006,00C6) into a text file that ends in "
+            ".dicom.txt: mireg guide radiotherapy says how"
+        )
     marked = [row for row in rows if row.mark and row.mark.search(head)]
     bare = [row for row in rows if row.mark is None]
     suited = _suited(path, bare)

@@ -375,6 +375,13 @@ def series_format_to_write(path: PathLike) -> SeriesFormat:
     return SERIES_FORMATS[ends[max(fits, key=len)]]
 
 
+def series_format_to_read(path: PathLike, name: str | None = None) -> str:
+    """Name the format of a file, or folder, by its content, and by its suffix."""
+    with in_file(path):
+        path = Path(path)
+        return name or _recognised(path, _held(path)).name
+
+
 def read_series_matrices(
     path: PathLike, images: Images, name: str | None = None
 ) -> FloatArray:
