@@ -179,8 +179,8 @@ def test_handedness_is_said_where_it_can_be_told(z, word):
     assert found.mirrored == pytest.approx(1 / (1 + math.exp(z)))
     # Mirrored images are rare: what cannot be told costs little.
     assert found.doubtful == (word == "mirrored")
-    # Of a pose that is wrong anyway nothing is said of left and right.
-    wrong = judged(mirrored_z=z, runner_up=1, error_voxels=10)
+    # Of a pose that explains no more than others do nothing is said of left and right.
+    wrong = judged(mirrored_z=z, wrong_pose_share=0.9)
     assert wrong.handedness == ("cannot be told" if word == "mirrored" else word)
 
 

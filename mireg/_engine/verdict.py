@@ -105,20 +105,11 @@ class Verdict:
     @property
     def handedness(self) -> Handedness:
         """Whether left is left: "as stored", "mirrored" or "cannot be told"."""
-        if self.mirrored > parameters.MIRRORED_ABOVE and self._likely_otherwise:
+        if self.mirrored > parameters.MIRRORED_ABOVE:
             return "mirrored"
         if self.mirrored < 1 - parameters.MIRRORED_ABOVE:
             return "as stored"
         return "cannot be told"
-
-    @property
-    def _likely_otherwise(self) -> bool:
-        """Whether it is likely right, but for what its mirror image says.
-
-        Of a pose that is wrong nothing is told about left and right.
-        """
-        taken = min(1.0, _not_mirrored(self.mirrored) / _not_mirrored(0.5))
-        return self.probability >= parameters.DOUBTFUL_BELOW * taken
 
     @property
     def summary(self) -> str:
@@ -220,6 +211,9 @@ def verdict(
     mirrored = 0.5
     if not math.isnan(signals.get("mirrored_z", math.nan)):
         mirrored = 1 - _probability(model["as_stored"], signals)
+        # Beside a pose that explains no more than any other, a mirrored one may well.
+        if not signals.get("wrong_pose_share", 0.0) < parameters.MIRRORED_SHARE:
+            mirrored = min(mirrored, 0.5)
     right = min(_probability(model["right"], signals), _ahead(signals))
     right *= min(1.0, _not_mirrored(mirrored) / _not_mirrored(0.5))
     beside = math.sqrt(max(tolerance_mm**2 - distance_mm**2, 0.0))
