@@ -214,7 +214,7 @@ def verdict(
         # Beside a pose that explains no more than any other, a mirrored one may well.
         if not signals.get("wrong_pose_share", 0.0) < parameters.MIRRORED_SHARE:
             mirrored = min(mirrored, 0.5)
-    right = min(_probability(model["right"], signals), _ahead(signals))
+    right = min(_probability(model["right"], signals), float(expit(_ahead(signals))))
     right *= min(1.0, _not_mirrored(mirrored) / _not_mirrored(0.5))
     beside = math.sqrt(max(tolerance_mm**2 - distance_mm**2, 0.0))
     usually = _within(usual_mm, median, spread)
@@ -316,6 +316,8 @@ def _reasons(
     Nothing of a mirror image where left is said to be left.
     """
     added = _contributions(part, signals)
+    behind = _ahead(signals) - part["intercept"]
+    added["runner_up"] = min(added.get("runner_up", 0.0), behind, 0.0)
     if mirrored < 1 - parameters.MIRRORED_ABOVE:
         added = {name: x for name, x in added.items() if "mirrored" not in name}
     against = sorted(added, key=added.__getitem__)
@@ -360,11 +362,11 @@ def _within(limit_mm: float, median_mm: float, spread: float) -> float:
 
 
 def _ahead(signals: Mapping[str, float]) -> float:
-    """Most that an answer's probability can be: even where a runner-up is as good."""
+    """Most that an answer's log-odds can be: even where a runner-up is as good."""
     share = signals.get("runner_up", math.nan)
     if math.isnan(share):
-        return 1.0
-    return float(expit(parameters.RUNNER_UP_SLOPE * (1 - share)))
+        return math.inf
+    return parameters.RUNNER_UP_SLOPE * (1 - share)
 
 
 def _not_mirrored(probability: float) -> float:
