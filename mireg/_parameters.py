@@ -13,8 +13,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from types import MappingProxyType
 
-import numpy as np
-
 #: Voxels from which on memory matters more than time: whole numbers of a file are kept
 #: as such, and channels compared one after the other.
 LARGE = 2**25
@@ -124,7 +122,7 @@ PARZEN_MARGIN = 3.001
 
 #: Irrational steps of a low-discrepancy sequence in three dimensions: powers of the
 #: inverse of the real root of x^4 = x + 1 (Roberts 2018).
-SAMPLE_STEPS = np.array([0.8191725133961645, 0.6710436067037893, 0.5497004779019703])
+SAMPLE_STEPS = (0.8191725133961645, 0.6710436067037893, 0.5497004779019703)
 
 #: The channels of a pair that are compared. A receive coil's bias field can hide the
 #: right pose: each image is also compared with its bias field divided out.
@@ -243,7 +241,7 @@ MAX_TRANSLATIONS = 700
 
 #: Rotation vector (rad) between the orientations of one restart and the next, and the
 #: direction in which the translation grid is shifted: any will do that is no symmetry.
-RESTART_ROTATION = np.array([0.9, 0.5, 0.3])
+RESTART_ROTATION = (0.9, 0.5, 0.3)
 
 #: A pose elsewhere that explains more than this share of the information of the best is
 #: a runner-up to reckon with. The largest of 208 right answers, of all kinds, was 0.88;

@@ -319,7 +319,7 @@ def _sample_positions(where: Image, samples: int, seed: int) -> FloatArray:
     first = np.random.default_rng(seed).random(3)
     out = np.empty((samples, 3))
     kernels.sample_positions(
-        voxels, ends, first, parameters.SAMPLE_STEPS, where.mm_from_ijk, out
+        voxels, ends, first, np.array(parameters.SAMPLE_STEPS), where.mm_from_ijk, out
     )
     return out
 

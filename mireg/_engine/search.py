@@ -92,7 +92,9 @@ def global_search(
         Number of searches before this one with the same schedule: starts lie elsewhere.
     """
     sampled, interpolated = pair.sampled.foreground, pair.interpolated.foreground
-    rotation = Rotation.from_rotvec(restart * parameters.RESTART_ROTATION).as_matrix()
+    rotation = Rotation.from_rotvec(
+        restart * np.array(parameters.RESTART_ROTATION)
+    ).as_matrix()
     rotations = even_rotations(settings.orientations) @ rotation
     angle = (8 * np.pi**2 / len(rotations)) ** (1 / 3)
     spacing = max(
