@@ -303,7 +303,7 @@ def test_workers_of_several_threads_are_refused(scans, tmp_path):
             )
         )
     assert code == 2
-    assert "its workers have several threads; begin them with --nthreads 1" in err
+    assert "its workers have several threads; begin more workers" in err
 
 
 # --- disks and scans ------------------------------------------------------------------

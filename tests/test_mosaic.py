@@ -288,7 +288,7 @@ def test_show_refuses_in_a_line(folder, capsys, monkeypatch):
         assert err.count("\n") == 1
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert main(scans) == 2
-    assert "pip install 'mireg[plot]'" in capsys.readouterr().err
+    assert "pip install matplotlib" in capsys.readouterr().err
     assert not list(folder.glob("*.png"))
 
 

@@ -447,7 +447,7 @@ def test_a_prepared_image_says_what_it_is(partners):
     assert isinstance(image, PreparedImage)
     assert repr(image) == f"<PreparedImage of {partners[0]!r}, no mask>"
     whole = Image(np.ones(image.image.shape), image.image.mm_from_ijk)
-    assert repr(prepare(partners[0], whole)).endswith("mask=True)")
+    assert repr(prepare(partners[0], whole)).endswith("with a mask>")
 
 
 @pytest.mark.parametrize("threads", [1, 2, 4])

@@ -438,7 +438,7 @@ class DaskPool:
                 except (RuntimeError, OSError) as error:  # a worker was killed, or so
                     raise InputError(
                         f"the Dask cluster of this machine does not start ({error}); "
-                        "--scheduler processes does without"
+                        "the scheduler named processes does without"
                     ) from error
             try:
                 self._client = distributed.Client(self._cluster or address, timeout=20)
@@ -473,8 +473,8 @@ class DaskPool:
                 raise self._gone() from error
             if any(count > 1 for count in threads.values()):
                 raise InputError(
-                    f"{self._address}: its workers have several threads; begin them "
-                    "with --nthreads 1, and several of them with --nworkers"
+                    f"{self._address}: its workers have several threads; begin more "
+                    "workers, with one thread each"
                 )
             self._counted, self._workers = now, len(threads)
             if threads:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
 import time
 from collections.abc import Sequence
@@ -80,7 +81,7 @@ class _Register(OutputCommand):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Keep the words for the record; a page has no name of its own."""
-        for word, following in zip(args, [*args[1:], ""], strict=True):
+        for word, following in itertools.pairwise([*args, ""]):
             named = word == "--report" and following.lower().endswith((".html", ".htm"))
             if named or word.startswith("--report="):
                 raise click.UsageError(
