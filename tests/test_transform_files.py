@@ -407,7 +407,7 @@ def test_both_kinds_of_lta_that_freesurfer_wrote_say_the_same(tmp_path):
     # bbregister's matrix takes the BOLD to the T1; ours goes from fixed to moving.
     rows = np.array([row.split() for row in RAS2RAS.splitlines()], float)
     as_it_is = AffineTransform.load(tmp_path / "r.lta")
-    np.testing.assert_allclose(as_it_is @ rows, np.eye(4), atol=1e-12)
+    np.testing.assert_allclose(as_it_is.matrix @ rows, np.eye(4), atol=1e-12)
     assert isinstance(by_mm, RigidTransform)  # its rounding mended
     assert distance(by_mm, as_it_is) < 1e-4
 
