@@ -93,7 +93,7 @@ def test_what_is_no_prior_is_refused(call):
 # --- starts, images, points -----------------------------------------------------------
 
 
-@pytest.mark.parametrize("init", ["center", None, "heder"])
+@pytest.mark.parametrize("init", ["center", None, "hedaer"])
 def test_a_start_that_is_none_names_the_choices(init):
     with pytest.raises(mireg.InputError, match=f"{init!r}; give auto, header, centre"):
         mireg.register(*PAIR, init=init)
