@@ -942,3 +942,9 @@ def test_voxels_that_are_not_there_are_missed_in_an_opened_image_too(tmp_path):
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"a\.nii: there are fewer voxels"):
         formats.read_image(nib.load(path))
+
+
+def test_nobody_waits_for_a_pipe_to_tell_its_digest(tmp_path):
+    os.mkfifo(tmp_path / "pipe.nii")
+    with pytest.raises(InputError, match="a pipe or device; save it to a file"):
+        formats.sha256(tmp_path / "pipe.nii")

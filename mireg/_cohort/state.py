@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -167,10 +168,12 @@ def _identity(path: str, digest: str | None) -> dict[str, Any] | None:
 
 
 def _is_same(path: str, before: dict[str, Any] | None) -> bool:
-    """Tell whether a file is as it was."""
+    """Tell whether a file is as it was; what is no file is so for good."""
     try:
         found = os.stat(path)
     except OSError:
+        return before is None
+    if not stat.S_ISREG(found.st_mode):
         return before is None
     if before is None or found.st_size != before["size"]:
         return False

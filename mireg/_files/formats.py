@@ -408,7 +408,9 @@ def n_volumes(opened: Any) -> int:
 
 
 def sha256(path: PathLike) -> str:
-    """Compute the SHA-256 of a file, in hexadecimal."""
+    """Compute the SHA-256 of a file, in hexadecimal; a pipe would be waited for."""
+    if Path(path).exists() and not Path(path).is_file():
+        raise InputError(f"{path}: a pipe or device; save it to a file first")
     digest = hashlib.sha256()
     with Path(path).open("rb") as file:
         while chunk := file.read(1 << 20):
