@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -27,3 +28,22 @@ def chromium():
         browser = started.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def open_offline(chromium):
+    """Open a file without a network; give the page, and what its console says."""
+    with ExitStack() as later:
+
+        def opened(path):
+            context = chromium.new_context(offline=True, reduced_motion="reduce")
+            later.callback(context.close)
+            page = context.new_page()
+            complaints = []
+            page.on("console", lambda message: complaints.append(message.text))
+            page.on("pageerror", lambda error: complaints.append(str(error)))
+            page.goto(path.as_uri())
+            page.wait_for_selector("html[data-ready=yes]")
+            return page, complaints
+
+        yield opened

@@ -13,7 +13,7 @@ import pytest
 from cohort_work import do
 
 from mireg import InputError, RigidTransform, write_image
-from mireg._cohort import layout, needs, results, state, workers
+from mireg._cohort import layout, needs, results, schedule, state, workers
 from mireg._cohort.state import Outcome, Task
 from mireg._cohort.table import read_table
 from mireg._report.document import data_url
@@ -153,9 +153,9 @@ def test_other_options_masks_or_versions_make_another_pair(done, monkeypatch):
 
 def test_what_is_in_work_never_needs_more_memory_than_there_is():
     def may_start(need_mb, *others, slots=3):
-        running = [workers._Running(task(), other, 0.0, 1) for other in others]
-        one = workers._Running(task(), need_mb, 0.0, 0)
-        return workers._may_start(one, running, slots, 100.0)
+        running = [schedule._Running(task(), other, 0.0, 1) for other in others]
+        one = schedule._Running(task(), need_mb, 0.0, 0)
+        return schedule._may_start(one, running, slots, 100.0)
 
     assert may_start(20, 40, 40)
     assert not may_start(21, 40, 40)
@@ -190,7 +190,7 @@ def test_a_process_that_dies_or_hangs_costs_its_own_pair_only(kind, tmp_path):
     try:
         found = {
             one.id: one
-            for one in workers.outcomes(
+            for one in schedule.outcomes(
                 ((one, 10) for one in tasks), do, pool, most_seconds=20
             )
         }

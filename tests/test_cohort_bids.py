@@ -6,11 +6,11 @@ import csv
 import json
 import shutil
 import subprocess
-from concurrent.futures import Future
 
 import nibabel as nib
 import numpy as np
 import pytest
+from checks import Here
 
 from mireg import RigidTransform, write_image
 from mireg.cli import main, many
@@ -44,23 +44,6 @@ PAIRS = {
     "sub-03_FLAIR": "failed",
     "sub-03_pet": "done",
 }
-
-
-class Here:
-    """Does the work at once, in this process."""
-
-    def room(self):
-        """Take one pair."""
-        return 1, float("inf")
-
-    def submit(self, work, task):
-        """Do it."""
-        future = Future()
-        future.set_result(work(task))
-        return future
-
-    def close(self):
-        """Leave nothing."""
 
 
 @pytest.fixture(scope="module")

@@ -16,12 +16,12 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+from checks import Here
 
 from mireg import RigidTransform, write_image
 from mireg._cohort import needs, state
@@ -415,23 +415,6 @@ def test_a_header_that_hangs_does_not_stop_the_run(monkeypatch, tmp_path):
 
 
 # --- what is done again ---------------------------------------------------------------
-
-
-class Here:
-    """Does the work at once, in this process."""
-
-    def room(self):
-        """Take one pair."""
-        return 1, float("inf")
-
-    def submit(self, work, task):
-        """Do it."""
-        future = Future()
-        future.set_result(work(task))
-        return future
-
-    def close(self):
-        """Leave nothing."""
 
 
 @pytest.fixture

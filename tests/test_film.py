@@ -138,16 +138,10 @@ def test_the_command_writes_it_with_the_rest(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.slow
 @pytest.mark.browser
-def test_the_film_runs(chromium, page, made, tmp_path):
+def test_the_film_runs(open_offline, page, made, tmp_path):
     path = tmp_path / "film.html"
     path.write_text(page)
-    context = chromium.new_context(offline=True, reduced_motion="reduce")
-    shown = context.new_page()
-    complaints = []
-    shown.on("console", lambda message: complaints.append(message.text))
-    shown.on("pageerror", lambda error: complaints.append(str(error)))
-    shown.goto(path.as_uri())
-    shown.wait_for_selector("html[data-ready=yes]")
+    shown, complaints = open_offline(path)
     film = json.loads(shown.text_content("#data"))["film"]
     assert film == json.loads(json.dumps(made))
 
@@ -184,4 +178,3 @@ def test_the_film_runs(chromium, page, made, tmp_path):
     shown.locator("#said", has_not_text="2 (3 of 3)").wait_for()
     assert not [one for one in complaints if "readback" not in one]
     assert not shown.evaluate("window.hacked === 1")
-    context.close()

@@ -76,16 +76,10 @@ def test_a_session_writes_it_with_the_rest_or_nothing(session, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.browser
-def test_any_two_images_are_shown(chromium, page, session, tmp_path):
+def test_any_two_images_are_shown(open_offline, page, session, tmp_path):
     path = tmp_path / "session.html"
     path.write_text(page)
-    context = chromium.new_context(offline=True, reduced_motion="reduce")
-    shown = context.new_page()
-    complaints = []
-    shown.on("console", lambda message: complaints.append(message.text))
-    shown.on("pageerror", lambda error: complaints.append(str(error)))
-    shown.goto(path.as_uri())
-    shown.wait_for_selector("html[data-ready=yes]")
+    shown, complaints = open_offline(path)
     viewer = json.loads(shown.text_content("#data"))["viewer"]
     assert [image["name"] for image in viewer["images"]] == list(NAMES)
     assert shown.locator("#pick-fixed option").all_text_contents() == list(NAMES)
@@ -127,4 +121,3 @@ def test_any_two_images_are_shown(chromium, page, session, tmp_path):
     # The test itself reads the canvas often.
     assert [one for one in complaints if "readback" not in one] == []
     assert not shown.evaluate("window.hacked === 1")
-    context.close()

@@ -128,6 +128,13 @@ def test_a_signal_that_could_not_be_measured_adds_what_that_means():
     assert found.reasons == ("too little overlaps to tell how far noise moves it",)
 
 
+def test_what_cannot_be_told_is_said_once(monkeypatch):
+    blind = {"at": [0, 1], "adds": [0, 0], "unknown": -4}
+    part = {"intercept": 1.0, "signals": {"overlap": blind, "information": blind}}
+    monkeypatch.setattr(module, "_model", lambda: {**MODEL, "right": part})
+    assert len(judged().reasons) == 1
+
+
 def test_the_expected_error_is_lognormal():
     found = judged(0.05)
     assert found.error_mm == pytest.approx(0.1)

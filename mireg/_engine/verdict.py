@@ -49,8 +49,7 @@ REASONS = {
     "residual_rms_mm": "parts of the anatomy fit best {short} mm off",
     "residual_worst_mm": "a tenth of the anatomy fits best {short} mm off or more",
     "residual_fit": "only {percent:.0f} % of the anatomy fits within a voxel",
-    "residual_share": "only {percent:.0f} % of the anatomy fits within a voxel, as far "
-    "as it tells",
+    "residual_share": "too little of the anatomy is seen to fit within a voxel",
     "residual_rigid_mm": "the anatomy as a whole fits best {short} mm off",
     "residual_gain": "parts of the anatomy gain {percent:.0f} % by moving",
     "mirrored_share": "its mirror image explains {percent:.0f} % as much",
@@ -321,7 +320,7 @@ def _reasons(
     if mirrored < 1 - parameters.MIRRORED_ABOVE:
         added = {name: x for name, x in added.items() if "mirrored" not in name}
     against = sorted(added, key=added.__getitem__)
-    return tuple(
+    said = (
         _UNKNOWN
         if not math.isfinite(signals.get(name, math.nan))
         else REASONS[name].format(
@@ -330,6 +329,7 @@ def _reasons(
         for name in against[: parameters.MOST_REASONS]
         if added[name] < -parameters.REASON_LOG_ODDS
     )
+    return tuple(dict.fromkeys(said))  # what is unknown is said once
 
 
 def _median_error(

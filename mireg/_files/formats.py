@@ -340,10 +340,10 @@ def _array_and_affine(given: object) -> tuple[npt.NDArray[Any], npt.NDArray[Any]
         )
     voxels, mm_from_ijk = plain(given[0]), np.asarray(given[1])
     if mm_from_ijk.shape != (4, 4):
-        swapped = "; give (array, affine), in this order"
+        hint = "; give (array, affine), in this order"
         raise InputError(
             f"the affine has shape {mm_from_ijk.shape}, not (4, 4)"
-            f"{swapped if voxels.shape == (4, 4) else ''}"
+            f"{hint if voxels.shape == (4, 4) else ''}"
         )
     return voxels, mm_from_ijk
 

@@ -33,8 +33,8 @@ from .register import register, run_register
 
 if TYPE_CHECKING:
     from .._cohort.kept import LastFixed
+    from .._cohort.schedule import Pool
     from .._cohort.state import Outcome, Task
-    from .._cohort.workers import Pool
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -314,8 +314,8 @@ def do_all(
     Runs that share none of the `locks` may work in one folder.
     """
     from .._cohort import needs, results
+    from .._cohort.schedule import outcomes
     from .._cohort.state import FOLDER, known
-    from .._cohort.workers import outcomes
 
     for folder in (root, root / FOLDER, root / "logs"):
         try:
