@@ -23,6 +23,7 @@ import contextlib
 import doctest
 import glob
 import io
+import logging
 import os
 import re
 import shlex
@@ -30,6 +31,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,12 +150,16 @@ def type_command(command: str) -> tuple[int, str]:
 
 @contextlib.contextmanager
 def _inside(folder: Path) -> Iterator[None]:
-    before = Path.cwd()
+    """Work in a folder; an example may set what is logged, for itself."""
+    before, logger = Path.cwd(), logging.getLogger("mireg")
+    level = logger.level
     os.chdir(folder)
     try:
-        yield
+        with warnings.catch_warnings():
+            yield
     finally:
         os.chdir(before)
+        logger.setLevel(level)
 
 
 def run_page(text: str, folder: Path) -> list[tuple[Step, str]]:

@@ -390,10 +390,10 @@ def test_a_read_that_hangs_costs_its_own_pair_only(scans, tmp_path, undisturbed)
     mark.touch()
     (tmp_path / "sitecustomize.py").write_text(HANGS.format(mark=str(mark)))
     hangs = {"env": {**os.environ, "PYTHONPATH": str(tmp_path)}}
-    words = command(scans / "pairs.tsv", out, "--most-seconds", "60")
+    words = command(scans / "pairs.tsv", out, "--most-seconds", "20")
     code, _, err = ended(words, **hangs)
     assert code == many.SOME_FAILED, err
-    assert "p2: failed: no answer within 60 seconds" in err
+    assert "p2: failed: no answer within 20 seconds" in err
     assert set(states(out)) == {f"p{i}" for i in range(PAIRS)}
     with (out / "results.tsv").open() as file:
         rows = {
