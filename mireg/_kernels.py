@@ -737,24 +737,50 @@ def neighbourhood_histogram(volume, where, low, high, out):
 
 
 @_compiled()
-def _axis_cubic(x, n, steps, weights):
-    """Fill steps (4,) and weights (4,) of a cubic B-spline; False outside."""
-    if not (-0.500001 <= x <= n - 0.499999):
-        return False
+def _axis_cubic(x, n, stride):
+    """Steps in memory and weights of a cubic B-spline at x, which is inside."""
     x = min(max(x, 0.0), n - 1.0)
     i = max(min(int(x), n - 2), 0)
     t = x - i
     u = 1.0 - t
-    weights[0] = u * u * u / 6.0
-    weights[1] = (4.0 - 6.0 * t * t + 3.0 * t * t * t) / 6.0
-    weights[2] = (4.0 - 6.0 * u * u + 3.0 * u * u * u) / 6.0
-    weights[3] = t * t * t / 6.0
-    for a in range(4):
-        b = abs(i - 1 + a)  # mirrored about the outermost voxel centres
-        if b > n - 1:
-            b = max(2 * (n - 1) - b, 0)
-        steps[a] = min(b, n - 1)
-    return True
+    before, here, there, after = i - 1, i, i + 1, i + 2
+    if before < 0 or after > n - 1:  # mirrored about the outermost voxel centres
+        before, last = abs(before), n - 1
+        there = there if there <= last else max(2 * last - there, 0)
+        after = after if after <= last else max(2 * last - after, 0)
+        before, there, after = min(before, last), min(there, last), min(after, last)
+    # Unsigned: no test for counting from the end.
+    return (
+        np.uint64(before * stride),
+        np.uint64(here * stride),
+        np.uint64(there * stride),
+        np.uint64(after * stride),
+    ), (
+        u * u * u / 6.0,
+        (4.0 - 6.0 * t * t + 3.0 * t * t * t) / 6.0,
+        (4.0 - 6.0 * u * u + 3.0 * u * u * u) / 6.0,
+        t * t * t / 6.0,
+    )
+
+
+@_compiled()
+def _line_cubic(memory, at, steps, weights):
+    """Sum over four voxels along an axis."""
+    return (
+        weights[0] * memory[at + steps[0]] + weights[1] * memory[at + steps[1]]
+    ) + (weights[2] * memory[at + steps[2]] + weights[3] * memory[at + steps[3]])
+
+
+@_compiled()
+def _plane_cubic(memory, at, steps, weights, line_steps, line_weights):
+    """Sum over four lines."""
+    return (
+        weights[0] * _line_cubic(memory, at + steps[0], line_steps, line_weights)
+        + weights[1] * _line_cubic(memory, at + steps[1], line_steps, line_weights)
+    ) + (
+        weights[2] * _line_cubic(memory, at + steps[2], line_steps, line_weights)
+        + weights[3] * _line_cubic(memory, at + steps[3], line_steps, line_weights)
+    )
 
 
 @_compiled()
@@ -886,32 +912,30 @@ def resample_cubic(memory, shape, strides, matrix, first, out):
 
     `memory` holds the coefficients of the cubic B-spline, not the intensities.
     """
-    m = matrix
-    steps = np.empty((3, 4), np.int64)
-    weights = np.empty((3, 4))
+    m00, m10, m20 = matrix[0, 0], matrix[1, 0], matrix[2, 0]
+    count = out.shape[2]
     for k in range(out.shape[0]):
+        z = k + first
         for j in range(out.shape[1]):
-            for i in range(out.shape[2]):
-                z = k + first
-                inside = True
-                for d in range(3):
-                    x = m[d, 0] * i + m[d, 1] * j + m[d, 2] * z + m[d, 3]
-                    if not _axis_cubic(x, shape[d], steps[d], weights[d]):
-                        inside = False
-                        break
-                    for a in range(4):
-                        steps[d, a] *= strides[d]
-                if not inside:
-                    out[k, j, i] = np.nan
-                    continue
-                value = 0.0
-                for a in range(4):
-                    for b in range(4):
-                        ab = steps[0, a] + steps[1, b]
-                        wab = weights[0, a] * weights[1, b]
-                        for c in range(4):
-                            value += wab * weights[2, c] * memory[ab + steps[2, c]]
-                out[k, j, i] = value
+            x0 = matrix[0, 1] * j + matrix[0, 2] * z + matrix[0, 3]
+            y0 = matrix[1, 1] * j + matrix[1, 2] * z + matrix[1, 3]
+            z0 = matrix[2, 1] * j + matrix[2, 2] * z + matrix[2, 3]
+            ax, bx = _inside(m00, x0, shape[0], count)
+            ay, by = _inside(m10, y0, shape[1], count)
+            az, bz = _inside(m20, z0, shape[2], count)
+            row = out[k, j]
+            row[:] = np.nan
+            for i in range(max(ax, ay, az), min(bx, by, bz)):
+                xs, wx = _axis_cubic(m00 * i + x0, shape[0], strides[0])
+                ys, wy = _axis_cubic(m10 * i + y0, shape[1], strides[1])
+                zs, wz = _axis_cubic(m20 * i + z0, shape[2], strides[2])
+                row[i] = (
+                    wx[0] * _plane_cubic(memory, xs[0], ys, wy, zs, wz)
+                    + wx[1] * _plane_cubic(memory, xs[1], ys, wy, zs, wz)
+                ) + (
+                    wx[2] * _plane_cubic(memory, xs[2], ys, wy, zs, wz)
+                    + wx[3] * _plane_cubic(memory, xs[3], ys, wy, zs, wz)
+                )
 
 
 @_compiled()
