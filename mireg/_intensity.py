@@ -62,10 +62,10 @@ class IntensityScale:
         return out
 
 
-def subsampled(image: Image) -> Image:
+def subsampled(image: Image, most: int = parameters.SCALE_VOXELS) -> Image:
     """Take every n-th voxel along the longer axes: enough to learn a scale."""
     shape, steps = np.array(image.shape), np.ones(3, int)
-    while shape.prod() > parameters.SCALE_VOXELS:
+    while shape.prod() > most:
         halved = np.where(shape == shape.max(), 2, 1)
         shape, steps = -(-shape // halved), steps * halved
     i, j, k = steps

@@ -738,7 +738,7 @@ def neighbourhood_histogram(volume, where, low, high, out):
 
 @_compiled()
 def _axis_cubic(x, n, stride):
-    """Steps in memory and weights of a cubic B-spline at x, which is inside."""
+    """Give steps in memory and weights of a cubic B-spline at x, which is inside."""
     x = min(max(x, 0.0), n - 1.0)
     i = max(min(int(x), n - 2), 0)
     t = x - i
@@ -766,9 +766,9 @@ def _axis_cubic(x, n, stride):
 @_compiled()
 def _line_cubic(memory, at, steps, weights):
     """Sum over four voxels along an axis."""
-    return (
-        weights[0] * memory[at + steps[0]] + weights[1] * memory[at + steps[1]]
-    ) + (weights[2] * memory[at + steps[2]] + weights[3] * memory[at + steps[3]])
+    return (weights[0] * memory[at + steps[0]] + weights[1] * memory[at + steps[1]]) + (
+        weights[2] * memory[at + steps[2]] + weights[3] * memory[at + steps[3]]
+    )
 
 
 @_compiled()

@@ -515,8 +515,13 @@ SERIES_GAIN_WORTH = 1.1
 SERIES_TOLERANCE = 0.02
 
 #: Samples of a volume in the first pass, at most, and of those that tell the curvature
-#: of the maximum.
-SERIES_FIRST_SAMPLES, SERIES_CURVATURE_SAMPLES = 40_000, 15_000
+#: of the maximum. Twice as many in the first changed the median error of no phantom by
+#: a hundredth of a millimetre.
+SERIES_FIRST_SAMPLES, SERIES_CURVATURE_SAMPLES = 20_000, 15_000
+
+#: Voxels looked at to learn the intensity scale of a volume, at most. Four times as
+#: many changed the median error of no phantom by a hundredth of a millimetre.
+SERIES_SCALE_VOXELS = 60_000
 
 #: Volumes that are followed side by side, from the pose of the last one before them. A
 #: fixed number, so that the answer does not depend on the number of threads.

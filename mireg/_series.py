@@ -732,14 +732,14 @@ def _best(
     ]
     explained = []
     for reference in candidates:
-        total = 0.0
-        for t in few:
-            sampling = reference.sampling(volumes[t], parameters.SERIES_FIRST_SAMPLES)
-            level = reference.level(volumes[t], sampling, starts[t], threads)
-            tracked = track(reference, level, [starts[t]], threads, judge=False)
-            total += tracked.information
+        follower = _Follower(
+            reference, search=False, samples=parameters.SERIES_FIRST_SAMPLES
+        )
+        found = follower.add_block(
+            [volumes[t] for t in few], threads, [starts[t] for t in few], judge=False
+        )
         worth = parameters.SERIES_GAIN_WORTH if reference.correct_gain else 1.0
-        explained.append(total / worth)
+        explained.append(sum(one.tracked.information for one in found) / worth)
     return candidates[int(np.argmax(explained))]
 
 

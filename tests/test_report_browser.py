@@ -623,12 +623,10 @@ def test_it_prints_without_its_buttons(shown):
 
 
 def test_a_matrix_is_copied(shown):
-    from playwright.sync_api import expect
-
     shown.context.grant_permissions(["clipboard-read", "clipboard-write"])
     shown.page.click("button.copy >> nth=0")
     # The page's policy forbids to evaluate a string again and again in it.
-    expect(shown.page.locator("button.copy").first).to_have_text("copied")
+    shown.page.wait_for_selector("button.copy:text-is('copied')")
     words = shown.page.evaluate("navigator.clipboard.readText()")
     rows = np.array([line.split() for line in words.split("\n")], float)
     np.testing.assert_allclose(rows, POSE.matrix, atol=1e-8)

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from .. import _parameters as parameters
 from .._errors import InputError
 from .._image import Image, memory_order
-from .._intensity import intensity_scale, subsampled
+from .._intensity import IntensityScale, intensity_scale, subsampled
 from .._prepare import (
     PreparedImage,
     bias_corrected,
@@ -180,7 +180,7 @@ class Reference:
                 f"too little is left to compare: {len(values)} samples have data"
             )
         # Its own scale: contrasts may change from volume to volume.
-        scale = intensity_scale(subsampled(smoothed))
+        scale = _scale(smoothed)
         most_bins = round(len(values) ** parameters.BINS_PER_SAMPLES)
         return make_level(
             size_mm=sampling.size_mm,
@@ -204,7 +204,7 @@ def _gain_corrected(
     best, in the least squares of the neighbourhood. It is taken at a pose that was
     found before: elsewhere it would draw the volume towards where it is taken.
     """
-    background = intensity_scale(subsampled(volume)).background
+    background = _scale(volume).background
     block_mm = parameters.SERIES_GAIN_BLOCK_MM
     seen = downsample(volume, shrink_factors(volume, block_mm))
     there = resample(
@@ -230,6 +230,11 @@ def _gain_corrected(
     axes = memory_order(volume.data)
     planes = bias_corrected(volume, background, field)(slice(None))
     return Image(planes.transpose(np.argsort(axes)), volume.mm_from_ijk)
+
+
+def _scale(volume: Image) -> IntensityScale:
+    """Learn the intensity scale of one volume of many."""
+    return intensity_scale(subsampled(volume, parameters.SERIES_SCALE_VOXELS))
 
 
 def _smoothed(image: Image, threads: int) -> Image:
