@@ -77,6 +77,34 @@ def test_headers_decide_only_where_images_say_little(
         assert found.apart_mm == pytest.approx(foreground.distance(right, np.eye(4)))
 
 
+def test_of_one_optimum_the_channel_that_explains_most_is_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As in a search without doubt: else the answer would depend on the start."""
+    known = phantom_pair(
+        "T1", "T2", seed=4, fixed_voxel_size_mm=6, moving_voxel_size_mm=6
+    )
+    pair = Pair.of(prepare(known.fixed), prepare(known.moving))
+    metric = METRIC["mi"]
+    channels = {
+        name: (level, metric)
+        for name, level in levels_at(pair, pyramid(pair).finest, Settings()).items()
+    }
+    right = pair.engine_pose(known.moving_from_fixed.matrix)
+    fits = {
+        name: [evaluate(level, right, metric)] for name, (level, _) in channels.items()
+    }
+    most = max(fits, key=lambda name: fits[name][0].weighted_information)
+    few = {id(level): name != most for name, (level, _) in channels.items()}
+    # As if noise were more even in the channels that explain less.
+    monkeypatch.setattr(
+        evidence, "effective_samples", lambda level, *_: 1e4 if few[id(level)] else 1e3
+    )
+    found = chosen(channels, fits, np.eye(4), pair.sampled.foreground)
+    assert found.best.channel == most
+    assert not found.for_the_headers
+
+
 def test_an_image_of_many_details_counts_for_many_samples() -> None:
     known = phantom_pair(
         "T1", "T2", seed=4, fixed_voxel_size_mm=6, moving_voxel_size_mm=6

@@ -118,7 +118,18 @@ def chosen(
     away = foreground.distance(best.fit.pose, by_images.fit.pose)
     if away <= apart:
         best = by_images
-    return Choice(best, by_images, away)
+    reach = parameters.OPTIMUM_RADII * foreground.rms_radius
+
+    def leads(chosen: Evidence) -> Evidence:
+        """Of the channels that found this optimum take, as always, the leading one."""
+        here = [
+            one
+            for one in found
+            if foreground.distance(one.fit.pose, chosen.fit.pose) <= reach
+        ]
+        return max(here, key=lambda one: one.fit.weighted_information)
+
+    return Choice(leads(best), leads(by_images), away)
 
 
 def header_nats(off_mm: float, radius: float) -> float:
