@@ -358,8 +358,11 @@ TransformLike = (
 
 def _is_matrix(given: object) -> TypeGuard[npt.NDArray[np.number]]:
     """Tell the matrix of a transform from anything else, as points in columns."""
-    is_matrix = isinstance(given, np.ndarray) and given.shape == (4, 4)
-    return is_matrix and np.array_equal(given[3], [0, 0, 0, 1])
+    return (
+        isinstance(given, np.ndarray)
+        and given.shape == (4, 4)
+        and np.array_equal(given[3], [0, 0, 0, 1])
+    )
 
 
 def _product(second: Transform, first: object) -> AffineTransform:
