@@ -44,6 +44,7 @@ LocalResiduals: How far off each block of the anatomy is, at one pose
 Misfit: Neighbouring blocks that are off the same way
 Optimum: A pose that explains most, nearby or everywhere, and how far it is
 Distances: Distances between where two transforms put the same points, in mm
+TargetErrors: Error of two transforms at landmarks marked in both images, in mm
 Histogram: A distribution of intensities over bins of equal width
 SessionPair: Two images of a session, registered by themselves
 VolumeMotion: Where one volume lies, as `SeriesRegistration.add` found it
@@ -91,6 +92,7 @@ if TYPE_CHECKING:
         Comparison,
         Distances,
         SeriesComparison,
+        TargetErrors,
         compare,
         compare_series,
     )
@@ -172,6 +174,7 @@ _HOME = {
     "SessionPair": "_session",
     "Settings": "_settings",
     "Source": "_image",
+    "TargetErrors": "_compare",
     "Thresholds": "_confounds",
     "Verdict": "_engine.verdict",
     "VolumeChoice": "_image",
@@ -235,6 +238,7 @@ __all__ = [
     "SessionPair",
     "Settings",
     "Source",
+    "TargetErrors",
     "Thresholds",
     "Verdict",
     "VolumeChoice",

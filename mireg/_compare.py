@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from ._errors import InputError
 from ._files.formats import ImageLike, as_grid, as_volume
-from ._files.landmarks import Frame, Landmarks, read_landmarks
+from ._files.landmarks import Frame, Landmarks, numbers, read_landmarks
 from ._files.transforms.common import Images
 from ._files.transforms.series import holds_series, read_series_matrices
 from ._image import Image
@@ -47,6 +47,10 @@ _SERIES_POINTS = 20_000
 
 #: The transforms of a series: a file, a folder or an array; or one for all volumes.
 SeriesOrTransform = TransformLike | Sequence[npt.NDArray[np.number]]
+
+
+#: Landmarks: a file, or points in RAS+ mm.
+Points = npt.ArrayLike | str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,50 @@ class Distances:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
+class TargetErrors:
+    """Error of two transforms at landmarks marked in both images, in mm.
+
+    Attributes
+    ----------
+    labels : tuple of str
+        Names of the landmarks.
+    a_mm, b_mm : (n,) ndarray
+        Target registration error of each transform at each landmark: from where it puts
+        the point of the fixed image to the point that was marked in the moving image.
+    """
+
+    labels: tuple[str, ...]
+    a_mm: FloatArray
+    b_mm: FloatArray
+
+    @property
+    def a(self) -> Distances:
+        """The errors of a summarised."""
+        return Distances.of(self.a_mm)
+
+    @property
+    def b(self) -> Distances:
+        """The errors of b summarised."""
+        return Distances.of(self.b_mm)
+
+    def __repr__(self) -> str:
+        """Say in one line how large they are."""
+        return (
+            f"<TargetErrors at {len(self.labels)} landmarks: {self.a.mean:.3g} mm of a "
+            f"and {self.b.mean:.3g} mm of b, on average>"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give all figures, ready for JSON."""
+        rows = zip(self.labels, self.a_mm.tolist(), self.b_mm.tolist(), strict=True)
+        return {
+            "errors": [{"label": label, "a_mm": a, "b_mm": b} for label, a, b in rows],
+            "a": self.a.to_dict(),
+            "b": self.b.to_dict(),
+        }
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Comparison:
     """How far apart two transforms, a and b, of the same two images are.
 
@@ -115,6 +163,9 @@ class Comparison:
         Distance at each landmark.
     landmark_distances : Distances or None
         The same summarised.
+    target_errors : TargetErrors or None
+        Errors of a and of b at landmarks that are marked in both images, if there are
+        any.
     """
 
     over: str
@@ -127,6 +178,7 @@ class Comparison:
     landmarks: tuple[str, ...]
     landmark_errors_mm: FloatArray
     landmark_distances: Distances | None
+    target_errors: TargetErrors | None
 
     def __repr__(self) -> str:
         """Say in one line how far apart they are."""
@@ -158,6 +210,8 @@ class Comparison:
                 ],
                 **self.landmark_distances.to_dict(),
             }
+        if self.target_errors is not None:
+            record["target_errors"] = self.target_errors.to_dict()
         return record
 
 
@@ -218,7 +272,9 @@ def compare(
     fixed: ImageLike | None = None,
     moving: ImageLike | None = None,
     over: ImageLike | None = None,
-    points: npt.ArrayLike | str | os.PathLike[str] | None = None,
+    points: Points | None = None,
+    fixed_points: Points | None = None,
+    moving_points: Points | None = None,
     points_frame: Frame | None = None,
 ) -> Comparison:
     """Tell how far apart two transforms between the same two images are.
@@ -235,9 +291,14 @@ def compare(
         or an image, whose foreground is taken (default: `fixed`, or else a box of 150 x
         180 x 150 mm about the origin).
     points : path or (n, 3) array_like, optional
-        Landmarks in the space of `fixed`: a file, or points in RAS+ mm.
+        Landmarks in the space of `fixed`, at which to compare a with b: a file, or
+        points in RAS+ mm.
+    fixed_points, moving_points : as `points`, optional
+        Landmarks that were marked in both images, each in its own space, for the error
+        of a and of b at them. Those of the same label belong together, whatever their
+        order; without labels those of the same place in the list.
     points_frame : {"ras", "lps"}, optional
-        Frame of the file, where that does not say it.
+        Frame of the files, where they do not say it.
 
     Returns
     -------
@@ -246,7 +307,8 @@ def compare(
     Raises
     ------
     InputError
-        If a file cannot be read, an image has no contrast, or a mask is empty.
+        If a file cannot be read, an image has no contrast, a mask is empty, or the
+        landmarks of the two images are not the same.
 
     Examples
     --------
@@ -254,6 +316,17 @@ def compare(
     >>> compare("identity", one_mm_right)
     <Comparison: 1 mm apart on average, 1 mm at most, 0 degrees, over a box of 150 x
      180 x 150 mm about the origin>
+
+    Points that lie 3 mm further right in the moving image, before and after:
+
+    >>> fixed_points = np.array([[10, 0, 0], [0, 50, 0]])
+    >>> compare(
+    ...     "identity",
+    ...     one_mm_right,
+    ...     fixed_points=fixed_points,
+    ...     moving_points=fixed_points + [3, 0, 0],
+    ... ).target_errors
+    <TargetErrors at 2 landmarks: 3 mm of a and 2 mm of b, on average>
     """
     first, second = (
         _transform(given, name, fixed, moving)
@@ -264,8 +337,20 @@ def compare(
     there = as_grid(fixed).centre_mm if fixed is not None else np.zeros(3)
     # Where b puts, in the fixed image, what a puts at a point.
     b_from_a = (~second @ first).matrix
-    marks = _landmarks(points, points_frame)
-    errors = first.displacements(marks.points, second)
+    given = {
+        "points": points,
+        "fixed_points": fixed_points,
+        "moving_points": moving_points,
+    }
+    marks = {
+        name: _landmarks(some, points_frame, name)
+        for name, some in given.items()
+        if some is not None
+    }
+    if points_frame is not None and not marks:
+        raise InputError("a frame of points goes with points, and there are none")
+    at = marks.get("points", Landmarks((), np.empty((0, 3)), ""))
+    errors = first.displacements(at.points, second)
     return Comparison(
         over=name,
         distances=Distances.of(_displacements(first, second, region)),
@@ -274,9 +359,12 @@ def compare(
         translation_mm=b_from_a[:3, :3] @ centre + b_from_a[:3, 3] - centre,
         fsl_rmsdiff_mm=_rmsdiff(first.matrix, second.matrix, there),
         fsl_centre_mm=there,
-        landmarks=marks.labels,
+        landmarks=at.labels,
         landmark_errors_mm=errors,
         landmark_distances=Distances.of(errors) if len(errors) else None,
+        target_errors=_target_errors(
+            first, second, marks.get("fixed_points"), marks.get("moving_points")
+        ),
     )
 
 
@@ -450,19 +538,37 @@ def _rmsdiff(a: FloatArray, b: FloatArray, centre: FloatArray) -> float:
     return float(np.sqrt(spread + at_centre @ at_centre))
 
 
-def _landmarks(
-    points: npt.ArrayLike | str | os.PathLike[str] | None, frame: Frame | None
-) -> Landmarks:
+def _target_errors(
+    first: Transform,
+    second: Transform,
+    fixed: Landmarks | None,
+    moving: Landmarks | None,
+) -> TargetErrors | None:
+    """Measure two transforms at landmarks that are marked in both images."""
+    if fixed is None and moving is None:
+        return None
+    if fixed is None or moving is None:
+        raise InputError(
+            "points in the fixed image go with the same points in the moving image: "
+            "give both, or neither"
+        )
+    if not fixed.labels:
+        raise InputError(f"{fixed.name} holds no points")
+    there = moving.in_order_of(fixed)
+    errors = [
+        np.linalg.norm(one.apply(fixed.points) - there, axis=1)
+        for one in (first, second)
+    ]
+    return TargetErrors(fixed.labels, *errors)
+
+
+def _landmarks(points: Points, frame: Frame | None, name: str) -> Landmarks:
     """Take landmarks from a file or an array."""
-    if points is None:
-        if frame is not None:
-            raise InputError("a frame of points goes with points, and there are none")
-        return Landmarks((), np.empty((0, 3)))
     if isinstance(points, str | os.PathLike):
         return read_landmarks(points, frame)
     if frame not in (None, "ras"):
         raise InputError("points in an array are in RAS+ mm: leave out their frame")
     array = np.asarray(points, np.float64)
     if array.ndim != 2 or array.shape[1] != 3 or not np.isfinite(array).all():
-        raise InputError("points must be a finite array of shape (n, 3), RAS+ mm")
-    return Landmarks(tuple(str(i) for i in range(1, len(array) + 1)), array)
+        raise InputError(f"{name} must be a finite array of shape (n, 3), RAS+ mm")
+    return Landmarks(numbers(len(array)), array, name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, overload
+from typing import TypeGuard, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -258,7 +258,8 @@ class RigidTransform(_Map):
     def __matmul__(self, first: npt.NDArray[np.number]) -> Transform: ...
     def __matmul__(self, first: Transform | npt.NDArray[np.number]) -> Transform:
         """Return the transform that applies `first`, then this one."""
-        first = _as_operand(first)
+        if _is_matrix(first):
+            first = as_transform(first, name="the matrix")
         if isinstance(first, RigidTransform):
             return RigidTransform.from_matrix(
                 self._matrix @ first._matrix, first.centre
@@ -280,8 +281,9 @@ class AffineTransform(_Map):
     """An invertible affine map, RAS+ mm to RAS+ mm, that need not be rigid.
 
     ``~t``, ``t @ u``, `apply`, `save`, `load` and equality are those of
-    `RigidTransform`. `mireg.resample` takes one; a registration does not start
-    from one.
+    `RigidTransform`. A product with one is one, even if the result is rigid, and takes
+    the numbers of a matrix as they are. `mireg.resample` takes one; a registration does
+    not start from one.
 
     Parameters
     ----------
@@ -330,7 +332,10 @@ class AffineTransform(_Map):
 
     def __matmul__(self, first: Transform | npt.NDArray[np.number]) -> AffineTransform:
         """Return the transform that applies `first`, then this one."""
-        return _product(self, _as_operand(first))
+        if _is_matrix(first):
+            with in_file("the matrix"):
+                first = AffineTransform(first)
+        return _product(self, first)
 
     def __repr__(self) -> str:
         """Tell how it stretches and where it puts the origin on one line."""
@@ -351,12 +356,13 @@ TransformLike = (
 )
 
 
-def _as_operand(given: Any) -> Any:
-    """Make a transform of the matrix of one; leave anything else, as points."""
-    is_matrix = isinstance(given, np.ndarray) and given.shape == (4, 4)
-    if is_matrix and np.array_equal(given[3], [0, 0, 0, 1]):
-        return as_transform(given, name="the matrix")
-    return given
+def _is_matrix(given: object) -> TypeGuard[npt.NDArray[np.number]]:
+    """Tell the matrix of a transform from anything else, as points in columns."""
+    return (
+        isinstance(given, np.ndarray)
+        and given.shape == (4, 4)
+        and np.array_equal(given[3], [0, 0, 0, 1])
+    )
 
 
 def _product(second: Transform, first: object) -> AffineTransform:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import click
 import nibabel as nib
 import numpy as np
 import pytest
@@ -24,9 +25,10 @@ from mireg._files import nifti
 from mireg._image import Image
 from mireg._settings import Settings
 from mireg._transform import RigidTransform, read_transform, write_transform
-from mireg.cli import main
+from mireg.cli import cli, main
 from mireg.cli import phantom as cli_phantom
 from mireg.cli import register as cli_register
+from mireg.cli.reference import leaves
 from mireg.phantom import KINDS, hard_pair, phantom_pair
 
 POSE = RigidTransform([0.15, -0.1, 0.2], [6, -4, 8])
@@ -211,6 +213,41 @@ def test_options_of_other_programs_are_sent_to_the_guide(argv, of_others, capsys
     said = refused(capsys, "register", *argv)
     assert ("mireg guide coming-from" in said) is of_others
     assert "see mireg register --help" in said
+
+
+@pytest.mark.parametrize(
+    ("argv", "written", "suggests"),
+    [
+        (["-in", "a"], "-in", None),  # FLIRT's, and not like --init
+        (["a", "b", "-dof=6"], "-dof", None),
+        (["a", "b", "-qz"], "-qz", None),
+        (["a", "b", "-oout", "-qzap"], "-qzap", None),
+        (["a", "b", "-o", "x", "-init", "header"], "-init", "--init"),
+        (["a", "b", "-reports"], "-reports", "--report"),
+        (["a", "b", "--metrik", "mi"], "--metrik", "--metric"),
+        (["a", "b", "-d", "3"], "-d", None),
+    ],
+)
+def test_an_unknown_option_is_told_as_it_was_written(argv, written, suggests, capsys):
+    said = refused(capsys, "register", *argv)
+    assert re.search(rf"No such option:? '?{written}'?[. ;]", said)
+    assert (suggests or "; see mireg register --help") in said
+    assert bool(re.search("mean|Possible", said)) is (suggests is not None)
+
+
+def test_of_a_missing_value_it_is_told_of_which_command(capsys):
+    options = [
+        (path, name)
+        for path, command in leaves(cli, ("mireg",))
+        for option in command.params
+        if isinstance(option, click.Option) and not option.is_flag
+        for name in option.opts
+    ]
+    assert len(options) > 100
+    for path, name in options:
+        said = refused(capsys, *path[1:], name)
+        assert re.search(rf"Option '?{name}'? requires (an|2) argument", said)
+        assert said.endswith(f"; see {' '.join(path)} --help")
 
 
 def test_a_metric_that_needs_a_prior_says_how_to_give_one(scans, capsys):

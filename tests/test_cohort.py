@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +81,29 @@ def test_columns_are_options_of_register():
     with pytest.raises(InputError, match="line 2, column no_image: 'x' is neither"):
         many.as_arguments("t, line 2", {"no_image": "x"})
     with pytest.raises(InputError, match=r"line 2: .*metric"):
-        many.check_arguments("t, line 2", task("a", "--metric=nothing", output="o"))
+        many.check_arguments("t, line 2", ["--metric=nothing"])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["-dim", "3"], "No such option.*-dim"),
+        (["-metric", "mi"], "No such option.*-metric.*Did you mean.*--metric"),
+        (["--picture"], "--picture.* requires an argument; see mireg register --help"),
+    ],
+)
+def test_options_of_all_pairs_are_checked_as_register_does(
+    tmp_path, words, said, capsys
+):
+    pairs, out = table(tmp_path, "fixed\tmoving\na\tb\n"), str(tmp_path / "out")
+    for name, argv in (
+        ("batch", [str(pairs), "-o", out]),
+        ("bids", [str(tmp_path), out, "participant"]),
+    ):
+        assert main([name, *argv, *words]) == 2
+        line = capsys.readouterr().err
+        assert re.search(f"mireg {name}: .*{said}", line)
+        assert line.count("\n") == 1
 
 
 # --- what is done already -------------------------------------------------------------

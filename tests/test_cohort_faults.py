@@ -227,6 +227,7 @@ def test_a_run_that_is_stopped_is_gone_on_with(
         assert "Traceback" not in err
         # Python's resource tracker may have a word on semaphores after it.
         assert "mireg: stopped\n" in err
+        assert "the same command again does what is missing\n" in err
         assert took < 5  # 1 s on a machine that does nothing else
     before = states(out)
     assert 0 < len(before) < PAIRS
@@ -498,6 +499,45 @@ def test_what_the_machine_failed_at_is_done_again(
         patch.setattr(many, "_registered", fails)
         assert here(*words)[:2] == (many.SOME_FAILED, ["m0_to_f0"])
     assert here(*words)[1] == (["m0_to_f0"] if again else [])
+
+
+def test_a_file_that_is_missing_is_told_with_its_row(tmp_path, here, capsys):
+    (tmp_path / "m.nii").write_bytes(b"nonsense")
+    (tmp_path / "t.tsv").write_text(
+        "fixed\tmoving\tid\nm.nii\tgone.nii\tb\ngone.nii\tm.nii\ta\n"
+    )
+    words = (capsys, "t.tsv", "-o", "out")
+    code, done, err = here(*words)
+    assert (code, done) == (many.SOME_FAILED, ["b", "a"])
+    # As mireg register tells it.
+    assert main(["register", "gone.nii", "m.nii"]) == 2
+    line = capsys.readouterr().err.removeprefix("mireg: error: ")
+    assert line == "gone.nii: there is no such file; check the path\n"
+    assert f"t.tsv, line 3, a: failed: {line}" in err
+    assert "t.tsv, line 2, b: failed: " in err
+    assert here(*words)[1] == []  # nothing has changed
+    (tmp_path / "gone.nii").write_bytes(b"more nonsense")
+    assert here(*words)[1] == ["b", "a"]
+
+
+def test_a_run_that_is_stopped_says_how_to_go_on(tmp_path, here, capsys, monkeypatch):
+    (tmp_path / "t.tsv").write_text("fixed\tmoving\nf.nii\tm.nii\ng.nii\tm.nii\n")
+    words = (capsys, "t.tsv", "-o", "out")
+    done = []
+
+    def stopped_in_the_second(_task):
+        if done:
+            raise KeyboardInterrupt
+        done.append(1)
+        raise ValueError("no head")
+
+    monkeypatch.setattr(many, "_registered", stopped_in_the_second)
+    code, _, err = here(*words)
+    assert code == 130
+    told = "1 of 2 pairs done; the same command again does what is missing\n"
+    assert told in err
+    assert err.endswith("mireg: stopped\n")
+    assert told not in here(*words, "-q")[2]
 
 
 @pytest.mark.slow

@@ -283,4 +283,186 @@ def test_series_that_do_not_match_are_refused(tmp_path, images, capsys):
         mireg.compare_series(shifted(1), "identity")
     path = kept(tmp_path, "itk", walk(), images)
     assert main(["compare", path, path, "--points", "marks.csv"]) == 2
-    assert "--points is for two transforms" in capsys.readouterr().err
+    assert "landmarks are for two transforms" in capsys.readouterr().err
+
+
+# --- landmarks in both images ---------------------------------------------------------
+
+#: Points of the fixed image, RAS+ mm, and where each was marked in the moving image:
+#: moved by (3, 0, 0), but for what the hand was off.
+MARKED = {
+    "nasion": ([0.0, 80, 0], [3.0, 80, 4]),
+    "inion": ([0.0, -90, 10], [3.0, -90, 10]),
+    "left ear": ([-70.0, 0, -5], [-67.0, -12, -5]),
+}
+
+
+def mark(path, places, frame, label=str):
+    """Write points, RAS+ mm by label, into a file of landmarks of any kind."""
+    sign = -1 if frame == "lps" else 1
+    rows = [(label(name), sign * x, sign * y, z) for name, (x, y, z) in places.items()]
+    if path.suffix == ".json":
+        points = [{"label": name, "position": place} for name, *place in rows]
+        found = {"coordinateSystem": frame.upper(), "controlPoints": points}
+        path.write_text(json.dumps({"markups": [found]}))
+        return
+    heading = f"# CoordinateSystem = {frame.upper()}\n"
+    if path.suffix == ".fcsv":
+        heading += "# columns = id,x,y,z,ow,ox,oy,oz,vis,sel,lock,label,desc\n"
+        lines = [f"v,{x},{y},{z},0,0,0,1,1,1,0,{name},\n" for name, x, y, z in rows]
+    else:
+        between = "\t" if path.suffix == ".tsv" else ","
+        lines = [between.join(map(str, row)) + "\n" for row in rows]
+        if not any(name for name, *_ in rows):
+            lines = [line.removeprefix(between) for line in lines]
+    path.write_text(heading + "".join(lines))
+
+
+@pytest.fixture
+def marked(tmp_path):
+    """Write the landmarks of both images, those of one in another order."""
+    names = [str(tmp_path / name) for name in ("ct.csv", "mr.csv")]
+    mark(tmp_path / "ct.csv", {n: at for n, (at, _) in MARKED.items()}, "ras")
+    there = {name: MARKED[name][1] for name in ("left ear", "nasion", "inion")}
+    mark(tmp_path / "mr.csv", there, "lps")
+    return names
+
+
+def test_the_target_registration_error_by_hand(marked):
+    ct, mr = marked
+    # Without a transform 5, 3 and sqrt(9 + 144) mm off; with it what the hand was off.
+    found = mireg.compare(
+        "identity", shifted(3), fixed_points=ct, moving_points=mr
+    ).target_errors
+    assert found.labels == ("nasion", "inion", "left ear")
+    assert found.a_mm == pytest.approx([5, 3, np.sqrt(153)])
+    assert found.b_mm == pytest.approx([4, 0, 12])
+    assert (found.b.mean, found.b.max) == (pytest.approx(16 / 3), pytest.approx(12))
+    assert found.b.rms == pytest.approx(np.sqrt(160 / 3))
+    assert found.a.mean == pytest.approx((8 + np.sqrt(153)) / 3)
+    assert "3 landmarks" in repr(found)
+
+
+def test_it_is_measured_from_the_fixed_point_to_the_moving_one():
+    turn = mireg.RigidTransform([0, 0, np.pi / 2], [5, 0, 0])
+    at, there = [[10, 0, 0]], [[5, 10, 2]]  # (10, 0, 0) goes to (5, 10, 0)
+    found = mireg.compare(turn, ~turn, fixed_points=at, moving_points=there)
+    assert found.target_errors.a_mm == pytest.approx([2])
+    # Back: (10, 0, 0) less 5 is (5, 0, 0), a quarter turn back (0, -5, 0).
+    assert found.target_errors.b_mm == pytest.approx([np.sqrt(25 + 225 + 4)])
+
+
+@pytest.mark.parametrize("kind", [".fcsv", ".mrk.json", ".csv", ".tsv"])
+@pytest.mark.parametrize("frame", ["ras", "lps"])
+def test_any_kind_of_file_holds_the_landmarks_of_an_image(
+    tmp_path, marked, kind, frame, capsys
+):
+    for side, name in enumerate(("fixed", "moving")):
+        path = tmp_path / f"{name}{kind}"
+        mark(path, {n: both[side] for n, both in MARKED.items()}, frame)
+    for ct, mr in (
+        (tmp_path / f"fixed{kind}", marked[1]),
+        (marked[0], tmp_path / f"moving{kind}"),
+        (tmp_path / f"fixed{kind}", tmp_path / f"moving{kind}"),
+    ):
+        argv = ["--fixed-points", str(ct), "--moving-points", str(mr), "--json"]
+        assert main(["compare", "identity", "identity", *argv]) == 0
+        record = json.loads(capsys.readouterr().out)
+        assert (record["fixed_points"], record["moving_points"]) == (str(ct), str(mr))
+        errors = record["target_errors"]
+        assert [one["label"] for one in errors["errors"]] == list(MARKED)
+        assert [one["a_mm"] for one in errors["errors"]] == pytest.approx(
+            [5, 3, np.sqrt(153)]
+        )
+        assert errors["b"]["max_mm"] == pytest.approx(np.sqrt(153))
+
+
+def test_without_labels_the_order_tells(tmp_path, capsys):
+    for side, name in enumerate(("ct.csv", "mr.csv")):
+        places = {n: both[side] for n, both in MARKED.items()}
+        mark(tmp_path / name, places, "ras", label=lambda _: "")
+    ct, mr = (str(tmp_path / name) for name in ("ct.csv", "mr.csv"))
+    found = mireg.compare(shifted(3), "identity", fixed_points=ct, moving_points=mr)
+    assert found.target_errors.labels == ("1", "2", "3")
+    assert found.target_errors.a_mm == pytest.approx([4, 0, 12])
+    here, there = (np.array(points) for points in zip(*MARKED.values(), strict=True))
+    same = mireg.compare(shifted(3), "identity", fixed_points=here, moving_points=there)
+    assert same.target_errors.a_mm == pytest.approx([4, 0, 12])
+    with pytest.raises(InputError, match=r"fixed_points has 3 points, .* 2; neither"):
+        mireg.compare(
+            "identity", "identity", fixed_points=here, moving_points=there[:2]
+        )
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_frame_is_that_of_all_files_that_do_not_say_theirs(tmp_path, capsys):
+    (tmp_path / "ct.csv").write_text("a,-10,-20,30\n")
+    (tmp_path / "mr.csv").write_text("a,-10,-20,32\n")
+    ct, mr = (str(tmp_path / name) for name in ("ct.csv", "mr.csv"))
+    turn = mireg.RigidTransform([0, 0, np.pi], [0, 0, 0])  # x and y change sign
+    turn.save(tmp_path / "t.tfm")
+    argv = [str(tmp_path / "t.tfm"), "identity", "--fixed-points", ct, "--points", ct]
+    argv += ["--moving-points", mr, "--points-frame", "lps", "--json"]
+    assert main(["compare", *argv]) == 0
+    record = json.loads(capsys.readouterr().out)
+    (error,) = record["target_errors"]["errors"]
+    assert error["b_mm"] == pytest.approx(2)
+    assert error["a_mm"] == pytest.approx(np.sqrt(20**2 + 40**2 + 2**2))
+    (apart,) = record["landmarks"]["errors_mm"]
+    assert apart["error_mm"] == pytest.approx(np.hypot(20, 40))
+
+
+def test_the_errors_of_both_are_told_side_by_side(marked, tmp_path, capsys):
+    mireg.write_transform(tmp_path / "found.tfm", shifted(3))
+    ct, mr = marked
+    argv = ["identity", str(tmp_path / "found.tfm"), "--fixed-points", ct]
+    assert main(["compare", *argv, "--moving-points", mr]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    at = lines.index(["target", "error", "A", "B"])
+    assert lines[at + 1 : at + 7] == [
+        ["nasion", "5.000", "mm", "4.000", "mm"],
+        ["inion", "3.000", "mm", "0.000", "mm"],
+        ["left", "ear", "12.369", "mm", "12.000", "mm"],
+        ["in", "all", "mean", "6.790", "mm", "5.333", "mm"],
+        ["RMS", "7.895", "mm", "7.303", "mm"],
+        ["maximum", "12.369", "mm", "12.000", "mm"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("moving", "says"),
+    [
+        ("nasion,3,80,4\n", "mr.csv lacks 'inion', 'left ear'; every landmark must"),
+        (
+            "nasion,0,0,0\ninion,0,0,0\nleft eye,0,0,0\n",
+            "ct.csv lacks 'left eye'; {folder}/mr.csv lacks 'left ear'; every",
+        ),
+        ("1,2,3\n4,5,6\n7,8,9\n", "ct.csv has labels, and {folder}/mr.csv has none"),
+        ("inion,0,0,0\ninion,0,0,0\nx,0,0,0\n", "2 landmarks are called 'inion'"),
+        ("", "mr.csv: holds no points"),
+        (
+            "".join(f"p{i},0,0,0\n" for i in range(9)),
+            "lacks 'p0', 'p1', 'p2', 'p3', 'p4' and 4 more; {folder}/mr.csv lacks "
+            "'nasion', 'inion', 'left ear'; every",
+        ),
+    ],
+)
+def test_landmarks_that_are_not_the_same_are_refused(
+    marked, tmp_path, moving, says, capsys
+):
+    ct, mr = marked
+    (tmp_path / "mr.csv").write_text(moving)
+    points = ["--fixed-points", ct, "--moving-points", mr, "--points-frame", "ras"]
+    assert main(["compare", "identity", "identity", *points]) == 2
+    line = capsys.readouterr().err
+    assert says.format(folder=tmp_path) in line
+    assert line.count("\n") == 1
+
+
+def test_landmarks_in_one_image_only_are_refused(marked, capsys):
+    for option in ("--fixed-points", "--moving-points"):
+        assert main(["compare", "identity", "identity", option, marked[0]]) == 2
+        assert "give both, or neither" in capsys.readouterr().err
+    none, same = np.empty((0, 3)), ("identity", "identity")
+    with pytest.raises(InputError, match="fixed_points holds no points"):
+        mireg.compare(*same, fixed_points=none, moving_points=np.ones((1, 3)))

@@ -81,6 +81,12 @@ def test_points_are_where_they_were_set(tmp_path, name, text, frame):
     assert np.array_equal(found.points, RAS)
 
 
+def test_blanks_about_a_label_do_not_count(tmp_path):
+    path = tmp_path / "a.mrk.json"
+    path.write_text(mrk(RAS).replace('"F-1"', '" F-1 "').replace('"F-2"', '" "'))
+    assert read_landmarks(path).labels == ("F-1", "2")
+
+
 def test_points_without_names_are_numbered(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("1,2,3\n4,5,6\n")

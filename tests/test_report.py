@@ -176,6 +176,14 @@ def test_it_says_what_was_found(written, found):
     np.testing.assert_allclose(matrix, found.moving_from_fixed, atol=1e-8)
 
 
+def test_every_page_ends_by_saying_that_it_is_no_medical_device(written):
+    any_page = document("t", body="<p>all</p>", style="", script="", data={})
+    for made, last in ((written, "</section>"), (any_page, "all</p>")):
+        (foot,) = re.findall("<footer>(.*?)</footer>", made, re.S)
+        assert "research software, not a medical device" in foot
+        assert made.index("<footer>") > made.rindex(last)
+
+
 def test_one_word_is_for_one_thing(written, found):
     words = " ".join(chain.from_iterable(Parsed(written).texts.values()))
     score = found.fixed_contrast.score
@@ -197,6 +205,12 @@ def test_matrices_are_those_of_the_files(found, tmp_path):
     )
     np.testing.assert_allclose(rows["FSL"], np.loadtxt(tmp_path / "x.mat"), atol=1e-8)
     np.testing.assert_allclose(rows["RAS"] @ rows["RAS, inverse"], np.eye(4), atol=1e-6)
+    itk, dicom = str(tmp_path / "x.tfm"), tmp_path / "x.txt"
+    found.transform.save(itk)
+    assert main(["convert", "-q", itk, str(dicom), "--to", "dicom"]) == 0
+    np.testing.assert_allclose(
+        rows["DICOM (planning systems)"], np.loadtxt(dicom), atol=1e-8
+    )
     # Ten to the right in RAS is ten to the left, -10, in LPS.
     there = rows["RAS"] @ [10, 20, 30, 1]
     np.testing.assert_allclose(

@@ -632,6 +632,21 @@ def test_a_matrix_is_copied(shown):
     np.testing.assert_allclose(rows, POSE.matrix, atol=1e-8)
 
 
+def test_the_matrix_of_planning_systems_is_copied_and_the_foot_is_seen(shown):
+    shown.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    button = shown.page.locator("button[aria-label*='planning systems']")
+    button.click()
+    pytest.importorskip("playwright.sync_api").expect(button).to_have_text("copied")
+    words = shown.page.evaluate("navigator.clipboard.readText()")
+    rows = np.array([line.split() for line in words.split("\n")], float)
+    # It takes points of the moving image back; x and y are to the left and back.
+    there = POSE.apply([10, 20, 30]) * [-1, -1, 1]
+    np.testing.assert_allclose(rows @ [*there, 1], [-10, -20, 30, 1], atol=1e-6)
+    foot = shown.page.locator("footer")
+    assert foot.is_visible()
+    assert foot.bounding_box()["y"] > shown.page.locator("pre").last.bounding_box()["y"]
+
+
 def test_it_runs_in_the_frame_of_a_notebook(chromium, pair, tmp_path):
     found = mireg.register(*pair, init=POSE, settings=mireg.Settings(samples=8000))
     path = tmp_path / "notebook.html"

@@ -192,6 +192,24 @@ def test_only_what_is_rigid_by_itself_stays_rigid():
         affine @ None
 
 
+def test_a_product_with_an_affine_keeps_every_number_of_a_matrix():
+    # So near to a rotation that a rigid transform takes the rest for rounding.
+    near = np.array(QUARTER, float)
+    near[0, 1] *= 1 + 4e-5
+    product = AffineTransform(np.eye(4)) @ near
+    assert type(product) is AffineTransform
+    np.testing.assert_array_equal(product, near)
+    mended = RigidTransform.identity() @ near
+    assert type(mended) is RigidTransform
+    np.testing.assert_allclose(mended, QUARTER, atol=1e-12)
+    # Within the rounding, but it is stated to be affine.
+    stated = RigidTransform.identity() @ AffineTransform(near)
+    assert type(stated) is AffineTransform
+    np.testing.assert_array_equal(stated, near)
+    with pytest.raises(InputError, match="the matrix: the transform is singular"):
+        AffineTransform(np.eye(4)) @ CORNER
+
+
 def test_numpy_takes_a_transform_for_its_matrix():
     turn = RigidTransform.from_matrix(QUARTER)
     as_array = np.asarray(turn)

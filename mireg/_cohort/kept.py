@@ -6,7 +6,6 @@ import os
 import threading
 from collections.abc import Hashable
 
-from .._errors import InputError
 from .._files import formats
 from .._image import VolumeChoice
 from .._prepare import PreparedImage, prepare
@@ -40,10 +39,10 @@ class LastFixed:
             return self._kept
 
 
-def _identity(path: str) -> tuple[int, int]:
-    """Tell a file from what it becomes."""
+def _identity(path: str) -> tuple[int, int] | None:
+    """Tell a file from what it becomes; None if it is missing, as reading it tells."""
     try:
         found = os.stat(path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    except (OSError, ValueError):  # there may be a null in the name
+        return None
     return found.st_size, found.st_mtime_ns

@@ -41,6 +41,8 @@ class Task:
         Folder of its results.
     root : str
         Folder of the results of all.
+    where : str
+        Where it was asked for, such as a line of a table; for messages.
     """
 
     id: str
@@ -48,6 +50,7 @@ class Task:
     arguments: tuple[str, ...]
     output: str
     root: str
+    where: str = ""
 
     @property
     def state_file(self) -> Path:

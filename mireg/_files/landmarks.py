@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,9 @@ _FRAMES: Mapping[str, Frame] = {"ras": "ras", "0": "ras", "lps": "lps", "1": "lp
 #: No list of landmarks is longer.
 _MOST_BYTES = 1 << 24
 
+#: Labels that a message names, at most.
+_MOST_NAMED = 5
+
 #: What the columns of a table may be called.
 _LABELS = ("label", "name", "id")
 
@@ -38,13 +42,41 @@ class Landmarks:
     Attributes
     ----------
     labels : tuple of str
-        What they are called.
+        What they are called; without labels their numbers, from 1.
     points : (n, 3) ndarray
         Where they are, RAS+ mm.
+    name : str
+        What messages call them, such as their file.
     """
 
     labels: tuple[str, ...]
     points: npt.NDArray[np.float64]
+    name: str
+
+    def in_order_of(self, others: Landmarks) -> npt.NDArray[np.float64]:
+        """Give the points in the order in which other landmarks have their labels.
+
+        Raises
+        ------
+        InputError
+            If both have not the same labels, each once; or, without labels, not as many
+            points.
+        """
+        for one in (others, self):
+            for label, count in Counter(one.labels).items():
+                if count > 1:
+                    raise InputError(
+                        f"{one.name}: {count} landmarks are called {label!r}; give "
+                        "each a label of its own"
+                    )
+        if set(self.labels) != set(others.labels):
+            raise InputError(_why_unpaired(others, self))
+        return self.points[[self.labels.index(label) for label in others.labels]]
+
+
+def numbers(count: int) -> tuple[str, ...]:
+    """Call landmarks that have no labels."""
+    return tuple(map(str, range(1, count + 1)))
 
 
 def read_landmarks(path: PathLike, frame: Frame | None = None) -> Landmarks:
@@ -102,7 +134,33 @@ def read_landmarks(path: PathLike, frame: Frame | None = None) -> Landmarks:
             raise InputError("holds no points")
     signs = [1, 1, 1] if frame == "ras" else [-1, -1, 1]
     labels, points = zip(*found, strict=True)
-    return Landmarks(labels, np.array(points, np.float64) * signs)
+    return Landmarks(labels, np.array(points, np.float64) * signs, str(path))
+
+
+def _why_unpaired(first: Landmarks, second: Landmarks) -> str:
+    """Say why the landmarks of two images are not the same."""
+    plain = [one for one in (first, second) if one.labels == numbers(len(one.labels))]
+    if len(plain) == 2:
+        counts = f"{len(first.labels)} points, and {second.name} {len(second.labels)}"
+        return (
+            f"{first.name} has {counts}; neither has labels: mark the same points in "
+            "both images, in the same order"
+        )
+    if len(plain) == 1:
+        named = second if plain[0] is first else first
+        return (
+            f"{named.name} has labels, and {plain[0].name} has none; give the points "
+            "in both images the same labels"
+        )
+    lacks = []
+    for one, other in ((first, second), (second, first)):
+        missing = [label for label in other.labels if label not in set(one.labels)]
+        names = ", ".join(map(repr, missing[:_MOST_NAMED]))
+        if len(missing) > _MOST_NAMED:
+            names += f" and {len(missing) - _MOST_NAMED} more"
+        if missing:
+            lacks.append(f"{one.name} lacks {names}")
+    return f"{'; '.join(lacks)}; every landmark must be in both, of the same label"
 
 
 #: Label and coordinates of each landmark, and the frame that the file states.
@@ -122,7 +180,10 @@ def _markups(text: str) -> _Found:
             if point.get("positionStatus", "defined") == "defined"
         ]
         found = [
-            (str(point.get("label") or i), _position(point["position"]))
+            (
+                str(point.get("label") or "").strip() or str(i),
+                _position(point["position"]),
+            )
             for i, point in enumerate(points, 1)
         ]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

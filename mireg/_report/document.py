@@ -15,6 +15,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+#: What every page ends with.
+_FOOT = (
+    "mireg is research software, not a medical device. Nothing in it has been checked "
+    "for treatment."
+)
+
 
 def document(
     title: str, *, body: str, style: str, script: str, data: Mapping[str, Any]
@@ -64,7 +70,7 @@ def document(
         '<meta name="color-scheme" content="light dark">\n'
         '<meta name="referrer" content="no-referrer">\n'
         f"<title>{text(title)}</title>\n<style>{style}</style>\n</head>\n"
-        f"<body>\n{body}\n"
+        f'<body>\n{body}\n<footer><p class="note">{_FOOT}</p></footer>\n'
         f'<script type="application/json" id="data">{_json(data)}</script>\n'
         f"<script>{script}</script>\n</body>\n</html>\n"
     )

@@ -139,6 +139,7 @@ def motion_words(transform: Transform, centre: FloatArray) -> list[str]:
 def matrices(transform: Transform, fixed: Image, moving: Image) -> list[dict[str, str]]:
     """Write a transform as the programs of the field have it."""
     matrix = transform.matrix
+    lps = LPS_FROM_RAS @ matrix @ LPS_FROM_RAS
     fsl = write_fsl(matrix, Images(fixed, moving)).decode()
     return [
         {
@@ -156,7 +157,14 @@ def matrices(transform: Transform, fixed: Image, moving: Image) -> list[dict[str
             "name": "LPS",
             "note": "the same map as the first, mm to the left, back and top: that of "
             "ITK, ANTs and 3D Slicer",
-            "text": _rows(LPS_FROM_RAS @ matrix @ LPS_FROM_RAS),
+            "text": _rows(lps),
+        },
+        {
+            "name": "DICOM (planning systems)",
+            "note": "fixed_from_moving, mm to the left, back and top: the Frame of "
+            "Reference Transformation Matrix (3006,00C6) of a Spatial Registration, "
+            "from the moving frame to the fixed one",
+            "text": _rows(np.linalg.inv(lps)),
         },
         {
             "name": "FSL",

@@ -17,7 +17,7 @@ import re
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import click
 
@@ -50,7 +50,7 @@ from . import (
     session,
     show,
 )
-from .common import colour, notes_told, say
+from .common import as_written, colour, notes_told, say, usage_words
 from .stop import Stop
 
 #: How what an error asks for is given here: the library knows of no options.
@@ -126,12 +126,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         say("mireg: stopped", err=True)
         return 130
     except click.UsageError as error:
-        where = error.ctx.command_path if error.ctx else "mireg"
+        words = sys.argv[1:] if argv is None else argv
+        error = as_written(error, words)
+        where = error.ctx.command_path if error.ctx else _command_path(words)
         hint = f"see {where} --help"
-        if _of_another_program(error, sys.argv[1:] if argv is None else argv):
+        if _of_another_program(error, words):
             hint += ", or mireg guide coming-from for the options of other programs"
-        what = " ".join(error.format_message().split())  # it lists choices in lines
-        return _fail(f"{what.rstrip('.')}; {hint}")
+        return _fail(f"{usage_words(error)}; {hint}")
     except click.ClickException as error:
         return _fail(" ".join(error.format_message().split()))
     except OutputExistsError as error:
@@ -140,10 +141,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(f"{error}{_BY_OPTION.get(type(error), '')}")
 
 
+def _command_path(words: Sequence[str]) -> str:
+    """Name the command that is called: of a missing value click does not say whose."""
+    path, command = "mireg", cast("click.Command", cli)
+    for word in words:
+        if not isinstance(command, click.Group):
+            break
+        if word in command.commands:
+            path, command = f"{path} {word}", command.commands[word]
+    return path
+
+
 def _of_another_program(error: click.UsageError, argv: Sequence[str]) -> bool:
     """Tell whether an option looks like one of FLIRT's, ANTs' and so on."""
-    if isinstance(error, click.NoSuchOption) and not error.possibilities:
-        return True
+    if isinstance(error, click.NoSuchOption):
+        return not error.possibilities
     # As -omat: click takes that for -o with the value mat.
     return any(re.match(r"-[a-zA-Z]{2}[a-zA-Z]*$", word) for word in argv)
 

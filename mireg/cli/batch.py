@@ -68,6 +68,7 @@ def batch(
     from .._cohort.state import Task
     from .._cohort.table import read_table
 
+    many.check_arguments("mireg batch", options)
     rows = read_table(pairs, many.column_options())
     tasks = []
     for row in rows:
@@ -79,8 +80,9 @@ def batch(
             (*options, *own),
             str(Path(output, row.id)),
             output,
+            where,
         )
-        many.check_arguments(where, task)
+        many.check_arguments(where, task.arguments)
         tasks.append(task)
     if dry_run:
         many.tell_pairs(tasks)

@@ -113,6 +113,7 @@ def bids(
     root = Path(output_dir)
     if level == "group":
         context.exit(many.tell_all(root, quiet=how["quiet"]))
+    many.check_arguments("mireg bids", options)
     filters = layout.read_filters(Path(bids_filter_file)) if bids_filter_file else None
     pairs, notes = layout.find_pairs(
         Path(bids_dir),
@@ -135,7 +136,6 @@ def bids(
     ]
     if not tasks:
         raise InputError(f"{bids_dir}: there is no pair of images to register")
-    many.check_arguments("mireg bids", tasks[0])
     if dry_run:
         many.tell_pairs(tasks)
         return

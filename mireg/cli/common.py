@@ -6,13 +6,16 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -47,6 +50,9 @@ _SUFFIXES = (
     *(".nii.gz", ".nii", ".img.gz", ".img", ".hdr", ".mgz", ".mgh", ".mnc"),
     *(".par", ".rec", ".head", ".brik.gz", ".brik"),
 )
+
+#: How similar a name must be to be suggested: FLIRT's -in is not like our --init.
+_SIMILAR = 0.82
 
 #: Kinds of picture files.
 _PICTURES = (".png", ".pdf", ".svg")
@@ -344,6 +350,34 @@ def contrasts(fixed: Contrast, moving: Contrast) -> str:
         f"{fixed.score:.2f} bits from uniform, FIXED; {moving.score:.2f}, MOVING\n"
         "(0 best, 4 nothing to see)"
     )
+
+
+def as_written(error: click.UsageError, words: Sequence[str]) -> click.UsageError:
+    """Name an unknown option as it was written: click takes -in for -i and -n.
+
+    `words` are those of the command, or begin with those that lead to it.
+    """
+    if not isinstance(error, click.NoSuchOption) or error.ctx is None:
+        return error
+    options = [one for one in error.ctx.command.params if isinstance(one, click.Option)]
+    names = [name for one in options for name in (*one.opts, *one.secondary_opts)]
+    # What follows the letter of one of these is its value.
+    valued = {name for one in options if not one.is_flag for name in one.opts}
+    for word in words:
+        letters = itertools.takewhile(
+            lambda letter: f"-{letter}" not in valued, word[1:]
+        )
+        if re.match("-[^-].", word) and error.option_name[1:] in letters:
+            written = word.partition("=")[0]
+            like = get_close_matches(f"-{written}", names, 1, _SIMILAR)
+            return click.NoSuchOption(written, possibilities=like, ctx=error.ctx)
+    return error
+
+
+def usage_words(error: click.UsageError) -> str:
+    """Say in one line what is wrong about how a command was called."""
+    what = " ".join(error.format_message().split())  # it lists choices in lines
+    return what.rstrip(".")
 
 
 def respelt(args: Sequence[str], names: Mapping[str, str]) -> list[str]:

@@ -5,12 +5,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from .._errors import InputError
+from .._errors import InputError, printable
 from .._files.records import to_json
 from .._report.words import in_directions
 from .common import notes_told, say, show_rows
@@ -39,8 +40,21 @@ if TYPE_CHECKING:
     "--points",
     type=click.Path(),
     metavar="FILE",
-    help="Landmarks in the space of F (Slicer's .fcsv or .mrk.json, CSV): tell the "
-    "error at each.",
+    help="Landmarks in the space of F (Slicer's .fcsv or .mrk.json, CSV): tell how far "
+    "A and B are apart at each.",
+)
+@click.option(
+    "--fixed-points",
+    type=click.Path(),
+    metavar="FILE",
+    help="Landmarks marked in F, and",
+)
+@click.option(
+    "--moving-points",
+    type=click.Path(),
+    metavar="FILE",
+    help="the same marked in M, of the same labels (without labels, in the same "
+    "order): tell the target registration error of A and of B at each.",
 )
 @click.option(
     "--points-frame",
@@ -57,6 +71,8 @@ def compare(
     moving: str | None,
     over: str | None,
     points: str | None,
+    fixed_points: str | None,
+    moving_points: str | None,
     points_frame: Literal["ras", "lps"] | None,
     as_json: bool,
 ) -> None:
@@ -72,6 +88,10 @@ def compare(
                                centre that is named: of B's inverse after A
     rmsdiff                    what FSL's rmsdiff gives
 
+    With the same landmarks marked in both images, --fixed-points and --moving-points
+    tell the error of A and of B at them, from where each puts the point of F to the one
+    marked in M. Give identity as A for the error before registration.
+
     A and B may also be transforms of a series, one a volume, in any format that mireg
     series writes; one of them may be a transform for all volumes. Told are the mean
     distances of the volumes, and their own figures with --json.
@@ -81,6 +101,7 @@ def compare(
       mireg compare data/truth.json epi_to_t1.json --fixed data/phantom_T1.nii.gz
       mireg compare flirt.mat epi_to_t1.tfm --fixed t1.nii.gz --moving epi.nii.gz
       mireg compare manual.tfm epi_to_t1.tfm --points landmarks.mrk.json
+      mireg compare identity mr_to_ct.tfm --fixed-points ct.fcsv --moving-points mr.fcsv
       mireg compare mcflirt.mat moved_xfm.txt --fixed ref.nii.gz --moving bold.nii.gz
     """
     from .._compare import compare as compare_two
@@ -88,8 +109,8 @@ def compare(
 
     files = {"a": a, "b": b, "fixed": fixed, "moving": moving}
     if is_series(a) or is_series(b):
-        if points is not None or points_frame is not None:
-            raise InputError("--points is for two transforms, and a series has many")
+        if {points, fixed_points, moving_points, points_frame} != {None}:
+            raise InputError("landmarks are for two transforms, and a series has many")
         with notes_told():
             series = compare_series(a, b, fixed=fixed, moving=moving, over=over)
         _tell(
@@ -107,9 +128,12 @@ def compare(
             moving=moving,
             over=over,
             points=points,
+            fixed_points=fixed_points,
+            moving_points=moving_points,
             points_frame=points_frame,
         )
-    record = {**files, "points": points, **found.to_dict()}
+    marked = {"fixed_points": fixed_points, "moving_points": moving_points}
+    record = {**files, "points": points, **marked, **found.to_dict()}
     heading = f"from {Path(a).name} to {Path(b).name}:"
     _tell(heading, _rows(found), record, as_json=as_json)
 
@@ -153,16 +177,30 @@ def _rows(found: Comparison) -> dict[str, str]:
         f"{_place(found.fsl_centre_mm)}",
     }
     if found.landmark_distances is not None:
-        width = max(map(len, found.landmarks))
-        rows["landmarks"] = "\n".join(
-            f"{label:{width}}  {error:8.3f} mm"
-            for label, error in zip(
-                found.landmarks, found.landmark_errors_mm, strict=True
-            )
-        )
+        labels = list(map(printable, found.landmarks))
+        width = max(map(len, labels))
+        rows["landmarks"] = _columns(labels, width, found.landmark_errors_mm)
         far = _summary(found.landmark_distances)
         rows["of these"] = ", ".join(f"{name} {value}" for name, value in far.items())
+    if found.target_errors is not None:
+        errors = found.target_errors
+        labels, names = list(map(printable, errors.labels)), ("mean", "RMS", "maximum")
+        width = max(map(len, (*labels, *names)))
+        rows["target error"] = (
+            f"{'':{width}}  {'A':>8}     {'B':>8}\n"
+            f"{_columns(labels, width, errors.a_mm, errors.b_mm)}"
+        )
+        of_each = ((far.mean, far.rms, far.max) for far in (errors.a, errors.b))
+        rows["in all"] = _columns(names, width, *of_each)
     return rows
+
+
+def _columns(labels: Sequence[str], width: int, *columns: Iterable[float]) -> str:
+    """Write distances, mm, behind labels."""
+    return "\n".join(
+        f"{label:{width}}" + "".join(f"  {distance:8.3f} mm" for distance in row)
+        for label, *row in zip(labels, *columns, strict=True)
+    )
 
 
 def _summary(distances: Distances) -> dict[str, str]:

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from .._errors import InputError, MiregError
-from .common import progress_bar, say
+from .common import as_written, progress_bar, say, usage_words
 from .register import register, run_register
 
 if TYPE_CHECKING:
@@ -141,12 +141,14 @@ def as_arguments(where: str, options: dict[str, str]) -> list[str]:
     return arguments
 
 
-def check_arguments(where: str, task: Task) -> None:
-    """Refuse, before the work, what ``mireg register`` would."""
+def check_arguments(where: str, arguments: Sequence[str]) -> None:
+    """Refuse, before the work, options that ``mireg register`` would."""
     try:
-        register.make_context("register", _command_line(task))
+        # Nothing follows them: an option without a value would take it for one.
+        register.make_context("register", ["FIXED", "MOVING", *arguments])
     except click.UsageError as error:
-        raise InputError(f"{where}: {error.format_message().rstrip('.')}") from error
+        what = usage_words(as_written(error, arguments))
+        raise InputError(f"{where}: {what}; see mireg register --help") from error
 
 
 def _command_line(task: Task) -> list[str]:
@@ -341,7 +343,8 @@ def do_all(
         ]
         for task in todo:
             found[task.id] = None
-        progress = _Progress(found, len(todo), quiet=quiet, err=json_lines)
+        places = {task.id: task.where for task in tasks}
+        progress = _Progress(found, places, len(todo), quiet=quiet, err=json_lines)
 
         def write() -> float:
             if not tables:
@@ -370,6 +373,9 @@ def do_all(
                             say(json.dumps(asdict(outcome)))
                         if time.monotonic() > next_tables:
                             next_tables = write()
+            except KeyboardInterrupt:  # as SIGTERM, too; now: closing may take long
+                progress.stopped()
+                raise
             finally:
                 pool.close()
         write()
@@ -457,9 +463,15 @@ class _Progress:
     """Counts what is done, and says so: on a terminal at once, else now and then."""
 
     def __init__(
-        self, found: Mapping[str, Outcome | None], todo: int, *, quiet: bool, err: bool
+        self,
+        found: Mapping[str, Outcome | None],
+        places: Mapping[str, str],
+        todo: int,
+        *,
+        quiet: bool,
+        err: bool,
     ) -> None:
-        self.todo, self.quiet, self.err = todo, quiet, err
+        self.places, self.todo, self.quiet, self.err = places, todo, quiet, err
         self.done = self.before = self.doubtful = self.failed = 0
         for one in found.values():
             if one is not None:
@@ -482,7 +494,9 @@ class _Progress:
         if self.quiet or on_terminal:
             return
         if outcome.status == "failed":
-            say(f"{outcome.id}: failed: {outcome.message}", err=True)
+            place = self.places[outcome.id]
+            where = f"{place}, {outcome.id}" if place else outcome.id
+            say(f"{where}: failed: {outcome.message}", err=True)
         if now - self.told > _LOG_EVERY_S:
             self.told = now
             say(self.line(), err=True)
@@ -495,6 +509,15 @@ class _Progress:
             f"{self.done} of {self.todo} done{self._odd()}, "
             f"{self.done / max(hours, 1e-9):.0f} an hour, {_duration(left)} left"
         )
+
+    def stopped(self) -> None:
+        """Say how to go on."""
+        if not self.quiet:
+            say(
+                f"{self.done} of {self.todo} pairs done; the same command again does "
+                "what is missing",
+                err=True,
+            )
 
     def end(self) -> None:
         """Say what came of it."""

@@ -242,6 +242,20 @@ def _is_file(path: object) -> TypeGuard[str]:
     return isinstance(path, str) and path not in ("two-pass", "mean", "median")
 
 
+def _speed(volumes: int, seconds: float) -> str:
+    """Say how fast it went, in a number that is not 0.
+
+    Examples
+    --------
+    >>> _speed(300, 12), _speed(3, 2), _speed(3, 12)
+    ('25 volumes a second', '1.5 volumes a second', '4.0 seconds a volume')
+    """
+    rate = volumes / seconds
+    if rate < 1:
+        return f"{seconds / volumes:.1f} seconds a volume"
+    return f"{rate:.{0 if rate >= 10 else 1}f} volumes a second"
+
+
 def _summary(
     found: SeriesMotion, columns: dict[str, Any], seconds: float, written: list[Path]
 ) -> dict[str, str]:
@@ -249,8 +263,6 @@ def _summary(
     from .._series_results import facts
 
     rows = facts(found.kind, columns, found.doubted, found.standard_error_mm)
-    rows["seconds"] = (
-        f"{seconds:.1f}, {len(found.doubted) / seconds:.0f} volumes a second"
-    )
+    rows["seconds"] = f"{seconds:.1f}, {_speed(len(found.doubted), seconds)}"
     rows["written"] = "\n".join(map(str, written))
     return rows
