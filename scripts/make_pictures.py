@@ -45,7 +45,7 @@ class Pair:
 
 
 def pairs() -> Iterator[Pair]:
-    """Make the pairs of the gallery: three that come right, three that cannot."""
+    """Make the pairs of the gallery: right ones, wrong ones, and what hardly tells."""
     for name, kind, title, why in (
         (
             "slab",
@@ -78,6 +78,27 @@ def pairs() -> Iterator[Pair]:
         None,
         "Left is right in one of them, as a lost header can make it.",
     )
+    fixed, moving, truth, _ = hard_pair("near-symmetric", 2, voxel_scale=1.5)
+    yield Pair(
+        "few_slices",
+        "A mirrored head of six slices, nearly the same on both sides",
+        fixed,
+        _few_slices(mireg.Image(moving.data, _MIRROR @ moving.mm_from_ijk)),
+        None,
+        "What could tell left from right is hardly seen: so near to right are wrong "
+        "answers that pass.",
+    )
+    fixed, moving, truth, _ = hard_pair("slab-surface-coil", 1)
+    yield Pair(
+        "surface_coil",
+        "A slab of the back of the head, shaded by surface coils",
+        fixed,
+        moving,
+        truth,
+        "The coils' shading is larger than the contrast, and the slab is distorted: "
+        "wrong poses explain more than the right one. Headers that are about right, "
+        "with `--init header`, or a mask, help.",
+    )
     noise = np.random.default_rng(0).normal(size=(40, 40, 40)).astype(np.float32)
     grid = np.diag([4.0, 4, 4, 1])
     grid[:3, 3] = -80
@@ -89,6 +110,14 @@ def pairs() -> Iterator[Pair]:
         None,
         "There is nothing to see in one of them.",
     )
+
+
+def _few_slices(image: mireg.Image) -> mireg.Image:
+    """Keep six slices from the middle."""
+    first = image.shape[2] // 2 - 3
+    offset = np.eye(4)
+    offset[2, 3] = first
+    return mireg.Image(image.data[:, :, first : first + 6], image.mm_from_ijk @ offset)
 
 
 def strips(figure: object, rows: list[int], of: int) -> PIL.Image.Image:
@@ -139,10 +168,10 @@ def gallery() -> None:
     """Draw the gallery, and write its page."""
     parts = [
         "# A gallery of right and wrong answers",
-        "Six synthetic pairs as `mireg show` draws them: above, the fixed image with\n"
-        "the contours of the moving one, in orange; below, the moving image with the\n"
-        "contours of the fixed one, in blue. Under each stands what mireg said of its\n"
-        "answer. Made by `python scripts/make_pictures.py`.",
+        "Eight synthetic pairs as `mireg show` draws them: above, the fixed image\n"
+        "with the contours of the moving one, in orange; below, the moving image with\n"
+        "the contours of the fixed one, in blue. Under each stands what mireg said of\n"
+        "its answer. Made by `python scripts/make_pictures.py`.",
     ]
     for pair in pairs():
         with warnings.catch_warnings():

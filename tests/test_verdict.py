@@ -278,3 +278,11 @@ def test_nothing_is_said_of_a_mirror_image_where_left_is_left(monkeypatch):
     assert sure.reasons == ()
     assert unsure.handedness == "cannot be told"
     assert unsure.reasons == (REASONS["mirrored_z"],)
+
+
+def test_a_share_below_nothing_is_said_as_nothing(monkeypatch):
+    against = {"at": [0, 1], "adds": [-9, 0], "unknown": 0.0}
+    part = {"intercept": 0.0, "signals": {"cost_voxel": against}}
+    monkeypatch.setattr(module, "_model", lambda: {**MODEL, "right": part})
+    (reason,) = judged(cost_voxel=-0.0002).reasons
+    assert reason == "a move by a voxel costs only 0.0 % of the information"

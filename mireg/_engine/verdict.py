@@ -324,7 +324,9 @@ def _reasons(
         _UNKNOWN
         if not math.isfinite(signals.get(name, math.nan))
         else REASONS[name].format(
-            x=signals[name], short=in_short(signals[name]), percent=100 * signals[name]
+            x=signals[name],
+            short=in_short(signals[name]),
+            percent=max(100 * signals[name], 0.0),  # rounding, and noise, go below
         )
         for name in against[: parameters.MOST_REASONS]
         if added[name] < -parameters.REASON_LOG_ODDS
