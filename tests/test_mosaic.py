@@ -158,6 +158,25 @@ def test_slices_lie_where_both_are():
     assert far[2].position_mm == pytest.approx(0, abs=2)
 
 
+def test_what_only_one_of_them_has_is_not_shown():
+    """A slab leaves out the lower half of the head, but for a rim."""
+    slab = Image(head().data[:, :, 20:], head().mm_from_ijk @ shift_k(20))
+    cut = mosaic._cut((mireg.prepare(head()), mireg.prepare(slab)), EYE, 3)
+    begins = slab.mm_from_ijk[2, 3]
+    assert begins > 5
+    sagittal, coronal, axial = cut[1], cut[4], cut[7]
+    for plane in (sagittal, coronal):
+        _, _, bottom, top = plane.extent_mm
+        assert begins - 6 < bottom < begins + 1
+        assert top == pytest.approx(RADIUS + 3, abs=3)
+    left, right, back, front = axial.extent_mm
+    assert (left, back) == pytest.approx((-right, -front), abs=1)
+    # Where next to nothing is common, the whole head is shown.
+    corner = mosaic._cut((mireg.prepare(head()), mireg.prepare(head())), shifted(66), 3)
+    left, right, _, _ = corner[7].extent_mm
+    assert right - left > 1.9 * RADIUS
+
+
 def shift_k(n):
     """Voxels of a slab that begins at slice n."""
     matrix = np.eye(4)
