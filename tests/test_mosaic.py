@@ -146,6 +146,17 @@ def test_contours_lie_on_the_edge_of_what_they_are_of():
         assert up[rows].mean() == pytest.approx(0, abs=1.5)
 
 
+def test_the_brightest_of_the_anatomy_is_not_all_white():
+    """A ramp over the head keeps its shades, however much air is around it."""
+    ramp = head().data * (1 + np.linspace(0, 1, 36)[:, None, None])
+    image = Image(np.pad(ramp, 20), head().mm_from_ijk)
+    figure = mosaic.show(image, image, slices=1)
+    for panel in figure.axes[2:]:
+        pixels, _, _ = shown(panel)
+        assert 0.8 < pixels.max()
+        assert (pixels >= 1).sum() < 0.01 * (pixels > 0.05).sum()
+
+
 def test_slices_lie_where_both_are():
     """Of a slab that covers the top, no slice is drawn where it is not."""
     slab = Image(head().data[:, :, 20:], head().mm_from_ijk @ shift_k(20))

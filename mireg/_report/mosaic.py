@@ -21,7 +21,7 @@ from skimage.measure import find_contours
 from .._errors import InputError
 from .._files.formats import ImageLike
 from .._image import Image
-from .._picture import PLANES, Pixels, Plane, grey, limits, planes
+from .._picture import PLANES, Pixels, Plane, grey, planes
 from .._prepare import PreparedImage, prepare
 from .._transform import TransformLike, as_transform
 
@@ -127,7 +127,7 @@ def show(
     grid = [cut[i : i + slices] for i in range(0, len(cut), slices)]
     figure, axes = _layout(make, grid, len(rows))
     levels = [_levels(one) for one in both]
-    greys = [_limits(cut, i) for i in (0, 1)]
+    greys = [one.scale.ends for one in both]  # as on the page
     for line, (shown, row) in zip(axes, product(grid, rows), strict=True):
         for panel, plane in zip(line, shown, strict=True):
             panel.imshow(
@@ -209,11 +209,6 @@ def _names(fixed: Image, moving: Image) -> tuple[str, str]:
         for role, source in sources
     ]
     return named[0], named[1]
-
-
-def _limits(cut: Sequence[Plane], image: int) -> tuple[float, float]:
-    """Choose black and white for all slices of an image."""
-    return limits(np.concatenate([plane.pixels[image].ravel() for plane in cut]))
 
 
 def _levels(prepared: PreparedImage) -> list[float]:
