@@ -146,6 +146,17 @@ def test_contours_lie_on_the_edge_of_what_they_are_of():
         assert up[rows].mean() == pytest.approx(0, abs=1.5)
 
 
+def test_the_brightest_of_the_anatomy_is_not_all_white():
+    """A ramp over the head keeps its shades, however much air is around it."""
+    ramp = head().data * (1 + np.linspace(0, 1, 36)[:, None, None])
+    image = Image(np.pad(ramp, 20), head().mm_from_ijk)
+    figure = mosaic.show(image, image, slices=1)
+    for panel in figure.axes[2:]:
+        pixels, _, _ = shown(panel)
+        assert pixels.max() > 0.8
+        assert (pixels >= 1).sum() < 0.01 * (pixels > 0.05).sum()
+
+
 def test_slices_lie_where_both_are():
     """Of a slab that covers the top, no slice is drawn where it is not."""
     slab = Image(head().data[:, :, 20:], head().mm_from_ijk @ shift_k(20))
@@ -156,6 +167,25 @@ def test_slices_lie_where_both_are():
     # Without anything in common they are those of the fixed image.
     far = mosaic._cut((mireg.prepare(head()), mireg.prepare(head())), shifted(500), 5)
     assert far[2].position_mm == pytest.approx(0, abs=2)
+
+
+def test_what_only_one_of_them_has_is_not_shown():
+    """A slab leaves out the lower half of the head, but for a rim."""
+    slab = Image(head().data[:, :, 20:], head().mm_from_ijk @ shift_k(20))
+    cut = mosaic._cut((mireg.prepare(head()), mireg.prepare(slab)), EYE, 3)
+    begins = slab.mm_from_ijk[2, 3]
+    assert begins > 5
+    sagittal, coronal, axial = cut[1], cut[4], cut[7]
+    for plane in (sagittal, coronal):
+        _, _, bottom, top = plane.extent_mm
+        assert begins - 6 < bottom < begins + 1
+        assert top == pytest.approx(RADIUS + 3, abs=3)
+    left, right, back, front = axial.extent_mm
+    assert (left, back) == pytest.approx((-right, -front), abs=1)
+    # Where next to nothing is common, the whole head is shown.
+    corner = mosaic._cut((mireg.prepare(head()), mireg.prepare(head())), shifted(66), 3)
+    left, right, _, _ = corner[7].extent_mm
+    assert right - left > 1.9 * RADIUS
 
 
 def shift_k(n):

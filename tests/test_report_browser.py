@@ -557,6 +557,73 @@ def test_dragging_sets_the_window(shown):
     np.testing.assert_allclose(shown.place(), place, atol=0.01)
 
 
+def test_zoom_enlarges_what_is_around_the_cross_hair(shown, pair):
+    shown.set("fade", 0)
+    whole, grey, step = (
+        shown.pixels(),
+        expected(shown, pair[0]),
+        shown.viewer["step_mm"],
+    )
+    keep = quiet(grey)
+    at = np.rint((shown.place() - shown.viewer["origin_mm"]) / step)[:2]
+    for zoom in (2, 4):
+        shown.press("z")
+        assert f"Zoom {zoom}" in shown.page.inner_text("#zoom")
+        pixels = shown.pixels()
+        assert pixels.shape == whole.shape
+        seen = np.array(grey.shape) / zoom  # voxels
+        first = np.ceil(at - seen / 2 + 0.5).astype(int)
+        last = np.floor(at + seen / 2 - 0.5).astype(int)
+        x, y = (np.arange(a, b + 1) for a, b in zip(first, last, strict=True))
+        columns = ((x - at[0]) / seen[0] + 0.5) * pixels.shape[1]
+        rows = (0.5 - (y - at[1]) / seen[1]) * pixels.shape[0]
+        there = pixels[rows.astype(int)][:, columns.astype(int)].swapaxes(0, 1)
+        assert_shows(there, grey[np.ix_(x, y)], keep[np.ix_(x, y)])
+    # A click goes where it points, and does not move what is seen.
+    here = shown.place()
+    high, wide, _ = pixels.shape
+    by = np.array([2, -3])
+    column, row = (np.array([0.5, 0.5]) + by * [1, -1] / seen) * [wide, high]
+    shown.click("axial", column, row)
+    np.testing.assert_allclose(shown.place()[:2] - here[:2], by * step, atol=0.11)
+    assert np.abs(shown.pixels() - pixels).mean() < 0.01
+    shown.press("r")
+    shown.click("axial", wide - column, row)
+    np.testing.assert_allclose(shown.place()[:2] - here[:2], by * step, atol=0.11)
+    # The cross-hair stays in sight.
+    shown.press("r", "x", "Shift+ArrowRight", "Shift+ArrowRight", "Shift+ArrowUp")
+    pixels = shown.pixels()
+    green = (pixels[:, :, 1] - pixels[:, :, 0]) > 50
+    assert green.mean(axis=0).max() > 0.9
+    assert green.mean(axis=1).max() > 0.9
+    shown.press("0", "x")
+    shown.set("fade", 0)
+    assert np.abs(shown.pixels() - whole).max() == 0
+
+
+def test_edges_of_the_fixed_image_can_stay_whatever_is_shown(shown):
+    def drawn():
+        inner = coloured(shown.pixels()[60:-60, 60:-60], CYAN)
+        assert not coloured(shown.pixels()[60:-60, 60:-60], ORANGE).any()
+        return inner
+
+    shown.press("v")
+    lines = drawn()
+    shown.press("k")
+    assert not drawn().any()
+    assert shown.page.is_hidden("#detail")
+    shown.press("e")
+    for flicker in ([], [" "]):
+        shown.press(*flicker)
+        assert (drawn() == lines).mean() > 0.98
+    assert "Edges of the fixed image are blue" in shown.page.inner_text("#legend")
+    few = lines.sum()
+    shown.set("detail", 1)
+    assert drawn().sum() > 1.3 * few
+    shown.press("o")  # has lines of its own
+    assert not coloured(shown.pixels()[60:-60, 60:-60], CYAN).any()
+
+
 def test_residuals_are_drawn_where_they_are(shown):
     shown.page.check("#residuals")
     step = shown.viewer["step_mm"]

@@ -21,7 +21,7 @@ from skimage.measure import find_contours
 from .._errors import InputError
 from .._files.formats import ImageLike
 from .._image import Image
-from .._picture import PLANES, Pixels, Plane, grey, limits, planes
+from .._picture import PLANES, Pixels, Plane, grey, planes
 from .._prepare import PreparedImage, prepare
 from .._transform import TransformLike, as_transform
 
@@ -44,8 +44,12 @@ _PIXELS = 220
 #: contour is at least: shorter ones are noise.
 _SMOOTH, _SHORTEST = 1.0, 16
 
-#: Room around the head that is shown, as a share of its length.
+#: Room around what is shown, as a share of its length.
 _RIM = 0.06
+
+#: Shown is the part of the head that both images have, as no neck below an EPI, unless
+#: it is less than this share: then a pose is wrong, and the whole head says how.
+_COMMON = 0.05
 
 #: Width of the dark line round letters, so that they can be read on anything.
 _HALO = 2.5
@@ -123,7 +127,7 @@ def show(
     grid = [cut[i : i + slices] for i in range(0, len(cut), slices)]
     figure, axes = _layout(make, grid, len(rows))
     levels = [_levels(one) for one in both]
-    greys = [_limits(cut, i) for i in (0, 1)]
+    greys = [one.scale.ends for one in both]  # as on the page
     for line, (shown, row) in zip(axes, product(grid, rows), strict=True):
         for panel, plane in zip(line, shown, strict=True):
             panel.imshow(
@@ -175,22 +179,23 @@ def _cut(
 ) -> list[Plane]:
     """Cut slices through the head of the fixed image where the moving one is, too.
 
-    Each shows the fixed image, the moving one, and that one where its header puts it.
+    Nothing is shown of what lies beyond, but for a rim. Each slice shows the fixed
+    image, the moving one, and that one where its header puts it.
     """
     fixed, moving = (one.image for one in both)
     points = both[0].foreground.points
-    low, high = np.percentile(points, [0.5, 99.5], axis=0)
+    moved = moving.to_ijk(points @ pose[:3, :3].T + pose[:3, 3])
+    inside = ((moved > -0.5) & (moved < np.array(moving.shape) - 0.5)).all(axis=1)
+    common = points[inside] if inside.any() else points
+    seen = common if len(common) > _COMMON * len(points) else points
+    low, high = np.percentile(seen, [0.5, 99.5], axis=0)
     rim = _RIM * (high - low).max()
     field = fixed.to_mm(
         np.indices((2, 2, 2)).reshape(3, 8).T * np.array(fixed.shape) - 0.5
     )
     low = np.maximum(low - rim, field.min(axis=0))
     high = np.minimum(high + rim, field.max(axis=0))
-    moved = moving.to_ijk(points @ pose[:3, :3].T + pose[:3, 3])
-    inside = ((moved > -0.5) & (moved < np.array(moving.shape) - 0.5)).all(axis=1)
-    if inside.any():
-        points = points[inside]
-    first, last = np.percentile(points, [0.5, 99.5], axis=0)
+    first, last = np.percentile(common, [0.5, 99.5], axis=0)
     positions = np.linspace(first, last, slices + 2)[1:-1].T
     images = [(fixed, np.eye(4)), (moving, pose), (moving, np.eye(4))]
     return planes(images, low, high, positions, float((high - low).max()) / _PIXELS)
@@ -204,11 +209,6 @@ def _names(fixed: Image, moving: Image) -> tuple[str, str]:
         for role, source in sources
     ]
     return named[0], named[1]
-
-
-def _limits(cut: Sequence[Plane], image: int) -> tuple[float, float]:
-    """Choose black and white for all slices of an image."""
-    return limits(np.concatenate([plane.pixels[image].ravel() for plane in cut]))
 
 
 def _levels(prepared: PreparedImage) -> list[float]:

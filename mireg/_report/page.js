@@ -3,22 +3,22 @@
 // Volumes are grey levels (0: no data) on one grid of cubes along the axes of the world:
 // index x + nx * (y + ny * z), x to the right, y to the front, z up.
 
-const data = JSON.parse(document.getElementById("data").textContent);
+const $ = (id) => document.getElementById(id);
+const data = JSON.parse($("data").textContent);
 const { shape, origin_mm: origin, step_mm: step, voxels } = data.viewer;
 const volumes = {}; // fixed, after, before
 const ranks = {}; // of grey levels in the anatomy, 0 to 1
 
 // Planes: axes that run to the right and up on the screen, and the one through it.
-const PLANES = [
-  { name: "axial", u: 0, v: 1, w: 2 },
-  { name: "coronal", u: 0, v: 2, w: 1 },
-  { name: "sagittal", u: 1, v: 2, w: 0 },
-];
+const PLANES = [["axial", 0, 1, 2], ["coronal", 0, 2, 1], ["sagittal", 1, 2, 0]]
+  .map(([name, u, v, w]) => ({ name, u, v, w }));
 const LETTERS = [["L", "R"], ["P", "A"], ["I", "S"]];
 const SIDES = [["left", "right"], ["back", "front"], ["down", "up"]];
 const ORANGE = [255, 150, 20];
 const CYAN = [70, 220, 255];
 
+const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
+const clampIndex = (index, axis) => clamp(Math.round(index), 0, shape[axis] - 1);
 const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
 const start = () => ({
   mode: "fade",
@@ -32,6 +32,9 @@ const start = () => ({
   detail: 0.3, // share of the edges that are drawn
   radiological: false,
   crosshair: true,
+  edges: false, // of the fixed image, whatever else is shown
+  zoom: 1,
+  middle: shape.map((n) => (n - 1) / 2), // of what is seen
   residuals: false,
   tool: "place",
   window: { fixed: [...data.viewer.fixed.window], moving: [...data.viewer.moving.window] },
@@ -78,9 +81,6 @@ function isMovingSquare(x, y) {
 // Turns a step to the patient's right or front into one to the right of the screen.
 const isMirrored = (plane) => state.radiological && plane.u === 0;
 const onScreen = (rightward, plane) => (isMirrored(plane) ? -rightward : rightward);
-function clampIndex(index, axis) {
-  return Math.min(Math.max(Math.round(index), 0), shape[axis] - 1);
-}
 const mmAt = (axis) => origin[axis] + step * state.at[axis];
 const mapped = (rows, point) =>
   rows.slice(0, 3).map((r) => r[0] * point[0] + r[1] * point[1] + r[2] * point[2] + r[3]);
@@ -163,7 +163,7 @@ function greys(name) {
   const [low, high] = state.window[name];
   const scale = 255 / Math.max(high - low, 1);
   return Float64Array.from({ length: 256 }, (_, level) =>
-    level === 0 ? -1 : Math.min(Math.max((level - low) * scale, 0), 255));
+    level === 0 ? -1 : clamp((level - low) * scale, 0, 255));
 }
 
 function paint(plane, pose) {
@@ -242,7 +242,7 @@ function blurred(values, wide, high) {
     for (let i = 0; i < out.length; i++) {
       const place = stride === 1 ? i % wide : Math.floor(i / wide);
       for (let k = -2; k <= 2; k++) {
-        out[i] += bell[k + 2] * from[i + (Math.min(Math.max(place + k, 0), n - 1) - place) * stride];
+        out[i] += bell[k + 2] * from[i + (clamp(place + k, 0, n - 1) - place) * stride];
       }
     }
     from = out;
@@ -263,6 +263,20 @@ function threshold(name) {
 // --- drawing -------------------------------------------------------------------------
 
 const scratch = document.createElement("canvas");
+const lines = () => MODES[state.mode].lines ?? (state.edges && "fixed");
+
+// The part of a plane that is seen, in its pixels: left, top, width, height. It follows
+// the cross-hair where that nears its border, and ends where the plane does.
+function part(plane) {
+  const [[wide, left], [high, bottom]] = [plane.u, plane.v].map((axis) => {
+    const [at, size] = [state.at[axis], shape[axis] / state.zoom];
+    const near = clamp(state.middle[axis], at - 0.4 * size, at + 0.4 * size);
+    state.middle[axis] = clamp(near, (size - 1) / 2, shape[axis] - (size + 1) / 2);
+    return [size, state.middle[axis] + 0.5 - size / 2];
+  });
+  const [fromRight, top] = [shape[plane.u] - left - wide, shape[plane.v] - bottom - high];
+  return [isMirrored(plane) ? fromRight : left, top, wide, high];
+}
 
 function drawPlane(canvas, plane, pose) {
   const [wide, high] = [shape[plane.u], shape[plane.v]];
@@ -270,17 +284,17 @@ function drawPlane(canvas, plane, pose) {
   canvas.width = Math.max(1, Math.round(canvas.clientWidth * ratio));
   canvas.height = Math.max(1, Math.round((canvas.width * high) / wide));
   const context = canvas.getContext("2d");
-  const scale = canvas.width / wide;
+  const [left, top, ...size] = part(plane);
+  const scale = canvas.width / size[0];
   [scratch.width, scratch.height] = [wide, high];
   scratch.getContext("2d").putImageData(paint(plane, pose), 0, 0);
   context.imageSmoothingQuality = "high";
-  context.drawImage(scratch, 0, 0, canvas.width, canvas.height);
-  const toX = (x) => (isMirrored(plane) ? wide - 0.5 - x : x + 0.5) * scale;
-  const toY = (y) => (high - 0.5 - y) * scale;
-  const { lines } = MODES[state.mode];
-  if (lines) {
-    const name = lines === "moving" ? pose : "fixed";
-    const [least, colour] = [threshold(name), lines === "moving" ? ORANGE : CYAN];
+  context.drawImage(scratch, left, top, ...size, 0, 0, canvas.width, canvas.height);
+  const toX = (x) => ((isMirrored(plane) ? wide - 0.5 - x : x + 0.5) - left) * scale;
+  const toY = (y) => (high - 0.5 - y - top) * scale;
+  if (lines()) {
+    const name = lines() === "moving" ? pose : "fixed";
+    const [least, colour] = [threshold(name), name === "fixed" ? CYAN : ORANGE];
     const drawn = edges(name, plane).filter((piece) => piece[4] >= least);
     stroke(context, `rgb(${colour})`, 1.1 * ratio, drawn.map(([x1, y1, x2, y2]) => [toX(x1), toY(y1), toX(x2), toY(y2)]));
   }
@@ -394,23 +408,18 @@ function legend() {
   const side = state.radiological
     ? "Radiological: the patient's left is on the right." : "Neurological: left is left.";
   const more = {
-    contours: " Edges of the moving image are orange.",
-    reverse: " Edges of the fixed image are blue.",
-    poses: ` Shown: moving image ${state.flipped ? "before" : "after"}; edges of the fixed image are blue.`,
+    poses: ` Shown: moving image ${state.flipped ? "before" : "after"}.`,
     flicker: ` Shown: ${state.flipped ? "moving" : "fixed"} image.`,
     ranks: ` Blue: brighter in the fixed image, orange: in the moving one${data.opposite
       ? ", whose ranks are turned round, since the contrasts are opposite" : ""}.`,
   };
   const arrows = state.residuals
     ? " Arrows: where parts would fit better, five times as long; red where that is twice its error." : "";
-  return `${side}${more[state.mode] ?? ""}${arrows} Shown in cubes of ${step.toFixed(2)} mm (${data.viewer.packing}); nothing here is for diagnosis.`;
+  const of = lines() ? ` Edges of the ${lines()} image are ${lines() === "moving" ? "orange" : "blue"}.` : "";
+  return `${side}${more[state.mode] ?? ""}${of}${arrows} Shown in cubes of ${step.toFixed(2)} mm (${data.viewer.packing}); nothing here is for diagnosis.`;
 }
 
 // --- controls ------------------------------------------------------------------------
-
-function $(id) {
-  return document.getElementById(id);
-}
 
 function element(name, attributes = {}, ...children) {
   const made = document.createElement(name);
@@ -430,8 +439,7 @@ function run() {
 }
 
 function setMode(name) {
-  state.mode = name;
-  state.flipped = false;
+  Object.assign(state, { mode: name, flipped: false });
   $("spoken").textContent = MODES[name].words;
   refresh();
 }
@@ -444,7 +452,8 @@ function move(axis, index) {
 // Brings all controls in line with the state, and draws.
 function refresh() {
   for (const label of document.querySelectorAll("[data-for]")) {
-    label.hidden = !label.dataset.for.split(" ").includes(state.mode);
+    const on = [state.mode, state.edges && "edges"];
+    label.hidden = !label.dataset.for.split(" ").some((name) => on.includes(name));
   }
   for (const name of BOXES) $(name).checked = state[name];
   for (const name of SLIDERS) {
@@ -452,11 +461,13 @@ function refresh() {
     $(name).nextElementSibling.textContent = `${Math.round(state[name] * $(name).dataset.times * 10) / 10} ${$(name).dataset.unit}`;
   }
   $("tool").value = state.tool;
+  $("zoom").firstElementChild.textContent = state.zoom;
   run();
   draw();
 }
 
-const BOXES = ["radiological", "crosshair", "residuals", "running"];
+const TOGGLES = { r: "radiological", x: "crosshair", e: "edges" };
+const BOXES = ["radiological", "crosshair", "edges", "residuals", "running"];
 const SLIDERS = ["fade", "square", "rate", "detail"];
 const views = [];
 
@@ -472,6 +483,7 @@ function buildViewer() {
   for (const name of SLIDERS) $(name).addEventListener("input", () => set({ [name]: Number($(name).value) }));
   $("tool").addEventListener("change", () => set({ tool: $("tool").value }));
   $("reset").addEventListener("click", () => set(start()));
+  $("zoom").addEventListener("click", () => set(closer()));
   $("residuals").parentElement.hidden = !data.residuals?.length;
   views.push(...PLANES.map(buildView));
   $("planes").append(...[0, 1].flatMap((k) => views.map((view) => view.figures[k])));
@@ -501,8 +513,9 @@ function buildView(plane) {
 function listen(canvas, plane) {
   let from = null;
   const place = (event) => {
-    const x = (event.offsetX / canvas.clientWidth) * shape[plane.u] - 0.5;
-    const y = shape[plane.v] - 0.5 - (event.offsetY / canvas.clientHeight) * shape[plane.v];
+    const [left, top, wide, high] = part(plane);
+    const x = left + (event.offsetX / canvas.clientWidth) * wide - 0.5;
+    const y = shape[plane.v] - 0.5 - top - (event.offsetY / canvas.clientHeight) * high;
     move(plane.u, isMirrored(plane) ? shape[plane.u] - 1 - x : x);
     move(plane.v, y);
   };
@@ -543,14 +556,15 @@ function listen(canvas, plane) {
 }
 
 const cycle = (list, now) => list[(list.indexOf(now) + 1) % list.length];
+const closer = () => ({ zoom: cycle([1, 2, 4], state.zoom), middle: [...state.at] });
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.tagName === "SELECT") return;
   const mode = Object.keys(MODES).find((name) => MODES[name].key === event.key);
   if (mode) setMode(mode);
   else if (event.key === "b") state.pose = cycle(POSES, state.pose);
-  else if (event.key === "r") state.radiological = !state.radiological;
-  else if (event.key === "x") state.crosshair = !state.crosshair;
+  else if (event.key in TOGGLES) state[TOGGLES[event.key]] = !state[TOGGLES[event.key]];
+  else if (event.key === "z") Object.assign(state, closer());
   else if (event.key === "w") state.tool = cycle(TOOLS, state.tool);
   else if (event.key === "0") state = start();
   else if (event.key === " " && MODES[state.mode].timed && !event.target.closest("input, summary, button:not([data-mode])")) {
@@ -564,20 +578,6 @@ document.addEventListener("keydown", (event) => {
   } else return;
   refresh();
 });
-
-for (const button of document.querySelectorAll("button.copy")) {
-  const shown = button.parentElement.parentElement.querySelector("pre");
-  button.addEventListener("click", async () => {
-    try {
-      await navigator.clipboard.writeText(shown.textContent);
-    } catch { // in a frame of a notebook
-      getSelection().selectAllChildren(shown);
-      document.execCommand("copy");
-    }
-    button.textContent = $("spoken").textContent = "copied";
-    setTimeout(() => { button.textContent = "copy"; }, 1500);
-  });
-}
 
 // --- start ---------------------------------------------------------------------------
 

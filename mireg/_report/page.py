@@ -211,7 +211,7 @@ def page(data: Mapping[str, Any]) -> str:
         data["title"],
         body=body,
         style=asset("page.css"),
-        script=asset("page.js") + "main();\n",
+        script=asset("page.js") + asset("copy.js") + "main();\n",
         data={name: data[name] for name in ("viewer", "residuals")},
     )
 
