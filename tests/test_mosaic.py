@@ -296,7 +296,10 @@ def test_register_draws_what_it_found(folder, capsys):
     words = ["register", "fixed.nii.gz", "moving.nii.gz", "-o", "out", "--init"]
     words += ["header", "--picture", "out.png"]
     assert main([*words[:-1], "out.gif"]) == 2
-    assert "--picture out.gif: the name must end in" in capsys.readouterr().err
+    assert (
+        "--picture out.gif: the name of a picture must end in"
+        in capsys.readouterr().err
+    )
     assert main(words) == 0
     assert "out.png" in capsys.readouterr().out
     assert (folder / "out.png").read_bytes().startswith(b"\x89PNG")
