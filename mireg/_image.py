@@ -395,7 +395,7 @@ def _checked_affine(affine: npt.ArrayLike) -> FloatArray:
         sizes = np.linalg.norm(matrix[:3, :3], axis=0)
     if (sizes == 0).any() or abs(np.linalg.det(matrix[:3, :3] / sizes)) < 1e-3:
         raise InputError(
-            "the affine is singular, two voxel axes point the same way, or one "
+            "the affine is singular: two voxel axes point the same way, or one "
             "nowhere; repair what the header says of where the voxels are"
         )
     odd = sizes[(sizes < _SMALLEST_MM) | (sizes > _LARGEST_MM)]

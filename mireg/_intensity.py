@@ -121,8 +121,8 @@ def _limits(values: Volume) -> tuple[float, float]:
         low, high = values[0], values[-1]
     if not high > low:
         raise InputError(
-            f"the image is constant, every voxel is {low + 0.0:g}, and nothing in it "
-            "can be registered; check the image"
+            f"the image is constant, every voxel is {low + 0.0:g}; check it, as "
+            "nothing in it can be registered"
         )
     return float(low), float(high)
 

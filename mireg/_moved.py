@@ -86,7 +86,7 @@ class Output:
                 given = getattr(self, option.name) != option.default
                 if given and option.name not in ("header_only", "all_volumes"):
                     raise InputError(
-                        f"header_only interpolates nothing; leave {option.name} out"
+                        f"header_only interpolates nothing; leave out {option.name}"
                     )
 
     def _on_grid(

@@ -496,7 +496,7 @@ def test_outputs_that_contradict_themselves():
     for wrong, says in (
         ({"grid": "other"}, "the grid is 'other'"),
         ({"interpolation": "sinc"}, "interpolation is 'sinc'"),
-        ({"header_only": True, "grid": 2.0}, "leave grid out"),
+        ({"header_only": True, "grid": 2.0}, "leave out grid"),
     ):
         with pytest.raises(InputError, match=re.escape(says)):
             Output(**wrong)

@@ -240,8 +240,8 @@ def useless(image: Image) -> str | None:
         return "every voxel is NaN or infinite; check the image"
     if low == high:
         return (
-            f"the image is constant, every voxel is {low + 0.0:g}, and nothing in it "
-            "can be registered; check the image"
+            f"the image is constant, every voxel is {low + 0.0:g}; check it, as "
+            "nothing in it can be registered"
         )
     return None
 

@@ -178,8 +178,8 @@ def read_output(options: dict[str, Any], **more: Any) -> Output:
             if name != "header_only" and value != getattr(Output(), name):
                 option = {"grid": "output-grid", "antialias": "no-antialias"}
                 raise InputError(
-                    "--header-only interpolates nothing; leave "
-                    f"--{option.get(name, name)} out"
+                    "--header-only interpolates nothing; leave out "
+                    f"--{option.get(name, name)}"
                 )
     return Output(**given, **more)
 

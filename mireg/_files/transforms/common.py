@@ -180,6 +180,6 @@ def checked(matrix: npt.ArrayLike) -> FloatArray:
     m[3] = _LAST_ROW
     if abs(np.linalg.det(m)) < 1e-9:
         raise InputError(
-            "the transform is singular, it flattens space; check its numbers"
+            "the transform is singular: it flattens space; check its numbers"
         )
     return m
