@@ -190,7 +190,7 @@ def format_to_write(path: PathLike, name: str | None = None) -> Format:
         )
     if {row.name for row in suited} >= {"itk", "fsl"}:
         raise FormatNeededError(
-            "a .mat file can be ITK's or FSL's; say which of itk, fsl is meant"
+            "a .mat file can be ITK's or FSL's; say which, itk or fsl"
         )
     return suited[0]
 
@@ -218,11 +218,15 @@ def _recognised(path: PathLike, head: bytes, name: str | None) -> Format:
     bare = [row for row in rows if row.mark is None]
     suited = _suited(path, bare)
     found = _suited(path, marked) or marked or suited or (bare if name else [])
+    if not found and name:
+        raise InputError(
+            f"not recognised as a transform of the format {name}; leave the format "
+            "out, or give such a file"
+        )
     if not found:
         raise InputError(
-            f"not recognised as a transform{f' of the format {name}' if name else ''}; "
-            f"give one of the formats {', '.join(NAMES)}, where bare numbers are told "
-            "by their suffix"
+            f"not recognised as a transform; give one of the formats "
+            f"{', '.join(NAMES)}, where bare numbers are told by their suffix"
         )
     return found[0]
 
