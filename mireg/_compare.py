@@ -348,7 +348,9 @@ def compare(
         if some is not None
     }
     if points_frame is not None and not marks:
-        raise InputError("a frame of points goes with points, and there are none")
+        raise InputError(
+            "there is a frame of points, but no points; give both, or neither"
+        )
     at = marks.get("points", Landmarks((), np.empty((0, 3)), ""))
     errors = first.displacements(at.points, second)
     return Comparison(
@@ -551,11 +553,11 @@ def _target_errors(
         return None
     if fixed is None or moving is None:
         raise InputError(
-            "points in the fixed image go with the same points in the moving image: "
+            "points in the fixed image go with the same points in the moving image; "
             "give both, or neither"
         )
     if not fixed.labels:
-        raise InputError(f"{fixed.name} holds no points")
+        raise InputError(f"{fixed.name} holds no points; give some")
     there = moving.in_order_of(fixed)
     errors = [
         np.linalg.norm(one.apply(fixed.points) - there, axis=1)
