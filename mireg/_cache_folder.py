@@ -43,9 +43,9 @@ def provide() -> None:
     except OSError:
         LoopCache.usable = False
         warn(
-            "what is compiled cannot be kept, so every run compiles anew, for a minute "
-            "or so: there is no folder for it; name one that only you can write to in "
-            "NUMBA_CACHE_DIR"
+            "there is no folder to keep compiled code in, so every run compiles it "
+            "anew, which takes a minute or so; name one that only you can write to in "
+            "the environment variable NUMBA_CACHE_DIR"
         )
 
 

@@ -16,7 +16,7 @@ from ._files.formats import ImageLike, as_grid, as_volume
 from ._files.landmarks import Frame, Landmarks, numbers, read_landmarks
 from ._files.transforms.common import Images
 from ._files.transforms.series import holds_series, read_series_matrices
-from ._image import Image
+from ._image import Image, checked_points
 from ._prepare import PreparedImage, prepare
 from ._transform import (
     RigidTransform,
@@ -348,7 +348,9 @@ def compare(
         if some is not None
     }
     if points_frame is not None and not marks:
-        raise InputError("a frame of points goes with points, and there are none")
+        raise InputError(
+            "there is a frame of points, but no points; give both, or neither"
+        )
     at = marks.get("points", Landmarks((), np.empty((0, 3)), ""))
     errors = first.displacements(at.points, second)
     return Comparison(
@@ -418,11 +420,11 @@ def compare_series(
     )
     counts = len(first), len(second)
     if counts == (1, 1):
-        raise InputError("neither is a series: compare them as two transforms")
+        raise InputError("neither is a series; compare two transforms by mireg.compare")
     if 1 not in counts and counts[0] != counts[1]:
         raise InputError(
-            f"there are {counts[0]} transforms in the first series and {counts[1]} in "
-            "the second: they are of other volumes"
+            f"the first series has {counts[0]} transforms and the second {counts[1]}; "
+            "give two series of the same volumes"
         )
     region, name = _region(fixed if over is None else over)
     # Enough for figures of a head, and quick for a thousand volumes.
@@ -504,7 +506,9 @@ def _mask(image: Image) -> npt.NDArray[np.bool_] | None:
     if not inside.any():
         path = None if image.source is None else image.source.path
         name = "the mask" if path is None else f"{path}: the mask"
-        raise InputError(f"{name} is empty: all its voxels are 0")
+        raise InputError(
+            f"{name} is empty, every voxel is 0; give one that shows anatomy"
+        )
     return inside
 
 
@@ -549,11 +553,11 @@ def _target_errors(
         return None
     if fixed is None or moving is None:
         raise InputError(
-            "points in the fixed image go with the same points in the moving image: "
+            "points in the fixed image go with the same points in the moving image; "
             "give both, or neither"
         )
     if not fixed.labels:
-        raise InputError(f"{fixed.name} holds no points")
+        raise InputError(f"{fixed.name} holds no points; give some")
     there = moving.in_order_of(fixed)
     errors = [
         np.linalg.norm(one.apply(fixed.points) - there, axis=1)
@@ -567,8 +571,8 @@ def _landmarks(points: Points, frame: Frame | None, name: str) -> Landmarks:
     if isinstance(points, str | os.PathLike):
         return read_landmarks(points, frame)
     if frame not in (None, "ras"):
-        raise InputError("points in an array are in RAS+ mm: leave out their frame")
-    array = np.asarray(points, np.float64)
-    if array.ndim != 2 or array.shape[1] != 3 or not np.isfinite(array).all():
+        raise InputError("points in an array are in RAS+ mm; leave their frame out")
+    array = checked_points(points)
+    if array.ndim != 2 or not np.isfinite(array).all():
         raise InputError(f"{name} must be a finite array of shape (n, 3), RAS+ mm")
     return Landmarks(numbers(len(array)), array, name)

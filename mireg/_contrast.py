@@ -48,7 +48,7 @@ import numpy.typing as npt
 
 from . import _kernels as kernels
 from . import information
-from ._errors import InputError
+from ._errors import InputError, not_read
 from ._files.faults import check_there, in_file
 from ._files.formats import ImageLike
 from ._image import Image, memory_order
@@ -239,7 +239,9 @@ def contrast(
     voxels = sub.data
     low, high = _axis(image, voxels, scale) if limits is None else limits
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise InputError(f"the range {low:g} to {high:g} is none; give low, then high")
+        raise InputError(
+            f"the range is from {low:g} to {high:g}; give two numbers, the lower first"
+        )
     voxels = np.clip(voxels, np.float32(scale.low), np.float32(scale.high))
     foreground = scale.is_foreground(voxels)
     if prepared.mask is not None:
@@ -294,7 +296,9 @@ def histogram(
     data = np.asarray(values)
     data = data[np.isfinite(data)]
     if data.size == 0:
-        raise InputError("there are no intensities: every voxel is NaN")
+        raise InputError(
+            "there are no intensities: every voxel is NaN or infinite; check the image"
+        )
     data = np.sort(np.clip(data, low, high).astype(np.float32, copy=False))
     last = np.append(np.flatnonzero(data[1:] != data[:-1]), data.size - 1)
     level, counted = data[last].astype(np.float64), np.append(0, last + 1)
@@ -381,7 +385,10 @@ def compare(found: Contrast, reference: Contrast | Cohort) -> Comparison:
     """
     p, q = found.foreground.p, reference.foreground.p
     if p.shape != q.shape:
-        raise InputError(f"the histograms have {p.size} and {q.size} bins")
+        raise InputError(
+            f"the histograms have {p.size} and {q.size} bins; compare those with as "
+            "many bins as each other"
+        )
     deviation = None
     if isinstance(reference, Cohort):
         spread = reference.spreads["score_bits"]
@@ -411,7 +418,7 @@ def cohort(scans: Sequence[Contrast]) -> Cohort:
         If there are none.
     """
     if not scans:
-        raise InputError("a cohort needs one scan or more")
+        raise InputError("there is no scan to make a cohort of; give one or more")
     figures = [one.figures() for one in scans]
     names = [name for name in figures[0] if name.endswith("_bits")]
     table = np.array([[one[name] for name in names] for one in figures])
@@ -463,17 +470,17 @@ def read_cohort(path: str | PathLike[str]) -> Cohort:
         if not np.isfinite(numbers).all():
             raise ValueError("a score is not finite")
     except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror}); check that you may read it"
-        ) from error
+        raise InputError(f"{path}: {not_read(error)}") from error
     except (
         *(KeyError, TypeError, ValueError, AttributeError),
         *(OverflowError, RecursionError),
     ) as error:
         reason = " ".join(str(error).split())
+        if isinstance(error, KeyError):
+            reason = f"it has no {reason}"
         raise InputError(
-            f"{path}: no cohort of mireg ({reason}); give one that mireg contrast "
-            "has saved"
+            f"{path}: not a cohort of mireg ({reason}); give the file of "
+            "one that mireg contrast wrote"
         ) from error
     return learnt
 

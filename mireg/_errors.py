@@ -25,6 +25,18 @@ def printable(text: str) -> str:
     )
 
 
+def not_read(error: OSError) -> str:
+    """Say that a file cannot be read, and what to do."""
+    reason = error.strerror or error
+    return f"cannot be read ({reason}); check the path, and that you may read it"
+
+
+def not_written(error: OSError | ValueError) -> str:
+    """Say that a file or folder cannot be written, and what to do."""
+    reason = getattr(error, "strerror", None) or error
+    return f"cannot be written ({reason}); choose another name or folder"
+
+
 class MiregError(Exception):
     """Any error that mireg raises on purpose.
 

@@ -319,11 +319,12 @@ def checked_points(points: npt.ArrayLike) -> FloatArray:
         array = np.asarray(points, dtype=np.float64)
     except (TypeError, ValueError) as error:  # words, or rows of different length
         raise InputError(
-            f"points are an array of numbers, (..., 3); {error}"
+            f"points must be an array of numbers, (..., 3): {error}"
         ) from error
     if array.shape[-1:] != (3,):
         raise InputError(
-            f"the points have shape {array.shape}, not (..., 3): three numbers for each"
+            f"the points have shape {array.shape}, not (..., 3); give three numbers "
+            "for each"
         )
     return array
 
@@ -361,7 +362,9 @@ def _checked_data(data: npt.ArrayLike) -> npt.NDArray[np.float32]:
             "choose one volume, or stack the slices into a volume"
         )
     if array.size == 0:
-        raise InputError(f"the image is empty: its shape is {array.shape}")
+        raise InputError(
+            f"the image is empty, its shape is {array.shape}; give one that has voxels"
+        )
     if not any(array.strides):  # one number that is shown everywhere: a grid
         one = np.float32(array[0, 0, 0])
         one = one if np.isfinite(one) else np.float32(np.nan)
@@ -379,17 +382,20 @@ def _checked_affine(affine: npt.ArrayLike) -> FloatArray:
     """Return the affine as float64 (4, 4), or say what is wrong."""
     matrix = np.array(affine, dtype=np.float64)
     if matrix.shape != (4, 4):
-        raise InputError(f"the image's affine has shape {matrix.shape}, not (4, 4)")
+        raise InputError(
+            f"the affine has shape {matrix.shape}, not (4, 4); give the matrix from "
+            "voxel indices to RAS+ mm"
+        )
     if not np.isfinite(matrix).all() or not np.array_equal(matrix[3], [0, 0, 0, 1]):
         raise InputError(
-            "the image's affine is not finite with last row 0 0 0 1; repair what the "
+            "the affine is not finite with last row 0 0 0 1; repair what the "
             "header says of where the voxels are"
         )
     with np.errstate(over="ignore"):
         sizes = np.linalg.norm(matrix[:3, :3], axis=0)
     if (sizes == 0).any() or abs(np.linalg.det(matrix[:3, :3] / sizes)) < 1e-3:
         raise InputError(
-            "the image's affine is singular: two voxel axes point the same way, or one "
+            "the affine is singular: two voxel axes point the same way, or one "
             "nowhere; repair what the header says of where the voxels are"
         )
     odd = sizes[(sizes < _SMALLEST_MM) | (sizes > _LARGEST_MM)]

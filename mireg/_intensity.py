@@ -86,7 +86,7 @@ def intensity_scale(image: Image) -> IntensityScale:
     values = values[np.isfinite(values)]
     values.sort()  # one sort serves all that follows
     if values.size == 0:
-        raise InputError("the image holds no data: every voxel is NaN; check the file")
+        raise InputError("every voxel is NaN or infinite; check the image")
     low, high = _limits(values)
     background = _background(data, low, high)
     away = np.clip(values, low, high)
@@ -120,7 +120,10 @@ def _limits(values: Volume) -> tuple[float, float]:
     if not high > low:
         low, high = values[0], values[-1]
     if not high > low:
-        raise InputError(f"the image is constant: every voxel is {low + 0.0:g}")
+        raise InputError(
+            f"the image is constant, every voxel is {low + 0.0:g}; check it, as "
+            "nothing in it can be registered"
+        )
     return float(low), float(high)
 
 

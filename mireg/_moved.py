@@ -74,7 +74,7 @@ class Output:
         """Check the choices before any work is done."""
         if isinstance(self.grid, str) and self.grid not in ("fixed", "moving"):
             raise InputError(
-                f"the grid is {self.grid!r}; give fixed, moving, or voxels in mm"
+                f"the grid is {self.grid!r}; give fixed, moving, or a voxel size in mm"
             )
         if self.interpolation not in INTERPOLATIONS:
             raise InputError(
@@ -86,8 +86,7 @@ class Output:
                 given = getattr(self, option.name) != option.default
                 if given and option.name not in ("header_only", "all_volumes"):
                     raise InputError(
-                        f"with a new header only, nothing is interpolated: leave "
-                        f"{option.name} out"
+                        f"header_only interpolates nothing; leave out {option.name}"
                     )
 
     def _on_grid(

@@ -274,8 +274,8 @@ def _image_notes(image: Image, name: str) -> tuple[str, ...]:
         n, side = image.shape[axis], _field_of_view_mm(image)[axis]
         voxels = "1 voxel" if n == 1 else f"{n} voxels"
         found.append(
-            f"{name}: only {voxels} ({side:.3g} mm) along axis {axis}; turns out of "
-            "its plane are uncertain"
+            f"{name}: only {voxels} ({side:.3g} mm) along axis {'ijk'[axis]}; turns "
+            "out of its plane are uncertain"
         )
     return (*read, *found)
 
@@ -286,8 +286,7 @@ def _pair_notes(overlap: float) -> tuple[str, ...]:
         return ()
     how = "do not overlap" if overlap == 0 else f"overlap by {100 * overlap:.1g} % only"
     return (
-        f"by their headers the images {how}; a search of every pose (init auto) does "
-        "not mind, another start may",
+        f"by their headers the images {how}; keep init auto, which searches every pose",
     )
 
 

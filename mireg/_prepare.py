@@ -249,7 +249,7 @@ def prepare(
     if isinstance(image, PreparedImage):
         if mask is not None:
             raise InputError(
-                "a prepared image has its mask already: give the mask to prepare"
+                "a prepared image has its mask already; give the mask to prepare"
             )
         return image
     image, mask = as_image(image), as_mask(mask)
@@ -350,7 +350,7 @@ def _mask_error(mask: Image, image: Image) -> str:
     what = _called(mask)
     held = np.argwhere(mask.data > 0.5)
     if not len(held):
-        return f"{what} is empty, no voxel is above 0.5"
+        return f"{what} is empty, no voxel is above 0.5; give another, or none"
     ijk = image.to_ijk(mask.to_mm(held))
     common = ((ijk >= -0.5) & (ijk <= np.array(image.shape) - 0.5)).all(axis=1)
     overlap, volume = (n * mask.voxel_volume_mm3 for n in (common.sum(), len(held)))

@@ -19,7 +19,7 @@ from . import _threads
 from ._engine.levels import levels_at, pyramid
 from ._engine.pair import Pair
 from ._engine.similarity import joint_histogram, values_of
-from ._errors import InputError
+from ._errors import InputError, not_read
 from ._files.faults import check_there, hushed, in_file
 from ._files.formats import ImageLike
 from ._files.writing import new_file
@@ -137,9 +137,7 @@ class Prior:
         try:
             data = path.read_bytes() if path.stat().st_size <= _MOST_BYTES else b""
         except OSError as error:
-            raise InputError(
-                f"{path}: cannot be read ({error.strerror}); check that you may read it"
-            ) from error
+            raise InputError(f"{path}: {not_read(error)}") from error
         try:
             read = _from_npz if path.suffix == ".npz" else json.loads
             record = read(data)
@@ -151,7 +149,7 @@ class Prior:
             return cls(dict(record["joints"]), pairs)
         except Exception as error:  # zip, zlib, numpy, json: each in its own way
             raise InputError(
-                f"{path}: this is no prior; give the file that mireg prior learn wrote"
+                f"{path}: not a prior; give the file that mireg prior learn wrote"
             ) from error
 
 
@@ -169,7 +167,9 @@ def check_suffix(path: str | Path) -> Path:
     """Refuse a name that does not say how a prior is stored."""
     path = Path(path)
     if path.suffix not in (".json", ".npz"):
-        raise InputError(f"{path}: a prior is stored as .json or .npz")
+        raise InputError(
+            f"{path}: the name of a prior to write must end in .json or .npz"
+        )
     return path
 
 
@@ -211,7 +211,10 @@ def learn_prior(
     True
     """
     n_threads = threads or _threads.available()
-    joints = [_joints(*pair, n_threads) for pair in aligned]
+    joints = []
+    for number, pair in enumerate(aligned, 1):
+        with in_file(f"pair {number}"):
+            joints.append(_joints(*pair, n_threads))
     if not joints:
         raise InputError("there is no pair to learn from; give one or more")
     total = {name: np.sum([one[name] for one in joints], axis=0) for name in CHANNELS}
@@ -241,7 +244,7 @@ def _joints(
             inside = readings[4] > 0
             if not inside.any():
                 raise InputError(
-                    "two images to learn from do not overlap: are they in line?"
+                    "the images do not overlap; give an aligned pair, or the transform"
                 )
             counts, _, _ = np.histogram2d(
                 level.sampled_values[inside],

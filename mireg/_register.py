@@ -164,7 +164,7 @@ def register(
     if answer.fit.overlap_fraction == 0:
         raise InputError(
             "the two images, or what the masks leave of them, do not overlap at the "
-            "start: give a better one, or let init be auto, which searches everywhere"
+            "start; give a better one, or let init be auto, which searches every pose"
         )
     sampled = answer.pair.sampled.foreground
     fit = header_or_answer(answer.level, header, answer.fit, sampled)
@@ -331,12 +331,12 @@ def best_answer(
     if rounds > 0 and (in_doubt or not found.confident) and _is_late(told, settings):
         notes += (
             f"the time limit of {settings.time_limit:g} s ended the search while it "
-            "was in doubt: more time might find another answer",
+            "was in doubt; with more time it might find another answer",
         )
     if choice is not None and choice.for_the_headers:
         notes += (
-            "chosen for the headers; by the images alone a pose "
-            f"{choice.apart_mm:.0f} mm away would be better",
+            "the answer follows the headers; by the images alone a pose "
+            f"{choice.apart_mm:.0f} mm away is better: look which is right",
         )
     return Outcome(answer, fits, start is None, notes)
 
@@ -732,10 +732,14 @@ def _weighted_prior(
 ) -> dict[str, FloatArray] | None:
     """Weight the joint distributions of a prior by its strength."""
     prior = checked_prior(prior)
-    if (prior is not None) != (settings.metric == "prior"):
+    if prior is None and settings.metric == "prior":
         raise InputError(
-            f'the metric is "{settings.metric}" and there is '
-            f'{"a" if prior else "no"} prior: metric "prior" goes with one'
+            'metric "prior" needs a prior; give one that mireg prior learn wrote'
+        )
+    if prior is not None and settings.metric != "prior":
+        raise InputError(
+            f'a prior is given, but the metric is "{settings.metric}"; choose metric '
+            '"prior", or leave the prior out'
         )
     return None if prior is None else prior.weighted(settings.prior_strength)
 

@@ -20,7 +20,7 @@ from . import _results as results
 from ._contrast import Contrast, Histogram
 from ._engine.residuals import LocalResiduals
 from ._engine.verdict import Verdict, in_short
-from ._errors import DoubtfulError, InputError
+from ._errors import DoubtfulError, InputError, not_read
 from ._files import formats
 from ._files.faults import check_there, in_file
 from ._files.records import SCHEMA, json_number, read_record
@@ -60,10 +60,10 @@ class _StoredImage:
         given, digest = self.record["path"], self.record["sha256"]
         if given is None or digest is None:
             raise InputError(
-                f"the {self.role} image was an array or of another library, no file, "
-                "when the record was saved, so it cannot be read again; register files "
-                "(mireg.write_image makes one), or go on with the images at hand: "
-                "mireg.resample(moving, fixed, found.transform)"
+                f"the {self.role} image was not read from a file, so it cannot be "
+                "read again; register files (mireg.write_image makes one), or go on "
+                "with the images at hand: mireg.resample(moving, fixed, "
+                "found.transform)"
             )
         # The whole folder may have moved, the record with the images.
         places = [Path(self.record["absolute_path"] or given), self.folder / given]
@@ -76,7 +76,7 @@ class _StoredImage:
         try:
             changed = formats.sha256(path) != digest
         except OSError as error:
-            raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+            raise InputError(f"{path}: {not_read(error)}") from error
         if changed:
             raise InputError(
                 f"{path}: the {self.role} image has changed since it was registered; "
@@ -394,7 +394,9 @@ class Registration:
             wanted and were not measured.
         """
         if residuals and self.residuals is None:
-            raise InputError("no residuals were measured: register anew")
+            raise InputError(
+                "the record has no residuals; register anew, which measures them"
+            )
         files = results.Files.named(
             str(prefix),
             transform_formats,
@@ -588,7 +590,7 @@ def _transform(record: Mapping[str, Any]) -> RigidTransform:
     ):
         raise InputError(
             f"moving_from_fixed is another transform than {', '.join(names)} give; "
-            "the record was changed"
+            "the record was changed: register anew"
         )
     matrix = record["moving_from_fixed"]
     return RigidTransform.from_matrix(matrix, record["centre_mm"])

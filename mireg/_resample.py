@@ -183,7 +183,7 @@ def resampled_slabs(
     if coarser.max() > _MOST_COARSER:
         raise InputError(
             f"voxels of the grid are {coarser.max():.3g} times as long as those of the "
-            "image once it is moved: check the transform, or leave antialiasing out"
+            "image once it is moved; check the transform, or leave antialiasing out"
         )
     nx, ny, nz = like.shape
     if (coarser > 1).any():
@@ -243,14 +243,15 @@ def regrid(like: Image, voxel_size_mm: npt.ArrayLike) -> Image:
     """
     sizes = np.broadcast_to(np.asarray(voxel_size_mm, np.float64), 3)
     if not (np.isfinite(sizes) & (sizes > 0)).all():
-        raise InputError(f"a voxel of {_by(sizes)} mm: give a size above 0")
+        raise InputError(f"the voxel size is {_by(sizes)} mm; it must be above 0")
     old = np.array(like.shape)
     scale = sizes / like.voxel_size_mm
     # A thousandth of a voxel is rounding in the header.
     shape = np.maximum(np.ceil(old / scale - 1e-3), 1)
     if shape.max() > _MOST_ALONG or shape.prod() > _MOST_VOXELS:
         raise InputError(
-            f"voxels of {_by(sizes)} mm would be {_by(shape)}: choose larger ones"
+            f"with voxels of {_by(sizes)} mm the grid would have {_by(shape)} of them; "
+            "choose larger ones"
         )
     old_from_new = np.diag([*scale, 1.0])
     old_from_new[:3, 3] = (old - 1) / 2 - scale * (shape - 1) / 2

@@ -59,7 +59,9 @@ class Files:
         A prefix that ends as one of the files does is the name of that one.
         """
         if inverse and not image:
-            raise InputError("without an image there is no inverse one: leave it out")
+            raise InputError(
+                "an inverse image goes with the image; write both, or none of them"
+            )
         with_sidecars = names is not None and image
         kinds = [transform_files.format_name(name) for name in transform_formats]
         # The record is a transform file itself.
@@ -71,7 +73,9 @@ class Files:
         end = next((end for end in given if prefix.endswith(end)), "")
         base = prefix.removesuffix(end)
         if os.path.basename(base) in ("", ".", ".."):
-            raise InputError(f"{prefix}: give the start of the names of files, too")
+            raise InputError(
+                f"{prefix}: names a folder only; add how the names of the files begin"
+            )
         names = names or bids.Outputs(base, base, f"{base}_inverse")
         kind = end if end == ".nii" else ".nii.gz"
         return cls(

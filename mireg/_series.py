@@ -509,7 +509,9 @@ class SeriesRegistration:
                 as_image(reference), as_mask(mask, "the mask"), self._threads
             )
         elif mask is not None:
-            raise InputError("a prepared image has its mask already")
+            raise InputError(
+                "a prepared image has its mask already; give the mask to prepare"
+            )
         prepared = Reference.of(reference, self._settings, self._threads)
         self._follower = _Follower(prepared, search)
         self._follower.add(reference.image, self._threads)  # compiles
@@ -773,7 +775,9 @@ def _given_reference(
     """Make the reference that was asked for."""
     if isinstance(choice, PreparedImage):
         if mask is not None:
-            raise InputError("a prepared image has its mask already")
+            raise InputError(
+                "a prepared image has its mask already; give the mask to prepare"
+            )
         return choice, "image given"
     if isinstance(choice, int | np.integer) and not isinstance(choice, bool):
         volume = next(series.read([int(choice)]))

@@ -38,7 +38,8 @@ def series_picture(
         from matplotlib.figure import Figure  # noqa: PLC0415
     except ImportError as error:
         raise InputError(
-            "pictures need matplotlib; get it by: pip install 'mireg[plot]'"
+            "pictures need matplotlib, which is not installed; get it by: pip install "
+            "matplotlib"
         ) from error
     count = len(columns["rmsd"])
     known = math.isfinite(repetition_time) and repetition_time > 0

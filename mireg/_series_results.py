@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from . import _confounds
 from ._confounds import Signals, Thresholds
-from ._errors import InputError, OutputExistsError
+from ._errors import InputError, OutputExistsError, not_written
 from ._files import nifti
 from ._files.records import json_number, to_json
 from ._files.series.names import SeriesFiles
@@ -119,7 +119,8 @@ def dump_moved(
     if len(moving_from_fixed) != len(series):
         raise InputError(
             f"{series.name}: has {len(series)} volumes, and there are "
-            f"{len(moving_from_fixed)} transforms: give one a volume, or one for all"
+            f"{len(moving_from_fixed)} transforms; give one for each volume, or one "
+            "for all"
         )
     grid = output._on_grid(series.grid(), fixed, as_transform(moving_from_fixed[0]))
     volumes = moved_volumes(series, moving_from_fixed, grid, output, threads, progress)
@@ -398,9 +399,7 @@ def new_folders() -> Iterator[Callable[[Mapping[Path, Mapping[str, bytes]]], Non
                     path.rename(kept[path])
                 drafts[-1].rename(path)
             except OSError as error:
-                raise InputError(
-                    f"{path}: cannot be written ({error.strerror})"
-                ) from error
+                raise InputError(f"{path}: {not_written(error)}") from error
             done.append(path)
 
     try:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from . import __version__
 from . import _parameters as parameters
 from ._engine.verdict import in_percent
-from ._errors import DoubtWarning, InputError, MiregWarning, warn
+from ._errors import DoubtWarning, InputError, MiregWarning, not_written, warn
 from ._files import nifti
 from ._files import transforms as transform_files
 from ._files.formats import ImageLike
@@ -275,7 +275,7 @@ class Session:
         try:
             Path(folder).mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InputError(f"{folder}: cannot be made ({error.strerror})") from error
+            raise InputError(f"{folder}: {not_written(error)}") from error
         with new_files([*made, *moved], force=force) as taken:
             for path, content in made.items():
                 taken[path].write(content)
@@ -421,11 +421,13 @@ def register_session(
     settings, progress = settings_or_default(settings), checked_progress(progress)
     n = len(images)
     if n < 2:
-        raise InputError(f"a session needs two images or more, not {n}")
+        raise InputError(f"a session needs two images or more, not {n}; give more")
     masks = [None] * n if masks is None else masks
     for what, given in (("names", names), ("masks", masks)):
         if given is not None and len(given) != n:
-            raise InputError(f"there are {len(given)} {what} for {n} images")
+            raise InputError(
+                f"there are {len(given)} {what} for {n} images; give one for each"
+            )
     if reference != "mean" and not 0 <= reference < n:
         raise InputError(
             f"the reference is {reference!r}; give mean, or a number from 0 to {n - 1}"
@@ -594,7 +596,10 @@ def judged(
         if not pair.used:
             notes.append(f"{what} was left out: {pair.reason}")
         elif pair.doubtful:
-            notes.append(f"{what} is doubtful, and nothing better reaches it")
+            notes.append(
+                f"{what} is doubtful, but used, as no other pair joins them: look "
+                "whether it is right"
+            )
     return tuple(strangers), tuple(notes)
 
 

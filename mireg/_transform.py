@@ -164,7 +164,7 @@ class RigidTransform(_Map):
         for name in ("rotation_vector", "translation", "centre"):
             value = np.array(getattr(self, name), dtype=np.float64)
             if value.shape != (3,) or not np.isfinite(value).all():
-                raise InputError(f"{name} must be three finite numbers, got {value}")
+                raise InputError(f"{name} is {value}; it must be three finite numbers")
             object.__setattr__(self, name, value)
         m = np.eye(4)
         m[:3, :3] = Rotation.from_rotvec(self.rotation_vector).as_matrix()
@@ -197,7 +197,10 @@ class RigidTransform(_Map):
         """
         m = checked(matrix)
         if not _is_rigid(m):
-            raise InputError(f"the transform is not rigid: {_stretch(m)}")
+            raise InputError(
+                f"the transform is not rigid: {_stretch(m)}; give a rotation and a "
+                "translation only"
+            )
         rotation = m[:3, :3]
         c = np.array(centre, dtype=np.float64)
         vector = Rotation.from_matrix(rotation).as_rotvec()
@@ -463,9 +466,8 @@ def as_rigid(
         return transform
     where = os.fspath(given) if isinstance(given, str | os.PathLike) else name
     raise InputError(
-        f"{where}: the transform is not rigid: {_stretch(transform.matrix)}; a "
-        "registration starts from a rotation and a translation only: give such a "
-        "transform, or none"
+        f"{where}: the transform is not rigid: {_stretch(transform.matrix)}; start "
+        "from a rotation and a translation only, or from no transform"
     )
 
 

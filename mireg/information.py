@@ -410,13 +410,17 @@ def f_divergence(
     p, q = _pair(p, q, epsilon)
     if member == "alpha":
         if alpha is None or not math.isfinite(alpha):
-            raise InputError(f'member "alpha" needs alpha, a number, got {alpha}')
+            raise InputError(f'alpha is {alpha}; member "alpha" needs a finite number')
         return _sum(_alpha_terms(p, q, alpha))
     if member not in F_DIVERGENCE:
         names = ", ".join([*F_DIVERGENCE, "alpha"])
-        raise InputError(f"{member!r} is not a known f-divergence; known are {names}")
+        raise InputError(
+            f"{member!r} is not a known f-divergence; choose one of {names}"
+        )
     if alpha is not None:
-        raise InputError(f'only member "alpha" takes alpha, not "{member}"')
+        raise InputError(
+            f'only member "alpha" takes alpha; leave it out for "{member}"'
+        )
     return _sum(F_DIVERGENCE[member].terms(p, q))
 
 
@@ -603,8 +607,8 @@ def wasserstein_distance(
     x = np.asarray(np.arange(p.size) if centres is None else centres, np.float64)
     if p.ndim != 1 or x.shape != p.shape or not np.isfinite(x).all():
         raise InputError(
-            f"p and q must have one axis, with a finite centre for each bin; got "
-            f"shapes {p.shape} and {x.shape}"
+            f"p and q have shape {p.shape} and the centres {x.shape}; give one axis, "
+            "with a finite centre for each bin"
         )
     return float(stats.wasserstein_distance(x, x, p, q))
 
@@ -656,7 +660,7 @@ def gaussian_kl(
         if step.ndim != 1 or one.shape not in (step.shape, 2 * step.shape):
             raise InputError(
                 f"means of shape {step.shape} do not fit a covariance of shape "
-                f"{one.shape}: (d,) goes with (d, d) or (d,)"
+                f"{one.shape}; give (d,) with (d, d) or (d,)"
             )
     if not np.isfinite(step).all():
         raise InputError(f"means must be finite; they differ by {step}")
@@ -706,14 +710,16 @@ def _pair(
         raise InputError(f"epsilon is {epsilon}; it must be finite and not negative")
     p, q = _distribution(p, "p"), _distribution(q, "q")
     if p.shape != q.shape:
-        raise InputError(f"p and q differ in shape: {p.shape} and {q.shape}")
+        raise InputError(
+            f"p has shape {p.shape} and q {q.shape}; give both over the same bins"
+        )
     return (from_counts(p + epsilon), from_counts(q + epsilon)) if epsilon else (p, q)
 
 
 def _joint(joint: npt.ArrayLike) -> FloatArray:
     p = _distribution(joint, "joint")
     if p.ndim != 2:
-        raise InputError(f"joint must have two axes, X and Y; got shape {p.shape}")
+        raise InputError(f"joint has shape {p.shape}; it must have two axes, X and Y")
     return p
 
 

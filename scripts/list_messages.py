@@ -23,15 +23,20 @@ KINDS = {
         (
             *("InputError", "MissingFileError", "OutputExistsError", "MiregError"),
             *("ImagesNeededError", "FormatNeededError", "FrameNeededError"),
-            *("BadParameter", "UsageError", "_fail"),
+            *("_failed", "_fail"),
         ),
         "error",
     ),
+    # Where more is written, `mireg COMMAND --help`, is said after them.
+    **dict.fromkeys(("BadParameter", "UsageError"), "usage"),
     "warn": "warning",
     "say_note": "note",
 }
 #: Lists and variables whose texts become notes, or errors.
-TEXTS = {"notes": "note", "doubts": "note", "found": "note", "why": "error"}
+TEXTS = {
+    **dict.fromkeys(("notes", "doubts", "found", "REASONS", "_UNKNOWN"), "note"),
+    **dict.fromkeys(("why", "message"), "error"),
+}
 
 
 class Message(NamedTuple):
@@ -49,21 +54,33 @@ def messages(package: Path = PACKAGE) -> list[Message]:
     for path in sorted(package.rglob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         name = path.relative_to(package.parent).as_posix()
-        found += [
-            Message(kind, name, node.lineno, text) for kind, node, text in _of(tree)
-        ]
-    return sorted(set(found), key=lambda one: (one.file, one.line))
+        constants = _constants(tree)
+        for kind, line, text in _of(tree):
+            for constant, held in constants.items():
+                text = text.replace(f"{{{constant}}}", held)  # noqa: PLW2901
+            found.append(Message(kind, name, line, text))
+    return sorted(set(found), key=lambda one: (one.file, one.line, one.text))
 
 
-def _of(tree: ast.AST) -> Iterator[tuple[str, ast.expr | ast.stmt, str]]:
-    """Find messages below a node."""
+def _constants(tree: ast.Module) -> dict[str, str]:
+    """Give the texts of a module that have names in capitals."""
+    return {
+        target.id: _text(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name) and target.id.isupper() and _text(node.value)
+    }
+
+
+def _of(tree: ast.AST) -> Iterator[tuple[str, int, str]]:
+    """Find messages below a node: kind, line and text."""
     for node in ast.walk(tree):
         for kind, value in _sources(node):
             text = _text(value)
-            if " " in text.strip() and not text.startswith("{"):
-                yield kind, node, text  # type: ignore[misc]  # all have a line
-            elif "} " in text or "}: " in text:
-                yield kind, node, text  # type: ignore[misc]
+            words = " " in text.strip() and not text.startswith("{")
+            if words or "} " in text or "}: " in text:
+                yield kind, value.lineno, text
 
 
 def _sources(node: ast.AST) -> Iterator[tuple[str, ast.expr]]:
@@ -73,21 +90,36 @@ def _sources(node: ast.AST) -> Iterator[tuple[str, ast.expr]]:
             func=ast.Name(id=name) | ast.Attribute(attr=name), args=[first, *_]
         ):
             if name in KINDS:
-                yield KINDS[name], first
+                yield KINDS[name], node.args[1] if name == "_failed" else first
             elif name == "append" and isinstance(node.func, ast.Attribute):
                 held = node.func.value
                 if isinstance(held, ast.Name) and held.id in TEXTS:
                     yield TEXTS[held.id], first
-        case ast.Assign(targets=[ast.Name(id=name)], value=value):
-            if name in TEXTS and isinstance(value, ast.JoinedStr | ast.Constant):
-                yield TEXTS[name], value
-        case ast.Return(value=ast.JoinedStr() as value):
-            if len(_text(value)) > 60:
-                yield "part", value
+        case (
+            ast.Assign(targets=[ast.Name(id=name)], value=value)
+            | ast.AugAssign(target=ast.Name(id=name), value=value)
+        ) if name in TEXTS:
+            yield from ((TEXTS[name], text) for text in _texts(value))
+        case ast.Return(value=value):
+            for text in _texts(value):
+                long = isinstance(text, ast.JoinedStr) and len(_text(text)) > 60
+                if long or "; " in _text(text):
+                    yield "part", text
         case ast.Yield(value=ast.JoinedStr() as value):
             yield "note", value
         case _:
             pass
+
+
+def _texts(value: ast.expr | None) -> list[ast.expr]:
+    """Give a text as a list, or those in a dict or tuple."""
+    match value:
+        case ast.JoinedStr() | ast.Constant():
+            return [value]
+        case ast.Dict(values=texts) | ast.Tuple(elts=texts):
+            return texts
+        case _:
+            return []
 
 
 def _text(node: ast.expr | None) -> str:
@@ -110,7 +142,7 @@ def _text(node: ast.expr | None) -> str:
 def main() -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--kind", choices=["error", "warning", "note", "part"])
+    parser.add_argument("--kind", choices=["error", "usage", "warning", "note", "part"])
     args = parser.parse_args()
     for one in messages():
         if args.kind in (None, one.kind):

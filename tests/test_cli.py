@@ -429,7 +429,7 @@ def test_names_of_bids_go_to_a_folder(scans):
         ("gone/x", "gone: there is no such folder"),
         ("t1.nii.gz/x", "Not a directory"),
         ("x" * 250, "File name too long"),
-        (".nii.gz", "give the start of the names"),
+        (".nii.gz", "add how the names of the files begin"),
         ("loop", "loop.json: cannot be written (Too many levels of symbolic links)"),
     ],
 )
@@ -549,9 +549,9 @@ def odd(scans):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--init", "banana"], "--init banana: not auto"),
+        (["--init", "banana"], "--init banana: neither auto"),
         (["--init", "scaled.tfm"], "scaled.tfm: the transform is not rigid"),
-        (["--init", "t1.nii.gz"], "t1.nii.gz: not a transform file"),
+        (["--init", "t1.nii.gz"], "t1.nii.gz: not recognised as a transform"),
         (["--metric", "cc"], "--metric"),
         (["--threads", "0"], "--threads"),
         (["--moving-volume", "x"], "--moving-volume"),
@@ -708,7 +708,7 @@ def test_apply_takes_a_matrix_that_scales(steps):
     ("argv", "says"),
     [
         (["-t", "gone.tfm", "-o", "a.nii"], "gone.tfm: there is no such file"),
-        (["-t", "right.tfm", "-o", "a.img"], "written as .nii or .nii.gz"),
+        (["-t", "right.tfm", "-o", "a.img"], "must end in .nii or .nii.gz"),
         (["-t", "right.tfm", "-o", "right.tfm"], "right.tfm: exists already"),
         (["-t", "right.tfm", "-o", "moving.nii.gz", "--force"], "this is an input"),
         (["-t", "right.tfm", "-o", "a.nii", "--fill", "nan"], "cannot hold"),

@@ -338,11 +338,14 @@ def test_the_record_says_what_was_read_and_written(capsys):
     ("argv", "says"),
     [
         (["gone.tfm"], "gone.tfm: there is no such file"),
-        (["fixed.nii"], "fixed.nii: not a transform file that is recognised"),
-        (["a.tfm", "--from", "lta"], "a.tfm: not such a file"),
+        (["fixed.nii"], "fixed.nii: not recognised as a transform"),
+        (
+            ["a.tfm", "--from", "lta"],
+            "a.tfm: not recognised as a transform of the format lta",
+        ),
         (["a.tfm", "--from", "spm"], "--from"),
         (["a.tfm", "b.mat", *IMAGES], "itk or fsl, by --transform-format"),
-        (["a.tfm", "b.xyz"], "say which format, by --transform-format"),
+        (["a.tfm", "b.xyz"], "npy is meant, by --transform-format"),
         (["a.tfm", "b.lta", "--fixed", "fixed.nii"], "the moving image is not given"),
         (["a.tfm", "b.lta", "--fixed", "f.nii", "--moving", "m.nii"], "f.nii: there"),
         (["a.tfm", "b.tfm", "--fixed", "gone.nii"], "gone.nii: there is no such"),

@@ -285,6 +285,42 @@ def test_a_stop_always_wins(name, way, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+#: A program that is stopped while its handlers are set up, or when all is done.
+EDGES = """
+import os, signal, sys, threading
+from mireg import cli
+
+start, number = threading.Thread.start, int(sys.argv.pop())
+
+def starts(self):
+    start(self)
+    os.kill(os.getpid(), number)
+
+if sys.argv.pop() == "before":
+    threading.Thread.start = starts
+else:
+    end = cli.Stop.__exit__
+    cli.Stop.__exit__ = lambda *all: (end(*all), os.kill(os.getpid(), number))[0]
+sys.argv[1:] = ["--version"]
+cli.run()
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="signals are of Unix")
+@pytest.mark.parametrize("way", ["TERM", "INT", "HUP"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_stop_at_the_edge_of_the_work_ends_it(when, way):
+    number = getattr(signal, f"SIG{way}")
+    done = subprocess.run(
+        [sys.executable, "-c", EDGES, when, str(number.value)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 128 + number
+    assert done.stderr == "mireg: stopped\n"
+
+
 def test_what_ignores_hang_ups_goes_on(tmp_path):
     # As nohup starts it.
     ignore = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"

@@ -223,7 +223,7 @@ def test_a_process_that_dies_or_hangs_costs_its_own_pair_only(kind, tmp_path):
     failed = {name for name, one in found.items() if one.status == "failed"}
     assert failed == {"dies", "hangs"}
     assert "died" in found["dies"].message
-    assert found["hangs"].message == "no answer within 20 seconds"
+    assert found["hangs"].message.startswith("no answer within 20 seconds")
 
 
 # --- results --------------------------------------------------------------------------
@@ -357,7 +357,7 @@ def test_what_is_registered_can_be_chosen(dataset):
     assert "sub-01_ses-1_task-a_echo-1_bold" not in {pair.id for pair in pairs}
     with pytest.raises(InputError, match="there is no sub-09"):
         layout.find_pairs(dataset, participants=["sub-09"])
-    with pytest.raises(InputError, match="no BIDS data set"):
+    with pytest.raises(InputError, match="not the root of a BIDS data set"):
         layout.find_pairs(dataset / "sub-01")
 
 

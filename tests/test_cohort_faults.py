@@ -277,7 +277,7 @@ def test_a_scheduler_may_end_and_its_workers_come_late(scans, tmp_path, undistur
                 sent = time.monotonic()
                 _, err = process.communicate(timeout=SOON_S)
         assert process.returncode == 2, err
-        assert "the Dask scheduler is gone; begin again" in err
+        assert "the Dask scheduler is gone; run the command again" in err
         assert "Traceback" not in err
         assert time.monotonic() - sent < 60
     assert 0 < len(states(out)) < PAIRS
@@ -305,7 +305,7 @@ def test_workers_of_several_threads_are_refused(scans, tmp_path):
             )
         )
     assert code == 2
-    assert "its workers have several threads; begin more workers" in err
+    assert "its workers have several threads; start workers" in err
 
 
 # --- disks and scans ------------------------------------------------------------------

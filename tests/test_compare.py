@@ -189,7 +189,7 @@ def test_the_command_tells_people(tmp_path, images, capsys):
             ["identity", "identity", "--points", "{dir}/bad.csv"],
             "bad.csv: line 3: 10, 20, abc are not three numbers in mm",
         ),
-        (["identity", "identity", "--points-frame", "ras"], "there are none"),
+        (["identity", "identity", "--points-frame", "ras"], "but no points; give both"),
         (["identity", "identity", "--over", "none.nii"], "no such file"),
         (["identity", "identity", "--over", "{dir}/empty.nii"], "is empty"),
     ],
@@ -277,7 +277,9 @@ def test_series_are_told_of_in_words(tmp_path, images, capsys):
 
 
 def test_series_that_do_not_match_are_refused(tmp_path, images, capsys):
-    with pytest.raises(InputError, match="3 transforms in the first series and 2"):
+    with pytest.raises(
+        InputError, match="first series has 3 transforms and the second 2"
+    ):
         mireg.compare_series(walk(), walk()[:2])
     with pytest.raises(InputError, match="neither is a series"):
         mireg.compare_series(shifted(1), "identity")

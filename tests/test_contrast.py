@@ -320,7 +320,7 @@ def test_a_cohort_is_the_mean_and_knows_its_spread():
     assert learnt.spreads["score_bits"] == 1
     assert compare(of([1], 4.0), learnt).deviation == 2
     assert compare(of([1]), cohort([of([1])])).deviation is None
-    with pytest.raises(InputError, match="one scan or more"):
+    with pytest.raises(InputError, match="no scan to make a cohort of"):
         cohort([])
 
 
@@ -349,7 +349,7 @@ def test_a_file_that_is_no_cohort_is_refused(tmp_path):
     ]
     for text in bad:
         path.write_text(text)
-        with pytest.raises(InputError, match=r"cohort\.json: no cohort of mireg"):
+        with pytest.raises(InputError, match=r"cohort\.json: not a cohort of mireg"):
             read_cohort(path)
     with pytest.raises(InputError, match="cannot be read"):
         read_cohort(tmp_path)
@@ -440,7 +440,7 @@ def test_a_picture_without_matplotlib_says_how_to_get_it(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     said = refused(capsys, *NAMES, "--plot", "p.png")
     assert (
-        "a picture needs matplotlib, which is not installed; get it by: pip install"
+        "pictures need matplotlib, which is not installed; get it by: pip install"
         in said
     )
 
@@ -449,13 +449,13 @@ def test_what_cannot_be_done_is_refused_in_one_line(folder, capsys):
     Path("c.json").write_text("{}")
     for said, argv in {
         "missing.nii.gz": ["missing.nii.gz"],
-        "no cohort": [NAMES[0], "--reference", "c.json"],
+        "not a cohort": [NAMES[0], "--reference", "c.json"],
         "--force": [NAMES[0], "--csv", "c.json"],
         "is an input": [NAMES[0], "--csv", NAMES[0], "--force"],
         "both want stdout": [NAMES[0], "--csv", "-", "--json"],
         "must end in": [NAMES[0], "--plot", "p.gif"],
         "two outputs": [NAMES[0], "--csv", "x", "--save-cohort", "./x"],
-        "is none": [NAMES[0], "--range", "3", "3"],
+        "the range is from 3 to 3": [NAMES[0], "--range", "3", "3"],
         "Missing argument": [],
     }.items():
         assert said in refused(capsys, *argv)

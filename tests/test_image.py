@@ -224,5 +224,5 @@ def test_a_constant_image_can_be_written(tmp_path):
 def test_an_image_has_one_volume():
     image = Image(np.arange(24).reshape(2, 3, 4), np.eye(4))
     assert mireg.read_image(image, 0) is image
-    with pytest.raises(InputError, match=r"no volume 3: a mireg\.Image has one"):
+    with pytest.raises(InputError, match=r"no volume 3; a mireg\.Image has only"):
         mireg.read_image(image, 3)

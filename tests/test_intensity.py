@@ -160,7 +160,7 @@ def test_values_of_both_signs_are_anatomy():
 def test_one_intensity_is_refused(value):
     data = np.full((5, 5, 5), value, np.float32)
     data[0, 0, 0] = np.nan
-    with pytest.raises(InputError, match=f"constant: every voxel is {value:g}"):
+    with pytest.raises(InputError, match=f"constant, every voxel is {value:g};"):
         intensity_scale(Image(data, np.eye(4)))
 
 

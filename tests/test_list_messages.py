@@ -18,6 +18,10 @@ def test_every_kind_is_found(tmp_path):
         "raise InputError(f'{path}: it is bad; ' + 'mend it')\n"
         "warn('this is odd, and was left')\n"
         "notes.append(f'{name}: has {n} volumes')\n"
+        "_ADVICE = 'is in voxels; give both'\n"
+        "raise InputError(f'{path}: {_ADVICE}')\n"
+        "notes += ('it is odd',)\n"
+        "REASONS = {'overlap': 'too little {x}'}\n"
         "raise ValueError('not for people')\n"
     )
     found = [tuple(one) for one in list_messages.messages(tmp_path / "p")]
@@ -25,6 +29,9 @@ def test_every_kind_is_found(tmp_path):
         ("error", "p/a.py", 1, "{path}: it is bad; mend it"),
         ("warning", "p/a.py", 2, "this is odd, and was left"),
         ("note", "p/a.py", 3, "{name}: has {n} volumes"),
+        ("error", "p/a.py", 5, "{path}: is in voxels; give both"),
+        ("note", "p/a.py", 6, "it is odd"),
+        ("note", "p/a.py", 7, "too little {x}"),
     ]
 
 
@@ -37,6 +44,14 @@ def test_no_error_of_the_package_is_missed():
     errors = [one for one in FOUND if one.kind == "error"]
     assert len(errors) > 150
     assert len(errors) > 0.8 * raised  # the rest pass on what others say
+
+
+def test_every_error_says_what_to_do():
+    for one in FOUND:
+        if one.kind == "error" and not one.text.rstrip(" /").endswith(
+            "}"
+        ):  # what others say
+            assert re.search(r"; | must ", one.text), one
 
 
 def test_messages_are_one_line_and_end_as_ours_do():

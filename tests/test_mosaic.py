@@ -257,7 +257,7 @@ def test_what_cannot_be_drawn_is_refused(monkeypatch):
     with pytest.raises(mireg.InputError, match="slices is 0"):
         mosaic.show(head(), head(), slices=0)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(mireg.InputError, match=r"pip install 'mireg\[plot\]'"):
+    with pytest.raises(mireg.InputError, match="pip install matplotlib"):
         mosaic.show(head(), head())
 
 
@@ -326,7 +326,10 @@ def test_register_draws_what_it_found(folder, capsys):
     words = ["register", "fixed.nii.gz", "moving.nii.gz", "-o", "out", "--init"]
     words += ["header", "--picture", "out.png"]
     assert main([*words[:-1], "out.gif"]) == 2
-    assert "--picture out.gif: the name must end in" in capsys.readouterr().err
+    assert (
+        "--picture out.gif: the name of a picture must end in"
+        in capsys.readouterr().err
+    )
     assert main(words) == 0
     assert "out.png" in capsys.readouterr().out
     assert (folder / "out.png").read_bytes().startswith(b"\x89PNG")

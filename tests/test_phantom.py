@@ -279,12 +279,15 @@ def test_field_of_view_and_voxel_size_are_as_asked() -> None:
 def test_bad_requests_are_refused_in_one_line() -> None:
     requests = [
         (lambda: make_phantom("T3"), "no contrast 'T3'"),
-        (lambda: make_phantom("T1", voxel_size_mm=0), "voxel size must be positive"),
+        (
+            lambda: make_phantom("T1", voxel_size_mm=0),
+            "voxel size is 0 mm; it must be above 0",
+        ),
         (
             lambda: make_phantom("T1", voxel_size_mm=1, grid=head_grid(8.0)),
-            "either a grid",
+            "its own voxel size",
         ),
-        (lambda: Contrast({"air": 0.0}), "one intensity per tissue"),
+        (lambda: Contrast({"air": 0.0}), "one intensity for each tissue"),
     ]
     for request, says in requests:
         with pytest.raises(InputError, match=says) as error:

@@ -433,7 +433,7 @@ def test_a_prepared_image_keeps_its_mask(partners):
     whole = Image(np.ones(image.image.shape), image.image.mm_from_ijk)
     assert mireg.prepare is prepare
     assert prepare(image) is image
-    with pytest.raises(InputError, match="has its mask already: give the mask to"):
+    with pytest.raises(InputError, match="has its mask already; give the mask to"):
         mireg.prepare(image, whole)
     with pytest.raises(InputError, match="has its mask already"):
         mireg.register(image, partners[1][0], fixed_mask=whole)

@@ -295,7 +295,7 @@ def test_what_is_no_prior_is_refused(rng, tmp_path):
     random_prior(rng).write(tmp_path / "good.json")
     good = (tmp_path / "good.json").read_bytes()
     for path in damaged(tmp_path, good):
-        with pytest.raises(InputError, match="no prior") as refused:
+        with pytest.raises(InputError, match="not a prior") as refused:
             Prior.read(path)
         assert str(path) in str(refused.value)
     with pytest.raises(InputError, match="there is no such file"):

@@ -386,8 +386,8 @@ def test_each_axis_takes_the_voxel_size_that_runs_along_it():
 @pytest.mark.parametrize(
     ("size", "says"),
     [
-        (0, "give a size above 0"),
-        (np.nan, "give a size above 0"),
+        (0, "must be above 0"),
+        (np.nan, "must be above 0"),
         ([1, -1, 1], "1 x -1 x 1 mm"),
         (1e-4, "choose larger ones"),
         (1e-3, "choose larger ones"),

@@ -171,4 +171,4 @@ def test_the_command_writes_transforms_a_table_and_a_record(tmp_path, capsys):
     assert [row["used"] for row in rows] == ["yes"] * 3
     assert main(argv) == 2  # nothing is replaced
     assert main([*argv[:-2], "other.nii.gz"]) == 2
-    assert "none of the images" in capsys.readouterr().err
+    assert "not one of the images" in capsys.readouterr().err

@@ -134,8 +134,12 @@ def test_files_are_not_replaced_unless_forced(tmp_path):
     ("name", "format", "says"),
     [
         ("a.mat", None, "a.mat: a .mat file can be ITK's or FSL's; say which"),
-        ("a.xfm", None, "a.xfm: its suffix names no kind"),
-        ("a.tfm", "spm", "'spm' is no format; choose one of itk, itk-rigid, fsl, lta"),
+        ("a.xfm", None, "a.xfm: its suffix does not tell"),
+        (
+            "a.tfm",
+            "spm",
+            "'spm' is not a known format; choose one of itk, itk-rigid, fsl, lta",
+        ),
         ("a.lta", None, "an LTA means something only together with both images"),
         ("a.mat", "fsl", "the fixed image and the moving image are not given"),
         ("a.1D", None, "an AFNI matrix means"),
@@ -168,13 +172,15 @@ def test_a_missing_image_is_named(tmp_path):
 def test_an_asked_for_format_reads_any_name(tmp_path):
     images = {"fixed": fixed_image("LAS"), "moving": moving_image("RAS")}
     write_transform(tmp_path / "flirt.out", POSE, format="fsl", **images)
-    with pytest.raises(InputError, match="not a transform file that is recognised"):
+    with pytest.raises(InputError, match="not recognised as a transform"):
         read_transform(tmp_path / "flirt.out", **images)
     back = read_transform(tmp_path / "flirt.out", format="fsl", **images)
     assert distance(back, POSE.matrix) < 1e-9
     as_rows = read_transform(tmp_path / "flirt.out", format="matrix")
     assert distance(as_rows, POSE.matrix) > 1
-    with pytest.raises(InputError, match="not such a file"):
+    with pytest.raises(
+        InputError, match="not recognised as a transform of the format lta"
+    ):
         read_transform(tmp_path / "flirt.out", format="lta")
 
 
@@ -765,31 +771,35 @@ def npy(array):
         ("a.tfm", ITK.replace("Parameters: 1 ", "Parameters: one "), "not numbers"),
         ("a.tfm", ITK.replace("Parameters: 1 ", "Parameters: 0 "), "singular"),
         ("a.tfm", ITK.replace("Parameters: 1 ", "Parameters: nan "), "finite"),
-        ("a.tfm", EYE, "not a transform file that is recognised"),
+        ("a.tfm", EYE, "not recognised as a transform"),
         ("a.txt", "1 0 0 0\n0 1 0 0\n0 0 1 0\n", "holds 3 rows of numbers"),
-        ("a.txt", "hello\n", "other things than rows of numbers"),
+        ("a.txt", "hello\n", "more than rows of numbers"),
         ("a.txt", "", "holds 0 rows"),
         ("a.txt", "\xff\xfe", "not a text file"),
         ("a.txt", "0" * (1 << 21), "too large"),
         ("a.txt", "1 0 0 0\n0 1 0 0\n0 0 1 0\n1 0 0 1\n", "last row"),
         ("a.mat", EYE, "the fixed image and the moving image are not given"),
         ("a.mat", EYE + EYE, "holds 8 rows"),
-        ("a.mat", "MATLAB 5.0 MAT-file, Platform: GLNXA64", "other things"),
+        (
+            "a.mat",
+            "MATLAB 5.0 MAT-file, Platform: GLNXA64",
+            "more than rows of numbers",
+        ),
         ("a.mat", "\0\0\0\0\x0c\0\0\0", "neither an ITK transform"),
-        ("a.h5", "\x89HDF\n", "not a transform file that is recognised"),
+        ("a.h5", "\x89HDF\n", "not recognised as a transform"),
         ("a.h5", "\x89HDF\r\n\x1a\n", "neither an ITK nor an X5"),
         ("a.lta", lta(14, EYE), "type 14"),
         ("a.lta", lta(1, EYE, count=2), "holds 2 transforms"),
         ("a.lta", lta(1, "1 0 0\n"), "matrix is not 4 x 4"),
         ("a.lta", lta("one", EYE), "type is missing"),
         ("a.lta", lta(0, EYE, GEOMETRIES.replace("xras", "x")), "xras is missing"),
-        ("a.lta", EYE, "not a transform file that is recognised"),
+        ("a.lta", EYE, "not recognised as a transform"),
         ("a.1D", ROW + ROW + ROW, "holds 3 matrices, one for each volume"),
-        ("a.1D", "1 2 3\n", "other numbers than the twelve"),
+        ("a.1D", "1 2 3\n", "not the twelve numbers"),
         ("a.npy", npy(np.eye(3)), r"shape \(3, 3\)"),
         ("a.npy", npy(np.eye(4) * 1j), "real numbers"),
         ("a.npy", npy(np.eye(4))[:-9], "not an .npy file of numbers"),
-        ("a.xyz", EYE, "bare numbers by their suffix"),
+        ("a.xyz", EYE, "bare numbers are told by their suffix"),
         ("a.json", "[]", "a list of 0"),
         ("a.json", f"[{RECORD}, {RECORD}]", "a list of 2, not one transform"),
         ("a.json", "{}", "no moving_from_fixed"),
@@ -803,7 +813,7 @@ def npy(array):
         ("a.json", RECORD.replace("1", '"1"'), "real numbers"),
         ("a.json", RECORD.replace("1", "1" * 400), "real numbers"),
         ("a.json", RECORD.replace("[1,", "["), r"shape \(4, 4\)"),
-        ("a.json", EYE, "not a transform file that is recognised"),
+        ("a.json", EYE, "not recognised as a transform"),
     ],
 )
 def test_other_transform_files_are_refused(name, content, says, tmp_path):
@@ -882,7 +892,7 @@ def test_a_missing_transform_is_refused(tmp_path):
     (tmp_path / "b.tfm").symlink_to("gone.tfm")
     with pytest.raises(MissingFileError, match=r"a link whose target, gone\.tfm"):
         read_transform(tmp_path / "b.tfm")
-    with pytest.raises(InputError, match="a folder; give a file"):
+    with pytest.raises(InputError, match="this is a folder; give the file in it"):
         read_transform(tmp_path)
     with pytest.raises(InputError, match="File name too long"):
         read_transform(tmp_path / f"{'a' * 300}.tfm")
@@ -918,7 +928,7 @@ def test_a_transform_out_of_this_world_is_refused(number, tmp_path):
     matrix = np.eye(4)
     matrix[1, 3] = number
     np.save(tmp_path / "t.npy", matrix)
-    with pytest.raises(InputError, match="out of this world"):
+    with pytest.raises(InputError, match="too large for mm"):
         read_transform(tmp_path / "t.npy")
 
 

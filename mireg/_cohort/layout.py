@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .._errors import InputError, MissingFileError
+from .._errors import InputError, MissingFileError, not_read
 from .._files import bids
 from .._files.bids import BidsName
 
@@ -113,7 +113,8 @@ def find_pairs(
     people = sorted(path for path in root.glob("sub-*") if path.is_dir())
     if not people:
         raise InputError(
-            f"{root}: no folders sub-*, so it is no BIDS data set; give its root"
+            f"{root}: holds no folders sub-*, so it is not the root of a BIDS data "
+            "set; give the root"
         )
     wanted = [label.removeprefix("sub-") for label in participants]
     known = {path.name.removeprefix("sub-") for path in people}
@@ -161,13 +162,16 @@ def read_filters(path: Path) -> dict[str, dict[str, Any]]:
         raise MissingFileError(
             f"{path}: there is no such file; check the path"
         ) from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: no JSON file ({error}); repair it") from error
+    except OSError as error:
+        raise InputError(f"{path}: {not_read(error)}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not a JSON file ({error}); repair it") from error
     if not isinstance(found, dict) or not all(
         isinstance(entities, dict) for entities in found.values()
     ):
         raise InputError(
-            f'{path}: give entities by kind of image, as {{"t1w": {{"run": "1"}}}}'
+            f"{path}: does not hold entities by kind of image; write them as "
+            '{"t1w": {"run": "1"}}'
         )
     return found
 

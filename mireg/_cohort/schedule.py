@@ -20,6 +20,9 @@ from typing import Protocol
 from .._errors import InputError
 from .state import Outcome, Task, remember
 
+#: What may help a pair whose process died, as those do that need too much memory.
+_ADVICE = "do fewer at a time (--jobs), or look at its images"
+
 #: How often a pair is tried whose worker died.
 _MOST_TRIES = 3
 
@@ -118,7 +121,9 @@ def outcomes(
             others_go_on = pool.stop(late)
             for future in late:
                 yield _failed(
-                    running.pop(future), f"no answer within {most_seconds:g} seconds"
+                    running.pop(future),
+                    f"no answer within {most_seconds:g} seconds; allow more "
+                    "(--most-seconds), or look at its images",
                 )
             if not others_go_on:  # though they did nothing wrong
                 queue.put_back(
@@ -131,7 +136,10 @@ def outcomes(
             pool.renew()
         for one in lost:
             if one.tries >= _MOST_TRIES:
-                yield _failed(one, f"its process died {one.tries} times")
+                yield _failed(
+                    one,
+                    f"its process died {one.tries} times; {_ADVICE}",
+                )
             else:
                 queue.suspects.append(one)
 
@@ -196,8 +204,8 @@ def _result(one: _Running, future: Future[Outcome]) -> Outcome | _Running:
         return replace(one, tries=one.tries - 1)
     except Exception as error:  # of Dask; or a fault of ours
         name = type(error).__name__
-        why = "its process died" if name == "KilledWorker" else str(error)
-        return _failed(one, f"{why} ({name})")
+        why = f"its process died; {_ADVICE}" if name == "KilledWorker" else str(error)
+        return _failed(one, f"{name}: {why}")
 
 
 def _may_start(

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .._errors import InputError, MissingFileError
+from .._errors import InputError, MissingFileError, not_read
 
 #: Columns that name files, by the role of the file.
 FILES = ("fixed", "moving", "fixed_mask", "moving_mask", "init", "prior")
@@ -101,7 +101,7 @@ def _text(path: Path) -> str:
             f"{path}: there is no such file; check the path"
         ) from error
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+        raise InputError(f"{path}: {not_read(error)}") from error
     except UnicodeDecodeError as error:
         raise InputError(
             f"{path}: not a text file in UTF-8; save the table as TSV or CSV"
@@ -135,7 +135,7 @@ def _header(
         if name not in known:
             raise InputError(
                 f"{path}, line {line[0] if line else 1}: column {name!r} is not known; "
-                f"there are {', '.join(dict.fromkeys(known))}"
+                f"choose one of {', '.join(dict.fromkeys(known))}"
             )
         if names.count(name) > 1:
             raise InputError(f"{path}: two columns are called {name!r}; remove one")

@@ -201,7 +201,8 @@ class DaskPool:
             import distributed  # noqa: PLC0415
         except ImportError as error:
             raise InputError(
-                "Dask is not installed: pip install 'mireg[cohort]'"
+                "a Dask scheduler needs Dask, which is not installed; get it by: pip "
+                "install distributed"
             ) from error
         self._cluster = None
         self._address = address or "the Dask cluster"
@@ -224,7 +225,7 @@ class DaskPool:
                 except (RuntimeError, OSError) as error:  # a worker was killed, or so
                     raise InputError(
                         f"the Dask cluster of this machine does not start ({error}); "
-                        "the scheduler named processes does without"
+                        "choose the scheduler named processes, which needs none"
                     ) from error
             try:
                 self._client = distributed.Client(self._cluster or address, timeout=20)
@@ -259,14 +260,17 @@ class DaskPool:
                 raise self._gone() from error
             if any(count > 1 for count in threads.values()):
                 raise InputError(
-                    f"{self._address}: its workers have several threads; begin more "
-                    "workers, with one thread each"
+                    f"{self._address}: its workers have several threads; start "
+                    "workers with one thread each"
                 )
             self._counted, self._workers = now, len(threads)
             if threads:
                 self._alone_since = now
             elif now - self._alone_since > _ALONE_S:
-                warn(f"{self._address}: there are no workers; waiting for them")
+                warn(
+                    f"{self._address}: has no workers yet; start some, they are "
+                    "waited for"
+                )
                 self._alone_since = math.inf
         most = self._processes or self._workers
         return min(most, self._workers), self._memory_mb
@@ -326,6 +330,6 @@ class DaskPool:
 
     def _gone(self) -> InputError:
         return InputError(
-            f"{self._address}: the Dask scheduler is gone; begin again, with another, "
-            "and what is missing is done"
+            f"{self._address}: the Dask scheduler is gone; run the command again with "
+            "another, which does the pairs that are missing"
         )

@@ -143,7 +143,7 @@ class Reference:
         if len(where) < parameters.ENOUGH_SAMPLES:
             raise InputError(
                 f"only {len(where)} voxels of a volume lie in the foreground of the "
-                "reference: check that both are of one scanner session, or give "
+                "reference; check that both are of one scanner session, or give "
                 "another reference"
             )
         where = where[:: -(-len(where) // most)]
@@ -177,7 +177,8 @@ class Reference:
             values, points = values[has_data], points[:, has_data]
         if len(values) < parameters.ENOUGH_SAMPLES:
             raise InputError(
-                f"too little is left to compare: {len(values)} samples have data"
+                f"too little is left to compare: {len(values)} samples have data; "
+                "leave this volume out, or give one with fewer voxels that are NaN"
             )
         # Its own scale: contrasts may change from volume to volume.
         scale = _scale(smoothed)

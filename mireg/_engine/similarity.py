@@ -40,7 +40,7 @@ def metric_at(level: Level, name: MetricName) -> Metric:
     if name == "prior":
         if level.prior is None:
             raise InputError(
-                'metric "prior" needs a prior: give one, as mireg prior learn makes'
+                'metric "prior" needs a prior; give one that mireg prior learn wrote'
             )
         return prior_informed(_pseudo_counts(level, level.prior))
     if name != "oimi":

@@ -42,7 +42,8 @@ REASONS = {
     "cost_voxel": "a move by a voxel costs only {percent:.1f} % of the information",
     "least_cost_voxel": "in one direction a move by a voxel costs only {percent:.1f} % "
     "of the information",
-    "wrong_pose_z": "it explains only {x:.1f} standard deviations more than wrong ones",
+    "wrong_pose_z": "it explains only {x:.1f} standard deviations more than wrong "
+    "poses",
     "wrong_pose_share": "poses turned at random explain up to {percent:.0f} % as much",
     "residual_told": "only {percent:.0f} % of the anatomy tells where it fits",
     "residual_median_mm": "half of the anatomy fits best {short} mm off or more",

@@ -22,7 +22,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from .._errors import InputError, MiregError, MissingFileError
+from .._errors import InputError, MiregError, MissingFileError, not_read
 from .._image import Image
 from .headers import SAME_PLACE_MM, notes_of, qform_distance_mm
 from .writing import PathLike
@@ -70,17 +70,17 @@ def check_openable(path: Path) -> None:
     if path.is_dir():
         if any(_is_dicom(file) for file in islice(path.rglob("*"), _LOOK_AT)):
             raise InputError(
-                "a folder of DICOM files; make NIfTI of them first: "
+                "this is a folder of DICOM files; make NIfTI of them first: "
                 f"dcm2niix -z y -o . {quote(str(path))}"
             )
         raise InputError("this is a folder; give the image file in it")
     check_there(path)
     if not path.is_file():
-        raise InputError("a pipe or device; save the image to a file first")
+        raise InputError("this is a pipe or a device; save the image to a file first")
     header = path.with_suffix(_HEADERS.get(path.suffix.lower(), path.suffix))
     if not (header.exists() or header.with_suffix(header.suffix.swapcase()).exists()):
         raise MissingFileError(
-            f"holds voxels only; its header {header} is missing: put it beside them"
+            f"holds voxels only; its header {header} is missing; put it beside them"
         )
 
 
@@ -91,8 +91,8 @@ def check_there(path: Path) -> None:
         return
     if path.is_symlink():
         raise MissingFileError(
-            f"a link whose target, {path.readlink()}, is missing; of a DataLad data "
-            f"set: datalad get {quote(str(path))}"
+            f"a link whose target, {path.readlink()}, is missing; put it there, or in "
+            f"a DataLad data set: datalad get {quote(str(path))}"
         )
     raise MissingFileError("there is no such file; check the path")
 
@@ -116,7 +116,7 @@ def unreadable(path: Path, error: Exception) -> str:
             "damaged: copy or export it again"
         )
     elif isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
-        why = f"cannot be opened ({error.strerror}); check the path"
+        why = not_read(error)
     elif _is_dicom(path):
         why = (
             "a DICOM file; make NIfTI of the folder that it is in: "
@@ -131,7 +131,7 @@ def unreadable(path: Path, error: Exception) -> str:
         )
     elif suffix is not None and not path.name.lower().endswith(suffix):
         why = (
-            f"a NIfTI file, but its name does not say so: rename it to end in {suffix}"
+            f"a NIfTI file, but its name does not say so; rename it to end in {suffix}"
         )
     elif isinstance(error, nib.filebasedimages.ImageFileError):
         why = (
@@ -191,7 +191,7 @@ def no_volume(opened: Any) -> InputError:
     """Say what something that nibabel opens is, if it is no volume."""
     name = type(opened).__name__
     return InputError(
-        f"{_NO_VOLUMES.get(name, name)}, no volume of voxels; "
+        f"{_NO_VOLUMES.get(name, name)}, not a volume of voxels; "
         "give the image that it was made from"
     )
 
@@ -207,7 +207,9 @@ def check_kind(opened: Any) -> None:
         raise InputError(f"holds {dtype} values, not numbers; convert them")
     shape = tuple(int(n) for n in opened.shape)
     if not shape or min(shape) < 1:
-        raise InputError(f"the image is empty, its shape is {shape}")
+        raise InputError(
+            f"the image is empty, its shape is {shape}; give one that has voxels"
+        )
     if len(shape) < 3:
         raise InputError(
             f"a {len(shape)}-D image of shape {shape}; "
@@ -222,19 +224,23 @@ def check_kind(opened: Any) -> None:
         or nib.imageclasses.spatial_axes_first(opened)
     )
     if math.prod(shape[3:]) > 1 and not volumes_last:
-        raise InputError("a 4-D image whose volumes lie first; convert it to NIfTI")
+        raise InputError(
+            "a 4-D image whose first axis is that of its volumes; convert it to NIfTI"
+        )
     if opened.affine is None:
-        raise InputError("the image has no affine; say where its voxels are")
+        raise InputError(
+            "the image has no affine; give the matrix from voxel indices to RAS+ mm"
+        )
 
 
 def useless(image: Image) -> str | None:
     """Tell why an image cannot be registered, whatever the other is."""
     low, high = np.fmin.reduce(image.voxels, None), np.fmax.reduce(image.voxels, None)
     if np.isnan(low):
-        return "every voxel is NaN or infinite; check the file"
+        return "every voxel is NaN or infinite; check the image"
     if low == high:
         return (
-            f"the image is constant, every voxel is {low + 0.0:g}; "
+            f"the image is constant, every voxel is {low + 0.0:g}; check it, as "
             "nothing in it can be registered"
         )
     return None
@@ -249,8 +255,8 @@ def oddities(opened: Any, name: str) -> list[str]:
         if codes == (0, 0) and opened.get_filename() is not None:
             notes.append(
                 f"{name}: the header does not say where the image is (qform and "
-                "sform codes are 0); centred, with x to the left, by voxel size: check "
-                "left and right"
+                "sform codes are 0); taken as centred, with x to the left: check left "
+                "and right"
             )
         distance = qform_distance_mm(opened)
         if distance is not None and math.isnan(distance):
@@ -263,7 +269,7 @@ def oddities(opened: Any, name: str) -> list[str]:
     elif isinstance(opened, nib.AnalyzeImage):
         notes.append(
             f"{name}: an Analyze file does not say which side is left; "
-            "nibabel's reading is used, check left and right"
+            "taken as nibabel does: check left and right"
         )
     elif _is_minc_without_directions(opened):
         notes.append(
@@ -345,7 +351,7 @@ def reading_voxels(name: str) -> Iterator[None]:
         ) from error
     except FileNotFoundError as error:  # of a format of two files
         raise MissingFileError(
-            f"{name}: the voxels are in {error.filename}, which is missing: put it "
+            f"{name}: the voxels are in {error.filename}, which is missing; put it "
             "beside the header"
         ) from error
     except Exception as error:  # zlib, gzip, OSError, ValueError: all mean damage

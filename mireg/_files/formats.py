@@ -253,7 +253,9 @@ def as_image(
     given = _held(given)
     if isinstance(given, Image):
         if volume not in (None, 0, "mean", "median"):
-            raise InputError(f"there is no volume {volume}: a mireg.Image has one")
+            raise InputError(
+                f"there is no volume {volume}; a mireg.Image has only volume 0"
+            )
         return given
     opened = as_nibabel(given, name)
     return from_nibabel(opened, volume, name_of(opened, name))
@@ -295,7 +297,9 @@ def as_mask(given: ImageLike | None, name: str | None = None) -> Image | None:
     name = name_of(opened, name)
     mask = take_volume(opened, None, name)
     if not (mask.data > 0.5).any():
-        raise InputError(f"{name}: the mask is empty, no voxel is above 0.5")
+        raise InputError(
+            f"{name}: the mask is empty, no voxel is above 0.5; give another, or none"
+        )
     steps = [max(1, n // 16) for n in mask.shape[:2]]
     levels = len(np.unique(mask.data[:: steps[0], :: steps[1]]))
     if levels > _MASK_LEVELS:
@@ -340,10 +344,14 @@ def _array_and_affine(given: object) -> tuple[npt.NDArray[Any], npt.NDArray[Any]
         )
     voxels, mm_from_ijk = plain(given[0]), np.asarray(given[1])
     if mm_from_ijk.shape != (4, 4):
-        hint = "; give (array, affine), in this order"
+        swapped = voxels.shape == (4, 4)
         raise InputError(
-            f"the affine has shape {mm_from_ijk.shape}, not (4, 4)"
-            f"{hint if voxels.shape == (4, 4) else ''}"
+            f"the affine has shape {mm_from_ijk.shape}, not (4, 4); give "
+            + (
+                "(array, affine), in this order"
+                if swapped
+                else "the matrix from voxel indices to RAS+ mm"
+            )
         )
     return voxels, mm_from_ijk
 
@@ -410,7 +418,9 @@ def n_volumes(opened: Any) -> int:
 def sha256(path: PathLike) -> str:
     """Compute the SHA-256 of a file, in hexadecimal; a pipe would be waited for."""
     if Path(path).exists() and not Path(path).is_file():
-        raise InputError(f"{path}: a pipe or device; save it to a file first")
+        raise InputError(
+            f"{path}: this is a pipe or a device; save the image to a file first"
+        )
     digest = hashlib.sha256()
     with Path(path).open("rb") as file:
         while chunk := file.read(1 << 20):

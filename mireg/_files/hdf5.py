@@ -44,7 +44,9 @@ def h5py() -> Any:
     try:
         import h5py  # noqa: PLC0415
     except ImportError as error:
-        raise InputError("HDF5 files need h5py; get it by: pip install h5py") from error
+        raise InputError(
+            "HDF5 files need h5py, which is not installed; get it by: pip install h5py"
+        ) from error
     return h5py
 
 

@@ -68,8 +68,7 @@ def open_nifti(path: str, kind: Any) -> Any:
     affine = header.get_best_affine()
     if not np.isfinite(affine).all():
         raise InputError(
-            "where the header places the voxels is not finite; repair its sform, or "
-            "its qform"
+            "the header's affine is not finite; repair its sform, or its qform"
         )
     affine[:3] *= scale
     _rescale(header, scale)
@@ -173,16 +172,19 @@ def shorten_quaternion(header: Any) -> float:
 
 def _check_sizes(sizes: Any) -> Iterator[str]:
     """Refuse voxel sizes that are none, where they place the image; in place."""
-    for axis in range(3):
-        size = float(sizes[axis])
+    for n, axis in enumerate("ijk"):
+        size = float(sizes[n])
         if size == 0 or not math.isfinite(size):
             raise InputError(
-                f"the header's voxel size along axis {axis} is {size:g} (pixdim), and "
-                "no sform says another: repair the header"
+                f"the header's voxel size along axis {axis} is {size:g} (pixdim), "
+                "and no sform says another; repair the header"
             )
         if size < 0:
-            sizes[axis] = -size
-            yield f"the voxel size along axis {axis} is {size:g}; its sign is ignored"
+            sizes[n] = -size
+            yield (
+                f"the header's voxel size along axis {axis} is {size:g} (pixdim); "
+                "its sign is ignored"
+            )
 
 
 def _codes(header: Any) -> Iterator[str]:
@@ -226,7 +228,7 @@ def _quaternion(header: Any) -> Iterator[str]:
         and header["qform_code"] > 0
     ):
         raise InputError(
-            "the qform is not a rotation, and no sform says where the image is: "
+            "the qform is not a rotation, and no sform says where the image is; "
             "repair the header"
         )
     yield from ()
@@ -237,7 +239,10 @@ def _units(header: Any) -> Iterator[str]:
     code = int(header["xyzt_units"])
     length, time = code & 7, code & 56
     if length > 3:
-        yield f"the header's unit of length has the unknown code {length}; mm are taken"
+        yield (
+            f"the header's unit of length has the unknown code {length}; it is taken "
+            "as mm"
+        )
         length = 0
     if length in _IN_MM:
         yield (

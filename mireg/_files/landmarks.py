@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from .._errors import FrameNeededError, InputError
+from .._errors import FrameNeededError, InputError, not_read
 from .faults import check_there, in_file
 from .writing import PathLike
 
@@ -108,13 +108,15 @@ def read_landmarks(path: PathLike, frame: Frame | None = None) -> Landmarks:
                 content = file.read(_MOST_BYTES + 1)
             text = content.decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            raise InputError("not a text file with landmarks") from error
+            raise InputError(
+                "not a text file; give landmarks as .fcsv, .mrk.json or CSV"
+            ) from error
         except InputError:  # that a file is missing is an OSError, too
             raise
         except OSError as error:
-            raise InputError(f"cannot be read ({error.strerror})") from error
+            raise InputError(not_read(error)) from error
         if len(content) > _MOST_BYTES:
-            raise InputError("too large for a list of landmarks")
+            raise InputError("too large for a list of landmarks; split it")
         if path.name.lower().endswith(".json"):
             found, stated = _markups(text)
         else:
@@ -131,7 +133,7 @@ def read_landmarks(path: PathLike, frame: Frame | None = None) -> Landmarks:
                 "right, ras, or to the left, lps"
             )
         if not found:
-            raise InputError("holds no points")
+            raise InputError("holds no points; give a file with some")
     signs = [1, 1, 1] if frame == "ras" else [-1, -1, 1]
     labels, points = zip(*found, strict=True)
     return Landmarks(labels, np.array(points, np.float64) * signs, str(path))
@@ -190,7 +192,7 @@ def _markups(text: str) -> _Found:
         if isinstance(error, InputError):
             raise
         raise InputError(
-            "not a file of markups as Slicer writes it, or damaged"
+            "not a file of markups as Slicer writes it, or damaged; export it again"
         ) from error
     if not all("mm" in unit for unit in units):  # a word, or a code with its scheme
         raise InputError(f"its unit is {units.pop()[:20]}; save it in mm")
@@ -266,5 +268,5 @@ def _position(given: Any) -> list[float]:
         x = y = z = math.nan
     if not all(map(math.isfinite, (x, y, z))):
         words = ", ".join(map(str, given)) if isinstance(given, list) else str(given)
-        raise InputError(f"{words[:60]} are not three numbers in mm")
+        raise InputError(f"{words[:60]} are not three numbers in mm; mend them")
     return [x, y, z]

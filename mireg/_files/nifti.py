@@ -266,7 +266,9 @@ def space_code(opened: Any) -> int:
 def check_suffix(path: PathLike) -> None:
     """Refuse a name of an image that does not end as NIfTI files do."""
     if not str(path).endswith((".nii", ".nii.gz")):
-        raise InputError(f"{path}: images are written as .nii or .nii.gz")
+        raise InputError(
+            f"{path}: the name of an image to write must end in .nii or .nii.gz"
+        )
 
 
 def dump_image(
@@ -395,11 +397,11 @@ def dump_in_place(
         why = (
             "the voxels are sheared"
             if sheared
-            else "its single precision is too coarse for a turn of nearly 180 degrees"
+            else "a qform is too coarse for a turn of nearly 180 degrees"
         )
         warn(
-            f"{path}: the qform has code 0 and only the sform says where the voxels "
-            f"are: {why}"
+            f"{path}: only the sform says where the voxels are (qform code 0), as "
+            f"{why}; programs that read the qform alone misplace it"
         )
     with _compressed(file, path, threads) as stream:
         stream.write(_header_bytes(header))

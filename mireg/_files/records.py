@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from .._errors import InputError
+from .._errors import InputError, not_read
 from .writing import PathLike
 
 #: What a record says that it is: the name and version of its schema.
@@ -90,9 +90,7 @@ def read_record(path: PathLike) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise InputError(f"{path}: there is no such file; check the path") from error
     except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror}); check that you may read it"
-        ) from error
+        raise InputError(f"{path}: {not_read(error)}") from error
     try:
         record = None if len(content) > _MOST_BYTES else json.loads(content)
     except (ValueError, RecursionError):
@@ -112,7 +110,9 @@ def read_record(path: PathLike) -> dict[str, Any]:
         check(record, schema())
         return dict(record)
     except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+        raise InputError(
+            f"{path}: {error}; the record is damaged or was changed: register anew"
+        ) from error
 
 
 def schema() -> dict[str, Any]:

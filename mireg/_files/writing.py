@@ -17,7 +17,12 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from .._errors import InputError, MissingFileError, OutputExistsError
+from .._errors import (
+    InputError,
+    MissingFileError,
+    OutputExistsError,
+    not_written,
+)
 
 try:
     import fcntl
@@ -55,8 +60,7 @@ def check_new(path: PathLike, *, force: bool = False) -> None:
     except FileNotFoundError:
         pass
     except (OSError, ValueError) as error:  # a name that is too long, or has a NUL
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{path}: cannot be written ({reason})") from error
+        raise InputError(f"{path}: {not_written(error)}") from error
     if path.is_dir():
         raise InputError(f"{path}: this is a folder; give a file name")
     if path.exists() and not path.is_file():
@@ -71,7 +75,7 @@ def check_new(path: PathLike, *, force: bool = False) -> None:
         raise MissingFileError(f"{folder}: there is no such folder; make it first")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise InputError(
-            f"{path}: nothing can be written into its folder; choose another"
+            f"{path}: nothing can be written into its folder; choose another folder"
         )
 
 
@@ -251,7 +255,7 @@ def _naming(*paths: Path) -> Iterator[None]:
         raise
     except OSError as error:
         names = ", ".join(map(str, paths))
-        raise InputError(f"{names}: cannot be written ({error.strerror})") from error
+        raise InputError(f"{names}: {not_written(error)}") from error
 
 
 def _appear(draft: Path, path: Path) -> None:
@@ -303,5 +307,6 @@ def _restore(backup: Path, path: Path) -> None:
         backup.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(
-            f"{path}: cannot be put back ({error.strerror}); it is kept as {backup}"
+            f"{path}: the old file cannot be put back ({error.strerror}); rename "
+            f"the copy that is kept, {backup}"
         ) from error

@@ -163,8 +163,8 @@ def _matplotlib() -> type[Figure]:
         from matplotlib.figure import Figure  # noqa: PLC0415
     except ImportError as error:
         raise InputError(
-            "pictures need matplotlib, which is not installed; "
-            "get it by: pip install 'mireg[plot]'"
+            "pictures need matplotlib, which is not installed; get it by: pip install "
+            "matplotlib"
         ) from error
     return Figure
 

@@ -70,10 +70,11 @@ def run() -> None:
     os.environ.setdefault("NUMBA_DISABLE_ERROR_MESSAGE_HIGHLIGHTING", "1")
     stop = Stop()
     try:
-        code = main()
-        _flush(code)
-        atexit._run_exitfuncs()
-        _flush(code)  # what these have said
+        with stop:
+            code = main()
+            _flush(code)
+            atexit._run_exitfuncs()
+            _flush(code)  # what these have said
     except BaseException:  # of an interrupt may have become any error
         if stop.code is None:
             raise

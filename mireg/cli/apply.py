@@ -122,13 +122,17 @@ def apply(
 
     nifti.check_suffix(out)
     if like is None and not how.header_only:
-        raise InputError("there is no --like FIXED: say which image's space and grid")
+        raise InputError(
+            "there is no --like FIXED; give the image whose space and grid MOVING takes"
+        )
     first, last = (like, moving) if inverse else (moving, like)
     from .._files.transforms.series import holds_series, inverses
 
     if any(map(holds_series, transforms)):
         if how.header_only:
-            raise InputError("--header-only is for one transform: a series has many")
+            raise InputError(
+                "--header-only is for one transform, not for a series; leave it out"
+            )
         matrices = composed_series(transforms, first, last)
         if inverse:
             matrices = inverses(matrices)

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from .. import __version__
-from .._errors import InputError
+from .._errors import InputError, not_written
 from . import many
 from .common import say_note
 
@@ -135,7 +135,10 @@ def bids(
         for pair in pairs
     ]
     if not tasks:
-        raise InputError(f"{bids_dir}: there is no pair of images to register")
+        raise InputError(
+            f"{bids_dir}: there is no pair of images to register; check --fixed, "
+            "--participant-label and --session-id"
+        )
     if dry_run:
         many.tell_pairs(tasks)
         return
@@ -160,7 +163,7 @@ def _describe(root: Path, source: Path) -> None:
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"{root}: cannot be made ({error.strerror})") from error
+        raise InputError(f"{root}: {not_written(error)}") from error
     content = {
         "Name": "Rigid registrations by mireg",
         "BIDSVersion": "1.10.0",

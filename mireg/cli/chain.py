@@ -83,7 +83,7 @@ def composed_series(
     if len(counts) > 1:
         raise InputError(
             f"the files hold transforms for {' and '.join(map(str, sorted(counts)))} "
-            "volumes: give those of one series"
+            "volumes; give those of one series"
         )
     return reduce(matmul, each)
 

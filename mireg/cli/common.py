@@ -178,7 +178,7 @@ def read_output(options: dict[str, Any], **more: Any) -> Output:
             if name != "header_only" and value != getattr(Output(), name):
                 option = {"grid": "output-grid", "antialias": "no-antialias"}
                 raise InputError(
-                    "--header-only interpolates nothing: leave out "
+                    "--header-only interpolates nothing; leave out "
                     f"--{option.get(name, name)}"
                 )
     return Output(**given, **more)
@@ -248,7 +248,7 @@ def read_prior(
             )
         if strength is not None:
             raise InputError(
-                "--prior-strength goes with --prior: give that, too, or neither"
+                "--prior-strength goes with --prior FILE; give both, or neither"
             )
         return None
     from .._prior import Prior
@@ -301,14 +301,14 @@ def check_picture(option: str, path: str) -> None:
     """Refuse, before the work, a picture that cannot be drawn after it."""
     if Path(path).suffix.lower() not in _PICTURES:
         raise InputError(
-            f"{option} {path}: the name must end in {', '.join(_PICTURES)}"
+            f"{option} {path}: the name of a picture must end in {', '.join(_PICTURES)}"
         )
     from importlib.util import find_spec
 
     if find_spec("matplotlib") is None:
         raise InputError(
-            f"{option}: a picture needs matplotlib, which is not installed; "
-            "get it by: pip install matplotlib"
+            f"{option}: pictures need matplotlib, which is not installed; get it by: "
+            "pip install matplotlib"
         )
 
 

@@ -110,7 +110,9 @@ def compare(
     files = {"a": a, "b": b, "fixed": fixed, "moving": moving}
     if is_series(a) or is_series(b):
         if {points, fixed_points, moving_points, points_frame} != {None}:
-            raise InputError("landmarks are for two transforms, and a series has many")
+            raise InputError(
+                "landmarks are for two transforms, not for a series; leave them out"
+            )
         with notes_told():
             series = compare_series(a, b, fixed=fixed, moving=moving, over=over)
         _tell(

@@ -210,7 +210,9 @@ def convert(
 
     if from_format in _SERIES_ONLY or any(map(holds_series, chain)):
         if centre is not None:
-            raise InputError("--centre is for one transform: a series has many")
+            raise InputError(
+                "--centre is for one transform, not for a series; leave it out"
+            )
         _convert_series(
             chain,
             out,
@@ -225,8 +227,8 @@ def convert(
         return
     if to_format in _SERIES_ONLY:
         raise InputError(
-            f"{transform}: one transform; --transform-format {to_format} is for a "
-            "series"
+            f"{transform}: holds one transform, and --transform-format {to_format} is "
+            "for a series; choose another"
         )
     found, name = composed(chain, moving, fixed, from_format)
     if out is not None and to_format is None and _both_mat(transform, out):

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from .._errors import InputError, MiregError
+from .._errors import InputError, MiregError, not_written
 from .common import as_written, progress_bar, say, usage_words
 from .register import register, run_register
 
@@ -134,7 +134,8 @@ def as_arguments(where: str, options: dict[str, str]) -> list[str]:
                 arguments.append(name)
             elif cell.lower() not in ("no", "false", "0"):
                 raise InputError(
-                    f"{where}, column {column}: {cell!r} is neither yes nor no"
+                    f"{where}, column {column}: {cell!r} is neither yes nor no; write "
+                    "one of them"
                 )
         else:
             arguments.append(f"{name}={cell}")
@@ -204,7 +205,9 @@ def work_on(task: Task, folder: str | None = None) -> Outcome:
         lasting = not _may_pass(error)
         message = " ".join(str(error).split())
         if isinstance(error, MemoryError):
-            message = "there is not enough memory for this pair"
+            message = (
+                "there is not enough memory for this pair; do fewer at a time (--jobs)"
+            )
         elif not isinstance(error, (MiregError, click.ClickException)):
             # A fault of ours stops no other pair.
             said.write(traceback.format_exc())
@@ -323,7 +326,7 @@ def do_all(
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InputError(f"{folder}: cannot be made ({error.strerror})") from error
+            raise InputError(f"{folder}: {not_written(error)}") from error
     decisions = {pair: said for pair, (said, _) in results.read_decisions(root).items()}
     again = {word.strip() for words in redo for word in words.split(",")}
     strange = again - {"doubtful", "failed", "all", *(task.id for task in tasks)}
@@ -393,7 +396,8 @@ def tell_all(root: Path, *, quiet: bool) -> int:
     there = all_outcomes(root)
     if not there:
         raise InputError(
-            f"{root}: no pairs have been registered here; run participant first"
+            f"{root}: no pairs have been registered here; run mireg bids with "
+            "participant first"
         )
     said = {pair: word for pair, (word, _) in results.read_decisions(root).items()}
     results.write_all(root, there, said)

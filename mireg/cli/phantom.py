@@ -145,7 +145,10 @@ def phantom(
     folder = Path(output)
     if kind is not None:
         if contrasts or voxel_size is not None:
-            raise InputError("a --kind has its own contrasts and voxel sizes")
+            raise InputError(
+                "a --kind has its own contrasts and voxel sizes; leave --contrast and "
+                "--voxel-size out"
+            )
         files = [folder / f for f in ("fixed.nii.gz", "moving.nii.gz", "truth.json")]
         check_folder(folder, files, force=force)
         write_hard_pair(folder, kind, seed=seed, force=force)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .._errors import InputError, printable
+from .._errors import InputError, not_read, printable
 from .common import check_outputs, notes_told, progress_bar, say
 
 if TYPE_CHECKING:
@@ -81,19 +81,23 @@ def _rows(table: Path) -> list[tuple[Path, Path, Path | None]]:
             reader = csv.DictReader(file, skipinitialspace=True)
             columns = reader.fieldnames or ()
             found = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{table}: cannot be read as a table ({error})") from error
+    except OSError as error:
+        raise InputError(f"{table}: {not_read(error)}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(
+            f"{table}: not a table ({error}); save it as CSV in UTF-8"
+        ) from error
     if not {"fixed", "moving"} <= set(columns) <= set(_COLUMNS):
         raise InputError(
-            f"{table}: its columns are {', '.join(columns) or 'none'}; they must be "
-            "fixed, moving and transform"
+            f"{table}: its columns are {', '.join(columns) or 'none'}; call them "
+            "fixed, moving and, where the headers are not right, transform"
         )
     rows = []
     for number, row in enumerate(found, 2):
         if None in row or not row["fixed"] or not row["moving"]:
             raise InputError(
-                f"{table}, line {number}: it must name a fixed and a moving image, "
-                "and perhaps a transform"
+                f"{table}, line {number}: does not name a fixed and a moving image; "
+                "fill the cells in, and put those that hold a comma into quotes"
             )
         transform = row.get("transform")
         rows.append(
@@ -104,7 +108,7 @@ def _rows(table: Path) -> list[tuple[Path, Path, Path | None]]:
             )
         )
     if not rows:
-        raise InputError(f"{table}: it names no pair; add a line for each")
+        raise InputError(f"{table}: holds no pairs; give a line for each")
     return rows
 
 

@@ -414,7 +414,8 @@ def _start(init: str, fixed: Path, moving: Path) -> Any:
         return init
     if not Path(init).exists():
         raise InputError(
-            f"--init {init}: not auto, header, centre or identity, and no such file"
+            f"--init {init}: neither auto, header, centre or identity, nor a file that "
+            "is there; check the path"
         )
     from .._transform import as_rigid
 

@@ -182,7 +182,9 @@ def series(
         options["interpolation"] = "cubic"
     how = read_output(options)
     if how.header_only:
-        raise InputError("--header-only is for one transform: a series has many")
+        raise InputError(
+            "--header-only is for one transform, not for a series; leave it out"
+        )
     from .._confounds import Thresholds
     from .._files.records import to_json
     from .._files.series.names import bids_named, named

@@ -130,7 +130,7 @@ def session(
         real = [os.path.realpath(path) for path in images]
         if os.path.realpath(reference) not in real:
             raise InputError(
-                f"--reference {reference}: none of the images; give one of them, or "
+                f"--reference {reference}: not one of the images; give one of them, or "
                 "mean"
             )
         which = real.index(os.path.realpath(reference))

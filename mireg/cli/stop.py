@@ -25,6 +25,9 @@ class Stop:
     the system wakes, ends the program if the main one has not done so. Signals that
     were ignored when the program began, as by nohup, stay so.
 
+    The work is done within ``with``; before and after there is nothing to wait for,
+    and a signal ends the program at once.
+
     Attributes
     ----------
     number : int or None
@@ -33,6 +36,7 @@ class Stop:
 
     def __init__(self) -> None:
         self.number: int | None = None
+        self._working = False
         self._taken = [
             number
             for number in writing.STOPS
@@ -47,15 +51,26 @@ class Stop:
             signal.set_wakeup_fd(ring, warn_on_full_buffer=False)
             threading.Thread(target=self._watch, daemon=True).start()
 
+    def __enter__(self) -> None:
+        self._working = True
+
+    def __exit__(self, *_error: object) -> None:
+        self._working = False
+
     @property
     def code(self) -> int | None:
         """Exit code of a program that was stopped, as shells have it."""
         return None if self.number is None else 128 + self.number
 
     def _take(self, number: int, _frame: Any) -> None:
-        if self.number is None:  # nothing disturbs the cleaning up
-            self.number = number
+        if self.number is not None:  # nothing disturbs the cleaning up
+            return
+        self.number = number
+        if self._working:
             raise KeyboardInterrupt
+        writing.discard_all()
+        os.write(2, b"mireg: stopped\n")
+        os._exit(128 + number)
 
     def _watch(self) -> NoReturn:
         while not (came := set(os.read(self._bell, 64)).intersection(self._taken)):

@@ -64,7 +64,10 @@ class Contrast:
         """Check the table once."""
         if set(self.intensities) != set(TISSUES):
             odd = sorted(set(self.intensities) ^ set(TISSUES))
-            raise InputError(f"a contrast needs one intensity per tissue; see {odd}")
+            raise InputError(
+                "a contrast needs one intensity for each tissue; missing or unknown: "
+                + ", ".join(odd)
+            )
 
 
 def _table(*intensities: float) -> Mapping[str, float]:

@@ -76,7 +76,7 @@ def grid_around(
     """Lay a grid of voxels around any anatomy; see `head_grid`."""
     size = np.broadcast_to(np.asarray(voxel_size_mm, float), 3)
     if not (np.isfinite(size) & (size > 0)).all():
-        raise InputError(f"voxel size must be positive, got {voxel_size_mm!r} mm")
+        raise InputError(f"the voxel size is {voxel_size_mm!r} mm; it must be above 0")
     pose = box_from_subject or RigidTransform.identity()
     turned = pose.rotation_matrix  # rows: the axes of the box as the subject sees them
     high = subject.reach(turned) + pose.matrix[:3, 3]
@@ -146,7 +146,9 @@ def make_phantom(
         size = look.voxel_size_mm if voxel_size_mm is None else voxel_size_mm
         grid = head_grid(size, seed=seed, box_from_head=pose, fov_mm=fov_mm)
     elif voxel_size_mm is not None or fov_mm is not None:
-        raise InputError("give either a grid, or a voxel size and a field of view")
+        raise InputError(
+            "a grid has its own voxel size and field of view; leave these out"
+        )
     name = zlib.crc32(repr(look).encode())
     rng = np.random.default_rng([seed, noise_seed, name])
     return expose(Head.from_seed(seed), look, grid, pose, rng)

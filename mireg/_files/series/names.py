@@ -87,7 +87,9 @@ def named(
     end = next((end for end in _IMAGES if base.endswith(end)), "")
     base = base.removesuffix(end)
     if os.path.basename(base) in ("", ".", ".."):
-        raise InputError(f"{prefix}: give the start of the names of files, too")
+        raise InputError(
+            f"{prefix}: names a folder only; add how the names of the files begin"
+        )
     kind = end or ".nii.gz"
     rows = [series_format(name) for name in formats]
     return SeriesFiles(

@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 import numpy.typing as npt
 
-from ..._errors import FormatNeededError, InputError, MiregError, warn
+from ..._errors import FormatNeededError, InputError, MiregError, not_read, warn
 from ..faults import check_there, hushed, in_file
 from ..formats import ImageLike
 from ..writing import PathLike
@@ -99,8 +99,8 @@ _ALSO = {"ants": "itk"}
 #: What is said of bare rows, which FLIRT's and DICOM's look like, too.
 _READ_AS = (
     "four rows of numbers, read as moving_from_fixed: RAS+ mm, points of fixed to "
-    "points of moving; call a file of FLIRT .mat, one of DICOM .dicom.txt, and one "
-    "that is read rightly .matrix.txt"
+    "points of moving; if that is right, let its name end in .matrix.txt, but in .mat "
+    "if it is FLIRT's, in .dicom.txt if it is DICOM's"
 )
 
 #: How a DICOM file begins, after 128 bytes of anything.
@@ -150,15 +150,13 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
     try:
         check_there(path)
         if path.is_dir():
-            raise InputError("a folder; give a file")
+            raise InputError("this is a folder; give the file in it")
         with path.open("rb") as file:
             yield file if path.is_file() else BytesIO(content(file))
     except MiregError:  # that a file is missing is an OSError, too
         raise
     except OSError as error:
-        raise InputError(
-            f"cannot be read ({error.strerror}); check the path"
-        ) from error
+        raise InputError(not_read(error)) from error
     except Exception as error:  # each reader fails in its own way
         raise InputError(
             "cannot be read as a transform; it is damaged: copy or export it again"
@@ -187,8 +185,8 @@ def format_to_write(path: PathLike, name: str | None = None) -> Format:
         return (suited or rows)[0]
     if not suited:
         raise FormatNeededError(
-            f"its suffix names no kind of transform file, as {', '.join(NAMES)} have "
-            "them; say which format"
+            f"its suffix does not tell the format of a transform; say which of "
+            f"{', '.join(NAMES)} is meant"
         )
     if {row.name for row in suited} >= {"itk", "fsl"}:
         raise FormatNeededError(
@@ -220,10 +218,15 @@ def _recognised(path: PathLike, head: bytes, name: str | None) -> Format:
     bare = [row for row in rows if row.mark is None]
     suited = _suited(path, bare)
     found = _suited(path, marked) or marked or suited or (bare if name else [])
+    if not found and name:
+        raise InputError(
+            f"not recognised as a transform of the format {name}; leave the format "
+            "out, or give such a file"
+        )
     if not found:
         raise InputError(
-            f"not {'such a file' if name else 'a transform file that is recognised'}; "
-            f"read are {', '.join(NAMES)}, bare numbers by their suffix"
+            f"not recognised as a transform; give one of the formats "
+            f"{', '.join(NAMES)}, where bare numbers are told by their suffix"
         )
     return found[0]
 
@@ -232,7 +235,9 @@ def _named(name: str | None) -> list[Format]:
     """Rows of the table with a name, or all."""
     name = _ALSO.get(name or "", name)
     if name is not None and name not in NAMES:
-        raise InputError(f"{name!r} is no format; choose one of {', '.join(NAMES)}")
+        raise InputError(
+            f"{name!r} is not a known format; choose one of {', '.join(NAMES)}"
+        )
     return [row for row in FORMATS if name in (None, row.name)]
 
 

@@ -45,7 +45,9 @@ def read_afni(file: BinaryIO, images: Images) -> FloatArray:
             f"holds {len(rows)} matrices, one for each volume; give a file with one"
         )
     if lengths not in ([12], [4, 4, 4], [4, 4, 4, 4]):
-        raise InputError("holds other numbers than the twelve of an AFNI matrix")
+        raise InputError(
+            "not the twelve numbers of an AFNI matrix; write it again by 3dAllineate"
+        )
     return matrix_from_numbers(np.concatenate(rows), images)
 
 

@@ -114,7 +114,7 @@ def content(file: BinaryIO) -> bytes:
     read = file.read(_MOST_BYTES + 1)
     if len(read) > _MOST_BYTES:
         raise InputError(
-            "too large for one linear transform; give no warp, but the linear part"
+            "too large for one linear transform; give the linear part, not the warp"
         )
     return read
 
@@ -125,7 +125,8 @@ def text(file: BinaryIO) -> str:
         return content(file).decode("utf-8").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise InputError(
-            "not a text file, and no other kind that is read; export it as ITK's"
+            "not a text file, and not of another format that is read; export it as "
+            "ITK's"
         ) from error
 
 
@@ -138,7 +139,8 @@ def number_rows(words: str) -> list[list[float]]:
         ]
     except ValueError as error:
         raise InputError(
-            "holds other things than rows of numbers, and is no other kind that is read"
+            "holds more than rows of numbers, and is not of another format that is "
+            "read; export it as ITK's"
         ) from error
 
 
@@ -167,12 +169,13 @@ def checked(matrix: npt.ArrayLike) -> FloatArray:
         raise InputError("a transform must be a finite matrix of shape (4, 4)")
     if np.abs(m).max() > _LARGEST:
         raise InputError(
-            f"the transform has the number {m.flat[np.abs(m).argmax()]:g}, which moves "
-            "things out of this world; is the file damaged?"
+            f"the transform has the number {m.flat[np.abs(m).argmax()]:g}, too large "
+            "for mm; it is damaged, or in another unit: export it again"
         )
     if (np.abs(m[3] - _LAST_ROW) > _ROUNDING).any():
         raise InputError(
-            f"the transform's last row is {m[3]}, not 0 0 0 1: no linear map"
+            f"the transform's last row is {m[3]}, not 0 0 0 1, so it is not linear; "
+            "export its linear part"
         )
     m[3] = _LAST_ROW
     if abs(np.linalg.det(m)) < 1e-9:

@@ -99,7 +99,7 @@ def _numbers(lines: list[str], key: str, count: int) -> list[float]:
                 return numbers
             break
     raise InputError(
-        f"a damaged LTA: {key} is missing or has not {count} numbers: export it again"
+        f"a damaged LTA, {key} is missing or has not {count} numbers; export it again"
     )
 
 
@@ -111,7 +111,7 @@ def _matrix(lines: list[str]) -> FloatArray:
         return np.array([line.split() for line in lines[start + 1 : start + 5]], float)
     except ValueError as error:
         raise InputError(
-            "a damaged LTA: its matrix is not 4 x 4: export it again"
+            "a damaged LTA, its matrix is not 4 x 4; export it again"
         ) from error
 
 

@@ -32,7 +32,8 @@ def read_fsl(file: BinaryIO, images: Images) -> FloatArray:
     rows = number_rows(text(file))
     if row_lengths(rows) != [4, 4, 4, 4]:
         raise InputError(
-            f"holds {len(rows)} rows of numbers, not the four rows of four of FSL"
+            f"holds {len(rows)} rows of numbers, not the four rows of four that FLIRT "
+            "writes; write it again"
         )
     fixed, moving = images.grids("an FSL matrix")
     moving_from_fixed = np.linalg.inv(checked(rows)) @ fsl_from_mm(fixed)

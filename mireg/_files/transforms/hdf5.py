@@ -31,7 +31,7 @@ def read_hdf5(file: BinaryIO, _images: Images) -> FloatArray:
         raise
     except Exception as error:  # h5py fails in many ways
         raise InputError(
-            "neither an ITK nor an X5 transform, or damaged: export it again"
+            "neither an ITK nor an X5 transform, or damaged; export it again"
         ) from error
 
 
@@ -80,10 +80,12 @@ def _from_x5(nodes: list[Any]) -> FloatArray:
         raise InputError(f"holds {len(nodes)} transforms; give a file with one")
     kind = nodes[0].attrs["Type"]
     if kind != "linear":
-        raise InputError(f"holds a {kind} transform; only linear ones are read")
+        raise InputError(f"holds a {kind} transform; give a linear one")
     matrix = nodes[0]["Transform"]
     if matrix.shape != (4, 4):
-        raise InputError(f"holds a matrix of shape {matrix.shape}, not (4, 4)")
+        raise InputError(
+            f"holds a matrix of shape {matrix.shape}, not (4, 4); export it again"
+        )
     return np.array(matrix, dtype=np.float64)
 
 

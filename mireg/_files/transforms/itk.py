@@ -117,7 +117,7 @@ def read_itk_matlab(file: BinaryIO, _images: Images) -> FloatArray:
         )
     except Exception as error:  # a damaged file fails in many ways
         raise InputError(
-            "neither an ITK transform (MATLAB 4) nor an FSL matrix, or damaged: "
+            "neither an ITK transform (MATLAB 4) nor an FSL matrix, or damaged; "
             "export it again"
         ) from error
     return ras_from_itk([transform])
@@ -142,7 +142,9 @@ def _numbers(piece: str, label: str) -> FloatArray:
     try:
         return np.array(found[1].split() if found else [], dtype=np.float64)
     except ValueError as error:
-        raise InputError(f"{label} are not numbers; the file is damaged") from error
+        raise InputError(
+            f"{label} are not numbers, so it is damaged; export it again"
+        ) from error
 
 
 # --- numbers ----------------------------------------------------------------
@@ -165,7 +167,7 @@ def ras_from_itk(transforms: Sequence[ItkTransform]) -> FloatArray:
     if len(rest) > 1 and not composite:
         raise InputError(
             f"holds {len(rest)} transforms and does not say that they are a composite; "
-            "give one file for each, in a row"
+            "give a file for each, in a row"
         )
     # ITK's composite applies the last one first.
     lps = reduce(np.matmul, map(_lps_matrix, rest), np.eye(4))
@@ -178,14 +180,14 @@ def _lps_matrix(transform: ItkTransform) -> FloatArray:
     if name not in _KINDS or precision not in ("double_3_3", "float_3_3"):
         raise InputError(
             f"holds a {transform.kind}, which is not read; "
-            f"use one of {', '.join(_KINDS)} in 3-D"
+            f"export it as one of {', '.join(_KINDS)} in 3-D"
         )
     n, n_fixed, reader = _KINDS[name]
     parameters, fixed = transform.parameters, transform.fixed_parameters
     if len(parameters) != n or len(fixed) < n_fixed:
         raise InputError(
             f"the {name} is damaged: {len(parameters)} parameters and {len(fixed)} "
-            f"fixed ones, not {n} and {n_fixed}"
+            f"fixed ones, not {n} and {n_fixed}; export it again"
         )
     linear, translation = reader(parameters, fixed)
     centre = fixed[:3] if n_fixed else np.zeros(3)
@@ -222,7 +224,7 @@ def _versor(parameters: FloatArray, _fixed: FloatArray) -> _Parts:
     x, y, z = parameters[:3]
     if not math.hypot(x, y, z) < 1 + _ROUNDING:
         raise InputError(
-            "the versor is longer than 1, so it is no rotation; export it again"
+            "the versor is longer than 1, so it is not a rotation; export it again"
         )
     w = np.sqrt(max(0.0, 1.0 - x * x - y * y - z * z))
     turn = Rotation.from_quat([x, y, z, w]).as_matrix()

@@ -25,6 +25,7 @@ def read_rows(file: BinaryIO, _images: Images) -> FloatArray:
     if row_lengths(rows) != [4, 4, 4, 4]:
         raise InputError(
             f"holds {len(rows)} rows of numbers, not the four rows of four of a matrix"
+            "; write it again"
         )
     return np.array(rows)
 
@@ -40,14 +41,14 @@ def read_npy(file: BinaryIO, _images: Images) -> FloatArray:
         array = np.load(io.BytesIO(content(file)), allow_pickle=False)
     except Exception as error:  # a damaged header fails in many ways
         raise InputError(
-            "not an .npy file of numbers, or damaged: save it again"
+            "not an .npy file of numbers, or damaged; save it again"
         ) from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
-        raise InputError(
-            "holds something else than real numbers; save a (4, 4) array of them"
-        )
+        raise InputError("does not hold real numbers; save a (4, 4) array of them")
     if array.shape != (4, 4):
-        raise InputError(f"holds an array of shape {array.shape}, not (4, 4)")
+        raise InputError(
+            f"holds an array of shape {array.shape}; save one of shape (4, 4)"
+        )
     return array.astype(np.float64)
 
 

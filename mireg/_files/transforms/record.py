@@ -23,7 +23,7 @@ def read_json(file: BinaryIO, _images: Images) -> FloatArray:
     try:
         record = json.loads(words)
     except (ValueError, RecursionError) as error:
-        raise InputError("not JSON, or damaged: write it again") from error
+        raise InputError("not JSON, or damaged; write it again") from error
     if isinstance(record, list):
         if len(record) != 1:
             raise InputError(
@@ -32,7 +32,10 @@ def read_json(file: BinaryIO, _images: Images) -> FloatArray:
             )
         (record,) = record
     if not isinstance(record, dict) or "moving_from_fixed" not in record:
-        raise InputError("holds no moving_from_fixed: no record of mireg; give one")
+        raise InputError(
+            "holds no moving_from_fixed, so it is not a record of mireg; give the "
+            ".json file that mireg register wrote"
+        )
     return checked(record["moving_from_fixed"])
 
 

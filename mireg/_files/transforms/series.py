@@ -91,7 +91,9 @@ def _write_itk(matrices: FloatArray, _images: Images) -> bytes:
 def _read_itk(content: bytes | dict[str, bytes], _images: Images) -> FloatArray:
     transforms = itk_transforms(_text(content))
     if transforms and transforms[0].kind.startswith("CompositeTransform_"):
-        raise InputError("holds one composite transform, not one a volume")
+        raise InputError(
+            "holds one composite transform; give a file with one for each volume"
+        )
     return np.array([ras_from_itk([one]) for one in transforms])
 
 
@@ -104,7 +106,10 @@ def _write_afni(matrices: FloatArray, images: Images) -> bytes:
 def _read_afni(content: bytes | dict[str, bytes], images: Images) -> FloatArray:
     rows = number_rows(_text(content))
     if set(row_lengths(rows)) != {12}:
-        raise InputError("not rows of the twelve numbers of an AFNI matrix")
+        raise InputError(
+            "not rows of the twelve numbers of an AFNI matrix; write it again by "
+            "3dvolreg"
+        )
     return np.array([matrix_from_numbers(row, images) for row in rows])
 
 
@@ -122,7 +127,9 @@ def _read_x5(content: bytes | dict[str, bytes], _images: Images) -> FloatArray:
     except InputError:
         raise
     except Exception as error:  # h5py fails in many ways
-        raise InputError("not an X5 file with one linear series, or damaged") from error
+        raise InputError(
+            "not an X5 file with one linear series, or damaged; export it again"
+        ) from error
 
 
 def _write_npy(matrices: FloatArray, _images: Images) -> bytes:
@@ -135,7 +142,9 @@ def _read_npy(content: bytes | dict[str, bytes], _images: Images) -> FloatArray:
     try:
         array = np.load(io.BytesIO(_bytes(content)), allow_pickle=False)
     except Exception as error:  # a damaged header fails in many ways
-        raise InputError("not an .npy file of numbers, or damaged") from error
+        raise InputError(
+            "not an .npy file of numbers, or damaged; save it again"
+        ) from error
     return _stack(array)
 
 
@@ -208,15 +217,15 @@ def _check_rigid(motions: FloatArray) -> None:
     turns = motions[:, :3, :3]
     if np.abs(turns @ turns.transpose(0, 2, 1) - np.eye(3)).max() > _RIGID:
         raise InputError(
-            "the voxels are sheared, or a transform is not rigid: six numbers cannot "
-            "say it; choose a format with matrices: itk, fsl, afni, lta, x5 or npy"
+            "the voxels are sheared, or a transform is not rigid, which six numbers "
+            "cannot say; choose a format with matrices: itk, fsl, afni, lta, x5 or npy"
         )
 
 
 def _read_par(content: bytes | dict[str, bytes], images: Images) -> FloatArray:
     from scipy.spatial.transform import Rotation  # noqa: PLC0415  # slow to import
 
-    rows = _six(content, "FSL's motion parameters")
+    rows = _six(content, "FSL's MCFLIRT")
     fixed, moving = images.grids("a .par file")
     centre = centre_of_gravity(images)
     motions = np.tile(np.eye(4), (len(rows), 1, 1))
@@ -271,7 +280,7 @@ def _plumb_centre(images: Images) -> FloatArray:
 def _read_volreg(content: bytes | dict[str, bytes], images: Images) -> FloatArray:
     from scipy.spatial.transform import Rotation  # noqa: PLC0415  # slow to import
 
-    rows = _six(content, "the motion of 3dvolreg")
+    rows = _six(content, "AFNI's 3dvolreg")
     centre = _plumb_centre(images)
     turn = Rotation.from_euler("YXZ", rows[:, [2, 1, 0]], degrees=True).as_matrix()
     motions = np.tile(np.eye(4), (len(rows), 1, 1))
@@ -281,10 +290,12 @@ def _read_volreg(content: bytes | dict[str, bytes], images: Images) -> FloatArra
     return np.array([matrix_from_numbers(row, images) for row in base])
 
 
-def _six(content: bytes | dict[str, bytes], what: str) -> FloatArray:
+def _six(content: bytes | dict[str, bytes], program: str) -> FloatArray:
     rows = number_rows(_text(content))
     if set(row_lengths(rows)) != {6}:
-        raise InputError(f"not the rows of six numbers of {what}")
+        raise InputError(
+            f"not rows of six numbers, as {program} writes them; export it again"
+        )
     return np.array(rows)
 
 
@@ -317,7 +328,7 @@ def _each(
     content: bytes | dict[str, bytes], read: Callable[[io.BytesIO], FloatArray]
 ) -> FloatArray:
     if isinstance(content, bytes):
-        raise InputError("one file; give the folder with a file a volume")
+        raise InputError("one file; give the folder that has one for each volume")
     matrices = []
     for name, held in content.items():
         with in_file(name):
@@ -355,7 +366,7 @@ def series_format(name: str) -> SeriesFormat:
     name = {"ants": "itk"}.get(name, name)
     if name not in SERIES_FORMATS:
         raise InputError(
-            f"{name!r} is no format of a series; choose one of "
+            f"{name!r} is not a known format of a series; choose one of "
             f"{', '.join(SERIES_FORMATS)}"
         )
     return SERIES_FORMATS[name]
@@ -369,8 +380,8 @@ def series_format_to_write(path: PathLike) -> SeriesFormat:
     fits = [end for end in ends if lower.endswith(end)]
     if not fits:
         raise InputError(
-            f"{path}: its suffix names no kind of file for a series; say which format: "
-            f"{', '.join(SERIES_FORMATS)}"
+            f"{path}: its suffix does not tell the format of a series; say which of "
+            f"{', '.join(SERIES_FORMATS)} is meant"
         )
     return SERIES_FORMATS[ends[max(fits, key=len)]]
 
@@ -469,7 +480,8 @@ def _recognised(path: Path, content: bytes | dict[str, bytes]) -> SeriesFormat:
         is_fsl = path.name.lower().endswith(".par")
         return SERIES_FORMATS["par" if is_fsl else "volreg"]
     raise InputError(
-        f"no file for a series that is recognised; read are {', '.join(SERIES_FORMATS)}"
+        "not recognised as the transforms of a series; give a file of "
+        f"{', '.join(SERIES_FORMATS)}"
     )
 
 
@@ -485,16 +497,21 @@ def _held(path: Path) -> bytes | dict[str, bytes]:
     if path.is_dir():
         names = _names(path)
         if not names:
-            raise InputError("holds neither MAT_0000 and so on nor .lta files")
+            raise InputError(
+                "holds neither MAT_0000 and so on nor .lta files; give the folder that "
+                "has one for each volume"
+            )
         return {name: (path / name).read_bytes() for name in names}
     if path.stat().st_size > _MOST_BYTES:
-        raise InputError("too large for the transforms of a series")
+        raise InputError(
+            "too large for the linear transforms of a series; give these, not warps"
+        )
     return path.read_bytes()
 
 
 def _bytes(content: bytes | dict[str, bytes]) -> bytes:
     if isinstance(content, dict):
-        raise InputError("a folder; give a file")
+        raise InputError("this is a folder; give the file in it")
     return content
 
 
@@ -502,13 +519,17 @@ def _text(content: bytes | dict[str, bytes]) -> str:
     try:
         return _bytes(content).decode("utf-8").replace("\r", "\n")
     except UnicodeDecodeError as error:
-        raise InputError("not a text file, and no other kind that is read") from error
+        raise InputError(
+            "not a text file, and not of another format that is read; export it as "
+            "ITK's"
+        ) from error
 
 
 def _stack(matrices: npt.NDArray[np.generic]) -> FloatArray:
     """Check the matrices of a series."""
     if matrices.ndim != 3 or matrices.shape[1:] != (4, 4) or not len(matrices):
         raise InputError(
-            f"holds an array of shape {matrices.shape}, not (n, 4, 4): no series"
+            f"holds an array of shape {matrices.shape}, not (n, 4, 4); save one matrix "
+            "for each volume"
         )
     return np.array([checked(matrix) for matrix in matrices])
