@@ -117,11 +117,11 @@ def solve(edges: Sequence[Edge], n_images: int) -> Solution:
     Notes
     -----
     Where to begin is voted for: from each image the shortest paths lead to all others,
-    and the start with the least median residual is taken, so a few transforms that are
-    wrong decide nothing. Transforms whose residual is larger than the others explain
-    are left out, and the rest is solved again. The error that transforms have besides
-    noise is estimated as in a meta-analysis with random effects: such that the
-    residuals are as large as expected.
+    and the start with the least median residual is taken; then each image is put where
+    most of its transforms have it, so a few that are wrong decide nothing. Transforms
+    whose residual is larger than the others explain are left out, and the rest is
+    solved again. The error that transforms have besides noise is estimated as in a
+    meta-analysis with random effects: such that the residuals are as large as expected.
     """
     trusted = np.array([edge.trusted for edge in edges])
     errors_mm = np.array([edge.error_mm for edge in edges])
@@ -170,9 +170,44 @@ def _begin(
         if best is None or fit < best[0]:
             best = fit, poses
     assert best is not None
-    root_from_first = ~best[1][0]
+    poses = _voted(edges, used, best[1])
+    root_from_first = ~poses[0]
     centre = _centre_of_first(edges)
-    return [(pose @ root_from_first).about(centre) for pose in best[1]]
+    return [(pose @ root_from_first).about(centre) for pose in poses]
+
+
+def _voted(
+    edges: Sequence[Edge],
+    used: npt.NDArray[np.bool_],
+    poses: Sequence[RigidTransform],
+) -> list[RigidTransform]:
+    """Let the transforms that reach an image vote where it lies.
+
+    Noise may lead every tree along one transform that is wrong: then no tree has that
+    image where all of its other transforms put it.
+    """
+    poses = list(poses)
+    for image in list(range(len(poses))) * 2:  # what moved may lead others right
+        own = [
+            edge
+            for edge, use in zip(edges, used, strict=True)
+            if use and image in (edge.first, edge.second)
+        ]
+
+        def misfit(
+            pose: RigidTransform, image: int = image, own: Sequence[Edge] = own
+        ) -> float:
+            moved = [*poses[:image], pose, *poses[image + 1 :]]
+            return float(np.median([_residual_mm(edge, moved) for edge in own]))
+
+        places = [
+            edge.second_from_first @ poses[edge.first]
+            if edge.second == image
+            else ~edge.second_from_first @ poses[edge.second]
+            for edge in own
+        ]
+        poses[image] = min([poses[image], *places], key=misfit)
+    return poses
 
 
 def _centre_of_first(edges: Sequence[Edge]) -> FloatArray:

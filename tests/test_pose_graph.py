@@ -115,6 +115,23 @@ def test_errors_besides_noise_show_in_the_loops():
     assert np.median(between) == pytest.approx(expected, rel=0.2)
 
 
+def test_a_wrong_transform_on_every_path_is_left_out():
+    """The first image is the sharpest, so all paths lead through it."""
+
+    def off(i, j, found, _rng):
+        far = RigidTransform([0, 0, 0], [20, 0, 0])
+        return far @ found if (i, j) == (0, 1) else found
+
+    truth, edges = session(np.random.default_rng(5), spoil=off)
+    edges = [
+        edge if edge.first == 0 else replace(edge, covariance=30 * COVARIANCE)
+        for edge in edges
+    ]
+    found = solve(edges, 6)
+    assert [k for k, used in enumerate(found.used) if not used] == [0]
+    assert max(errors(found.poses, truth, np.random.default_rng(0))) < 0.5
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_a_wrong_transform_is_left_out_and_no_other(seed):
     rng = np.random.default_rng([4, seed])
