@@ -86,7 +86,8 @@ class Sessions:
                 self.known[key] = fixed, moving, register(fixed, moving, settings)
             found = self.known[key][2]
             if spoil == "pair" and next(count) == self.forced:
-                shift = np.random.default_rng([self.seed, 2, self.forced]).normal(size=3)
+                rng = np.random.default_rng([self.seed, 2, self.forced])
+                shift = rng.normal(size=3)
                 off = RigidTransform([0, 0, 0], 20 * shift / np.linalg.norm(shift))
                 found = replace(found, transform=off @ found.transform)
             return found
