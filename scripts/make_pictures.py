@@ -133,16 +133,22 @@ def strips(figure: object, rows: list[int], of: int) -> PIL.Image.Image:
         (x0, y0), (x1, y1) = axes.get_position().get_points()
         left, right = round(x0 * whole.width), round(x1 * whole.width)
         top, bottom = round((1 - y1) * whole.height), round((1 - y0) * whole.height)
-        cell = whole.crop((left, top, right, bottom))
-        width = round(cell.width * _HEIGHT / cell.height)
-        cells.append(cell.resize((width, _HEIGHT), PIL.Image.Resampling.LANCZOS))
+        cells.append(whole.crop((left, top, right, bottom)))
+    scale = _HEIGHT / max(cell.height for cell in cells)  # all are of one scale
+    cells = [
+        cell.resize(
+            (round(cell.width * scale), round(cell.height * scale)),
+            PIL.Image.Resampling.LANCZOS,
+        )
+        for cell in cells
+    ]
     lines = [[cells[of * plane + row] for plane in range(3)] for row in rows]
     width = sum(cell.width for cell in lines[0])
     picture = PIL.Image.new("RGB", (width, _HEIGHT * len(rows)))
     for i, line in enumerate(lines):
         left = 0
         for cell in line:
-            picture.paste(cell, (left, i * _HEIGHT))
+            picture.paste(cell, (left, i * _HEIGHT + (_HEIGHT - cell.height) // 2))
             left += cell.width
     return picture.quantize(_COLOURS)
 
