@@ -156,7 +156,7 @@ def inspect_image(image: Image, name: str = "the image") -> ImageReport:
     >>> report.axes, report.right_handed, report.field_of_view_mm
     ('LAS', False, (24.0, 20.0, 20.0))
     >>> print(*report.notes)
-    the image: only 4 voxels (20 mm) along axis 2; turns out of its plane are uncertain
+    the image: only 4 voxels (20 mm) along axis k; turns out of its plane are uncertain
     """
     opened = None if image.source is None else image.source.opened
     stored = image.data.dtype if opened is None else opened.get_data_dtype()

@@ -544,7 +544,7 @@ def test_inputs_are_left_as_they_were(near):
 
 @pytest.mark.parametrize("role", ["fixed", "moving"])
 @pytest.mark.parametrize(
-    ("value", "says"), [(7, "constant: every voxel is 7"), (np.nan, "NaN")]
+    ("value", "says"), [(7, "constant, every voxel is 7"), (np.nan, "NaN")]
 )
 def test_an_image_without_contrast_is_refused(role, value, says, near):
     blank = Image(np.full((8, 8, 8), value), np.eye(4))
