@@ -861,24 +861,30 @@ def _inside(slope, start, n, count):
 
 
 @_compiled()
+def _row(matrix, shape, j, z, count):
+    """Where a row of `count` voxels begins, and which of them are inside."""
+    x0 = matrix[0, 1] * j + matrix[0, 2] * z + matrix[0, 3]
+    y0 = matrix[1, 1] * j + matrix[1, 2] * z + matrix[1, 3]
+    z0 = matrix[2, 1] * j + matrix[2, 2] * z + matrix[2, 3]
+    ax, bx = _inside(matrix[0, 0], x0, shape[0], count)
+    ay, by = _inside(matrix[1, 0], y0, shape[1], count)
+    az, bz = _inside(matrix[2, 0], z0, shape[2], count)
+    return x0, y0, z0, max(ax, ay, az), min(bx, by, bz)
+
+
+@_compiled()
 def resample_linear(memory, shape, strides, matrix, first, out):
     """Fill out (planes, ny, nx), plane `first` on; see `resample.resample`."""
     m00, m10, m20 = matrix[0, 0], matrix[1, 0], matrix[2, 0]
     sx, sy, sz = strides[0], strides[1], strides[2]
     nx, ny, nz = shape[0] - 1.0, shape[1] - 1.0, shape[2] - 1.0
-    count = out.shape[2]
     for k in range(out.shape[0]):
         z = k + first
         for j in range(out.shape[1]):
-            x0 = matrix[0, 1] * j + matrix[0, 2] * z + matrix[0, 3]
-            y0 = matrix[1, 1] * j + matrix[1, 2] * z + matrix[1, 3]
-            z0 = matrix[2, 1] * j + matrix[2, 2] * z + matrix[2, 3]
-            ax, bx = _inside(m00, x0, shape[0], count)
-            ay, by = _inside(m10, y0, shape[1], count)
-            az, bz = _inside(m20, z0, shape[2], count)
             row = out[k, j]
             row[:] = np.nan
-            for i in range(max(ax, ay, az), min(bx, by, bz)):
+            x0, y0, z0, begin, end = _row(matrix, shape, j, z, row.shape[0])
+            for i in range(begin, end):
                 x = min(max(m00 * i + x0, 0.0), nx)
                 y = min(max(m10 * i + y0, 0.0), ny)
                 w = min(max(m20 * i + z0, 0.0), nz)
@@ -913,19 +919,13 @@ def resample_cubic(memory, shape, strides, matrix, first, out):
     `memory` holds the coefficients of the cubic B-spline, not the intensities.
     """
     m00, m10, m20 = matrix[0, 0], matrix[1, 0], matrix[2, 0]
-    count = out.shape[2]
     for k in range(out.shape[0]):
         z = k + first
         for j in range(out.shape[1]):
-            x0 = matrix[0, 1] * j + matrix[0, 2] * z + matrix[0, 3]
-            y0 = matrix[1, 1] * j + matrix[1, 2] * z + matrix[1, 3]
-            z0 = matrix[2, 1] * j + matrix[2, 2] * z + matrix[2, 3]
-            ax, bx = _inside(m00, x0, shape[0], count)
-            ay, by = _inside(m10, y0, shape[1], count)
-            az, bz = _inside(m20, z0, shape[2], count)
             row = out[k, j]
             row[:] = np.nan
-            for i in range(max(ax, ay, az), min(bx, by, bz)):
+            x0, y0, z0, begin, end = _row(matrix, shape, j, z, row.shape[0])
+            for i in range(begin, end):
                 xs, wx = _axis_cubic(m00 * i + x0, shape[0], strides[0])
                 ys, wy = _axis_cubic(m10 * i + y0, shape[1], strides[1])
                 zs, wz = _axis_cubic(m20 * i + z0, shape[2], strides[2])

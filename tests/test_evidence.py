@@ -12,13 +12,19 @@ from mireg import _parameters as parameters
 from mireg._engine import evidence
 from mireg._engine.evidence import chosen, header_nats
 from mireg._engine.levels import levels_at, pyramid
-from mireg._engine.metrics import METRIC
-from mireg._engine.optimize import evaluate
+from mireg._engine.metrics import METRIC, Metric
+from mireg._engine.optimize import Channels, evaluate
 from mireg._engine.pair import Pair
 from mireg._prepare import prepare
 from mireg._settings import Settings
 from mireg._transform import RigidTransform
 from mireg.phantom import phantom_pair
+
+
+def finest(pair: Pair, metric: Metric) -> Channels:
+    """Give the finest level of every channel, and how to compare there."""
+    levels = levels_at(pair, pyramid(pair).finest, Settings())
+    return {name: (level, metric) for name, level in levels.items()}
 
 
 def test_the_prior_over_poses_is_a_density() -> None:
@@ -55,12 +61,8 @@ def test_headers_decide_only_where_images_say_little(
         moving_voxel_size_mm=6,
         pose=RigidTransform([0, 0, 0.5], [40, 0, 0]),
     )
-    pair = Pair.of(prepare(known.fixed), prepare(known.moving))
-    metric = METRIC["mi"]
-    channels = {
-        name: (level, metric)
-        for name, level in levels_at(pair, pyramid(pair).finest, Settings()).items()
-    }
+    pair, metric = Pair.of(prepare(known.fixed), prepare(known.moving)), METRIC["mi"]
+    channels = finest(pair, metric)
     right = pair.engine_pose(known.moving_from_fixed.matrix)
     fits = {
         name: [evaluate(level, pose, metric) for pose in (right, np.eye(4))]
@@ -84,12 +86,8 @@ def test_of_one_optimum_the_channel_that_explains_most_is_taken(
     known = phantom_pair(
         "T1", "T2", seed=4, fixed_voxel_size_mm=6, moving_voxel_size_mm=6
     )
-    pair = Pair.of(prepare(known.fixed), prepare(known.moving))
-    metric = METRIC["mi"]
-    channels = {
-        name: (level, metric)
-        for name, level in levels_at(pair, pyramid(pair).finest, Settings()).items()
-    }
+    pair, metric = Pair.of(prepare(known.fixed), prepare(known.moving)), METRIC["mi"]
+    channels = finest(pair, metric)
     right = pair.engine_pose(known.moving_from_fixed.matrix)
     fits = {
         name: [evaluate(level, right, metric)] for name, (level, _) in channels.items()
