@@ -167,9 +167,7 @@ def check_suffix(path: str | Path) -> Path:
     """Refuse a name that does not say how a prior is stored."""
     path = Path(path)
     if path.suffix not in (".json", ".npz"):
-        raise InputError(
-            f"{path}: the name of a prior to write must end in .json or .npz"
-        )
+        raise InputError(f"{path}: the name of a prior must end in .json or .npz")
     return path
 
 
