@@ -257,32 +257,12 @@ DISTINCT_RADII = 0.2
 PATTERN_RADII, OPTIMUM_RADII = 0.05, 0.05
 
 
-@dataclass(frozen=True)
-class Effort:
-    """How long to search on in doubt.
-
-    Attributes
-    ----------
-    restarts : int
-        Most thorough searches in a row, each from other starts.
-    stages : int
-        Most rounds of searching on and refining, while noise can have made the answer.
-    """
-
-    restarts: int
-    stages: int
-
-
-#: By `Settings.effort`. Of ten pairs in doubt that were followed search by search, the
-#: right pose of nine was there after the first thorough search, and of one after the
-#: third. With one stage of three searches a neck, in T1 and T2, came right from five of
-#: nine poses, and a SPECT did not; with this it did, and the neck from eight.
+#: By `Settings.effort`: how many thorough searches are made in doubt before each
+#: refinement, while noise can have made the answer. Of 27 poses of a real neck 22 came
+#: right after the first, the others after two or three; of the kinds to choose on all
+#: that came right did so after two.
 EFFORT = MappingProxyType(
-    {
-        "quick": Effort(restarts=0, stages=0),
-        "normal": Effort(restarts=4, stages=3),
-        "thorough": Effort(restarts=10, stages=3),
-    }
+    {"quick": (), "normal": (1, 1, 2), "thorough": (1, 1, 2, 4, 4)}
 )
 
 # --- the refinement of candidates (`_engine.optimize`) ------------------------------
@@ -383,6 +363,9 @@ OTHER_SAMPLING_APART_VOXELS = 1.0
 #: of 208 pairs of all kinds, seeds 0 to 7, had 0.20 at most; the four wrong ones of the
 #: ablation 4 or more. Not settled between: `scripts/evaluate.py --split` is for that.
 UNCERTAIN_VOXELS = 0.5
+
+#: Standard error, in voxels, from which nothing is polished: noise made the answer.
+LOST_VOXELS = 2.0
 
 #: Voxels from the headers' pose within which an answer must beat it by BIC.
 #: Ablation: model choice.

@@ -308,27 +308,26 @@ def best_answer(
             },
             also=[*found.also, *also],
         )
-    rounds = 0 if start is not None else parameters.EFFORT[settings.effort].stages
+    rounds = [] if start is not None else [*parameters.EFFORT[settings.effort]]
     in_doubt, answer = not found.confident, None
     while True:
-        if in_doubt and rounds > 0 and not _is_late(told, settings):
+        if in_doubt and rounds and not _is_late(told, settings):
             told.start("search", 0.3, "in doubt, searching on")
-            found = _search_on(pair, resolutions, found, settings, threads, told)
-            rounds -= 1
+            count = rounds.pop(0)
+            found = _search_on(pair, resolutions, found, count, settings, threads, told)
         _log_candidates(pair, found, settings)
         told.start("refine", 0.5)
         channel, level, fits, choice = _refined(pair, found, settings, threads)
-        if answer is not None and _is_near(answer, pair, level, fits[0].pose):
-            break  # to search on has not changed the answer
-        answer = _polished(
-            pair, resolutions, channel, level, fits[0].pose, settings, threads
-        )
+        if answer is None or not _is_near(answer, pair, level, fits[0].pose):
+            answer = _polished(
+                pair, resolutions, channel, level, fits[0].pose, settings, threads
+            )
         # Also where the error is unknown, since next to nothing overlaps.
         in_doubt = not answer.error_voxels <= parameters.UNCERTAIN_VOXELS
-        if not in_doubt or rounds == 0 or _is_late(told, settings):
+        if not in_doubt or not rounds or _is_late(told, settings):
             break
     notes: tuple[str, ...] = ()
-    if rounds > 0 and (in_doubt or not found.confident) and _is_late(told, settings):
+    if rounds and (in_doubt or not found.confident) and _is_late(told, settings):
         notes += (
             f"the time limit of {settings.time_limit:g} s ended the search while it "
             "was in doubt; with more time it might find another answer",
@@ -399,8 +398,8 @@ class _Found:
         Where local optimisation begins.
     finer : tuple of Resolution
         Through which it goes on.
-    best : (4, 4) ndarray or None
-        The best pose of the last search.
+    given : bool
+        Whether the user gave the start.
     """
 
     candidates: Mapping[str, FloatArray]
@@ -409,7 +408,7 @@ class _Found:
     searches: int
     levels: dict[str, Level]
     finer: tuple[Resolution, ...]
-    best: FloatArray | None = None
+    given: bool = False
 
 
 def _first_search(
@@ -423,7 +422,7 @@ def _first_search(
     coarse = levels_at(pair, resolutions.coarse, settings, threads)
     if start is not None:
         candidates = {next(iter(pair.channels)): start[None]}
-        return _Found(candidates, [], True, 0, coarse, resolutions.finer)
+        return _Found(candidates, [], True, 0, coarse, resolutions.finer, given=True)
     searched = pair.only(*searched_channels(pair))
     rough = levels_at(searched, resolutions.rough, settings, threads)
     found = global_search(
@@ -431,54 +430,45 @@ def _first_search(
     )
     also = sure_candidates(pair)
     finer = resolutions.finer
-    return _Found(found.poses, also, found.confident, 0, coarse, finer, found.best)
+    return _Found(found.poses, also, found.confident, 0, coarse, finer)
 
 
 def _search_on(
     pair: Pair,
     resolutions: Pyramid,
     found: _Found,
+    count: int,
     settings: Settings,
     threads: int,
     told: Stages,
 ) -> _Found:
-    """Search thoroughly, from other starts each time.
-
-    Until two searches in a row end without a runner-up, `Effort.restarts` at most.
-    """
-    effort = parameters.EFFORT[settings.effort]
-    begin = found.levels
-    if not found.searches:
-        begin = levels_at(pair, resolutions.detailed, settings, threads)
-    candidates, best = found.candidates, found.best
-    unimodal, done = False, 0
-    while done < effort.restarts:
+    """Search thoroughly, `count` times from other starts, and keep what was found."""
+    for done in range(count):
         if done and _is_late(told, settings):
             break
-        told.reach(0.3 + 0.2 * done / effort.restarts)
+        told.reach(0.3 + 0.2 * done / count)
+        again = found.searches > 0
+        level = found.levels
+        if not again:
+            level = levels_at(pair, resolutions.detailed, settings, threads)
         search = global_search(
             pair,
             parameters.THOROUGH_SEARCH,
-            [begin],
+            [level],
             settings,
             threads,
-            found=candidates,
-            restart=found.searches + done,
+            found=found.candidates,
+            restart=found.searches,
         )
-        done += 1
-        enough = search.unimodal and unimodal
-        candidates, best, unimodal = search.poses, search.best, search.unimodal
-        if enough:
-            break
-    return _Found(
-        candidates,
-        found.also,
-        False,
-        found.searches + done,
-        begin,
-        found.finer if found.searches else resolutions.finer[1:],
-        best,
-    )
+        found = _Found(
+            search.poses,
+            found.also,
+            confident=False,
+            searches=found.searches + 1,
+            levels=level,
+            finer=found.finer if again else resolutions.finer[1:],
+        )
+    return found
 
 
 def _is_near(answer: Answer, pair: Pair, level: Level, pose: FloatArray) -> bool:
@@ -531,7 +521,7 @@ def _refined(
         choice = chosen(few, fits, pair.header_pose, foreground, threads)
         channel, first = choice.best.channel, choice.best.fit
         best = [first, *(fit for fit in fits[channel] if fit is not first)]
-    if found.best is not None:  # not where a start was given, which is stayed near
+    if not found.given:  # else it is stayed near
         coarse = _compared({channel: found.levels[channel]}, settings)
         best = _with_twins(pair, coarse, {channel: few[channel]}, best, threads)
     return channel, full[channel], best, choice
@@ -655,6 +645,8 @@ def _polished(
     """
     pair, few = pair.only(channel), subsampled(level, settings)
     here = _optimised(pair, level, few, pose, settings, threads)
+    if here.error_voxels > parameters.LOST_VOXELS:
+        return here
     for _ in range(parameters.SETTLING):
         if not here.error_voxels > parameters.SETTLING_VOXELS:
             break

@@ -135,7 +135,7 @@ ABLATIONS: dict[str, tuple[str, Overrides]] = {
     ),
     "restarts": (
         "restarts of the thorough search",
-        {"EFFORT": {"normal": parameters.Effort(1, 1)}},
+        {"EFFORT": {"normal": (1,)}},
     ),
     "twins": ("the twins of the best pose", {"TWIN_SHARE": math.inf}),
     "settling": ("a better maximum within the error", {"SETTLING": 0}),

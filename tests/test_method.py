@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -240,7 +242,7 @@ def test_what_explains_little_is_pruned_where_the_search_left_no_doubt(
     poses = pair.engine_pose(right)[None]
     candidates = {name: poses for name in parameters.SEARCHED_CHANNELS}
     also = [pair.engine_pose(upside_down)]
-    found = method._Found(candidates, also, confident, 0, rough, finer)
+    found = method._Found(candidates, also, confident, 0, rough, finer, given=True)
     led, answer = refined(pair, found)
     truth = heads.moving_from_fixed
     assert ended_at(answer).mean_displacement(BRAIN, truth) < 0.6
@@ -254,14 +256,9 @@ def searches(
     answers: list[bool],
     monkeypatch: pytest.MonkeyPatch,
     confident: bool = False,
-    places: list[float] | None = None,
 ) -> list[tuple[object, ...]]:
-    """Let global searches find these answers; tell what they are asked.
-
-    The best pose lies at each of `places` in turn, in mm; then and else at 0.
-    """
+    """Let global searches find these answers; tell what they are asked."""
     asked: list[tuple[object, ...]] = []
-    shifts = [] if places is None else places
 
     def global_search(
         _pair: Pair,
@@ -276,16 +273,10 @@ def searches(
         sizes = [next(iter(of.values())).size_mm for of in levels]
         asked.append((schedule, sizes, restart, None if found is None else len(found)))
         poses = {name: np.eye(4)[None] for name in parameters.SEARCHED_CHANNELS}
-        best = RigidTransform([0, 0, 0], [shifts.pop(0) if shifts else 0, 0, 0])
-        return Candidates(poses, answers.pop(0), confident, best.matrix)
+        return Candidates(poses, answers.pop(0), confident)
 
     monkeypatch.setattr(method, "global_search", global_search)
     return asked
-
-
-@pytest.fixture
-def told() -> Stages:
-    return Stages(None)
 
 
 @pytest.mark.parametrize("confident", [False, True])
@@ -320,44 +311,79 @@ def test_a_start_that_is_given_is_not_searched_for(
     np.testing.assert_array_equal(candidates, [POSE.matrix])
 
 
-#: Which restarts leave no runner-up, and how many there are.
-RESTARTS = [
-    ([True, True], 2),
-    ([True, False, True, True], 4),
-    ([False] * 10, 10),
-    ([True, False] * 5, 10),
+@pytest.mark.parametrize("count", [1, 3])
+def test_each_search_goes_on_from_other_starts(
+    count: int, heads: PhantomPair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair, told = Pair.of(*prepared_images(heads)), Stages(None)
+    resolutions = pyramid(pair)
+    searches([False], monkeypatch)
+    found = method._first_search(pair, resolutions, None, Settings(), 1)
+    size_mm = resolutions.detailed.size_mm
+    for start in (0, count):
+        asked = searches([False] * count, monkeypatch)
+        levels = found.levels
+        found = method._search_on(pair, resolutions, found, count, Settings(), 1, told)
+        assert asked == [
+            (parameters.THOROUGH_SEARCH, [size_mm], restart, 2)
+            for restart in range(start, start + count)
+        ]
+        assert found.searches == start + count
+        assert not found.confident
+        assert {level.size_mm for level in found.levels.values()} == {size_mm}
+        assert (found.levels is levels) == (start > 0)
+        assert found.finer == resolutions.finer[1:]
+
+
+#: Where each round ends, mm off; how far noise moves that, in voxels; and how many
+#: searches are asked for.
+ENDS: list[tuple[list[float], list[float], list[int]]] = [
+    ([0], [0.1], [1]),
+    ([0, 50], [9, 0.1], [1, 1]),
+    ([0, 0, 50], [0.7, 0.7, 0.1], [1, 1, 2]),
+    ([0, 50, 0, 50], [9, math.nan, 9, 9], [1, 1, 2]),
 ]
 
 
-@pytest.mark.parametrize(("answers", "count"), RESTARTS)
-def test_it_searches_until_two_in_a_row_leave_no_runner_up(
-    answers: list[bool],
-    count: int,
+@pytest.mark.parametrize(("places", "errors", "counts"), ENDS)
+def test_in_doubt_it_searches_on_a_few_times(
+    places: list[float],
+    errors: list[float],
+    counts: list[int],
     heads: PhantomPair,
-    told: Stages,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    pair = Pair.of(*prepared_images(heads))
-    resolutions, settings = pyramid(pair), Settings(effort="thorough")
-    searches([False], monkeypatch)
-    found = method._first_search(pair, resolutions, None, settings, 1)
-    asked = searches([*answers], monkeypatch)
-    search_on: Callable[..., method._Found] = method._search_on
-    found = search_on(pair, resolutions, found, settings, 1, told)
-    size_mm = resolutions.detailed.size_mm
-    assert asked == [
-        (parameters.THOROUGH_SEARCH, [size_mm], restart, 2) for restart in range(count)
-    ]
-    assert found.searches == count
-    assert not found.confident
-    assert {level.size_mm for level in found.levels.values()} == {size_mm}
-    assert found.finer == resolutions.finer[1:]
-    # Another stage goes on with other starts, at the same level.
-    asked = searches([True, True], monkeypatch)
-    last = search_on(pair, resolutions, found, settings, 1, told)
-    assert [restart for _, _, restart, _ in asked] == [count, count + 1]
-    assert last.levels is found.levels
-    assert last.finer == found.finer
+    images, settings = (heads.fixed, heads.moving), Settings()
+    task = method.opened(*images, None, None, settings, None, None)
+    fit = method.best_answer(task, np.eye(4)).fits[0]
+    first_search, done = method._first_search, []
+
+    def in_doubt(*args: Any) -> Any:
+        return replace(first_search(*args[:2], np.eye(4), *args[3:]), confident=False)
+
+    def search_on(_pair: Pair, _all: object, found: Any, count: int, *_: object) -> Any:
+        done.append(count)
+        return found
+
+    def refined(_pair: Pair, found: Any, *_: object) -> Any:
+        pose = RigidTransform([0, 0, 0], [places[len(done) - 1], 0, 0]).matrix
+        level = next(iter(found.levels.values()))
+        return "original", level, [replace(fit, pose=pose)], None
+
+    def polished(
+        pair: Pair, _all: object, _name: str, _level: Level, pose: Any, *_: object
+    ) -> Any:
+        error = errors[len(done) - 1]
+        return SimpleNamespace(
+            moving_from_fixed=pair.moving_from_fixed(pose), error_voxels=error
+        )
+
+    monkeypatch.setattr(method, "_first_search", in_doubt)
+    monkeypatch.setattr(method, "_search_on", search_on)
+    monkeypatch.setattr(method, "_refined", refined)
+    monkeypatch.setattr(method, "_polished", polished)
+    method.best_answer(task, None)
+    assert done == counts
 
 
 def test_a_time_limit_ends_the_search_and_is_noted(

@@ -39,14 +39,11 @@ class Candidates:
         Whether the best pose has no runner-up in `parameters.UNIMODAL_CHANNEL`.
     channels_agree : bool
         Whether the channels agree on the best pose.
-    best : (4, 4) ndarray
-        The best pose in that channel.
     """
 
     poses: Mapping[str, FloatArray]
     unimodal: bool
     channels_agree: bool
-    best: FloatArray
 
     @property
     def confident(self) -> bool:
@@ -135,7 +132,7 @@ def global_search(
         kept = _runners_up(poses, scores) if unimodal and agree else poses
         kept = distinct([*sure, *kept], sampled)
         candidates[name] = kept[: len(sure) + settings.candidates]
-    return Candidates(candidates, unimodal, agree, improved[judge][0][0])
+    return Candidates(candidates, unimodal, agree)
 
 
 def sure_candidates(pair: Pair) -> list[FloatArray]:
