@@ -62,9 +62,9 @@ MiregError: Any error that mireg raises on purpose
 InputError: An image, transform or option that cannot be used
 MissingFileError: A file or folder that is not there
 OutputExistsError: A file that would be replaced, and nobody said that it may be
-DoubtfulError: An answer that is more likely wrong than right, and was to be trusted
+DoubtfulError: An answer that is doubtful, and was to be trusted
 MiregWarning: An input or an answer is odd, and the work went on; the message says how
-DoubtWarning: An answer is more likely wrong than right; the message says why
+DoubtWarning: An answer is doubtful; the message says why
 
 Modules
 -------

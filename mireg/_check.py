@@ -118,7 +118,7 @@ class Check:
 
     @property
     def doubtful(self) -> bool:
-        """Whether the pose is more likely wrong than right, as the verdict says."""
+        """Whether the pose is doubtful: less than 75 % likely right."""
         return self.verdict.doubtful
 
     def to_dict(self) -> dict[str, Any]:

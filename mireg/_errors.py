@@ -82,7 +82,7 @@ class OutputExistsError(InputError, FileExistsError):
 
 
 class DoubtfulError(MiregError):
-    """An answer that is more likely wrong than right, and was to be trusted.
+    """An answer that is doubtful, and was to be trusted.
 
     Raised by `Registration.raise_if_doubtful` alone.
     """
@@ -96,7 +96,7 @@ class MiregWarning(UserWarning):
 
 
 class DoubtWarning(MiregWarning):
-    """An answer is more likely wrong than right; the message says why.
+    """An answer is doubtful, less than 75 % likely right; the message says why.
 
     ``warnings.simplefilter("error", mireg.DoubtWarning)`` makes an error of each, where
     it is found; `Registration.raise_if_doubtful` raises a `DoubtfulError` when asked.

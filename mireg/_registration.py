@@ -234,11 +234,11 @@ class Registration:
 
     @property
     def doubtful(self) -> bool:
-        """Whether the answer is more likely wrong than right, as the verdict says."""
+        """Whether the answer is doubtful: less than 75 % likely right."""
         return self.verdict.doubtful
 
     def raise_if_doubtful(self) -> None:
-        """Refuse to go on with an answer that is more likely wrong than right.
+        """Refuse to go on with an answer that is doubtful.
 
         Raises
         ------

@@ -85,7 +85,7 @@ class SessionPair:
 
     @property
     def doubtful(self) -> bool:
-        """Whether it is more likely wrong than right, by itself."""
+        """Whether it is doubtful, by itself."""
         return not self.probability >= parameters.DOUBTFUL_BELOW
 
 

@@ -764,8 +764,11 @@ def tables(table: Table) -> Row:
         "| | answers | AUROC | wrong passed | right doubted | 90 % bound holds "
         "| error within factor 2 |\n|---|---|---|---|---|---|---|"
     )
-    whole = figures(table.where(table["way"] != "displaced"))
+    found = table.where(table["way"] != "displaced")
+    whole = figures(found)
     print(row_of("all but displaced", whole))
+    as_made = found.where(found["degraded"] == "")
+    print(row_of("of these, kinds as they stand", figures(as_made)))
     for column in ("kind", "way", "degraded"):
         for name in sorted(set(table[column])):
             some = table.where(table[column] == name)

@@ -99,7 +99,7 @@ class Verdict:
 
     @property
     def doubtful(self) -> bool:
-        """Whether the answer is more likely wrong than right."""
+        """Whether the answer is less likely right than `parameters.DOUBTFUL_BELOW`."""
         return not self.probability >= parameters.DOUBTFUL_BELOW
 
     @property

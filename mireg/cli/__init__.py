@@ -103,9 +103,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0 done; 1 done, but the answer is more likely wrong than right; 2 bad input or
-        usage, told in one line on stderr; 130 stopped. Any other error is a bug and
-        keeps its traceback.
+        0 done; 1 done, but the answer is doubtful; 2 bad input or usage, told in one
+        line on stderr; 130 stopped. Any other error is a bug and keeps its traceback.
     """
     began = time.perf_counter()
     if argv is None:  # Python has started for this alone: the clock shows that, too
@@ -238,9 +237,9 @@ def cli(context: click.Context) -> None:
       mireg register t1.nii.gz bold.nii.gz
       mireg guide start
 
-    Exit codes: 0 done; 1 done, but the answer is more likely wrong than right; 2 bad
-    input or usage, told in one line; 130 stopped by Ctrl-C (143 by SIGTERM, 129 by
-    SIGHUP). Files are written whole or not at all.
+    Exit codes: 0 done; 1 done, but the answer is doubtful, less than 75 % likely right;
+    2 bad input or usage, told in one line; 130 stopped by Ctrl-C (143 by SIGTERM, 129
+    by SIGHUP). Files are written whole or not at all.
 
     Colours and progress are for terminals; NO_COLOR=1 turns colours off. For
     completion by the Tab key put this into ~/.bashrc (or zsh_source, fish_source

@@ -65,7 +65,7 @@ def check(
 
     How far it is from the nearest optimum, whether a better one lies elsewhere, and
     how far the answer is expected to be off. The exit code is 1 if it is doubtful:
-    more likely wrong than right. In JSON "verdict" and "residuals" are of the
+    less than 75 % likely right. In JSON "verdict" and "residuals" are of the
     transform that was given; what was measured at the best pose is under "best".
 
     \b

@@ -212,7 +212,7 @@ def register(*, accept: bool, **options: Any) -> int:
 
     If both have BIDS names and there is no -o, the files have BIDS names too.
 
-    The exit code is 1 if the answer is doubtful: more likely wrong than right. The
+    The exit code is 1 if the answer is doubtful: less than 75 % likely right. The
     files are written all the same, unless --strict is given.
 
     \b
