@@ -2,6 +2,7 @@
 
     python scripts/session_study.py --sessions 10
     python scripts/session_study.py --sessions 100 --size-mm 5 --spoil all
+    python scripts/session_study.py --cases CASES.json
     python scripts/session_study.py --summary sessions.json
 
 Each session is six scans of one head, in five contrasts, at random poses. Printed are
@@ -10,6 +11,10 @@ themselves and of all pairs together, and how far loops through three images are
 With ``--spoil`` one image is of another head, or mirrored, or each of the 15 pairs in
 turn is put 20 mm off, and how often that is named is counted. Of one head, sessions
 differ in one image: a pair that is in several is registered once.
+
+With ``--cases`` the sessions are those of the patients of a case file (see evaluate.py)
+who have three images or more, and the errors those of its pairs, against its reference,
+in root mean square over the foreground of the fixed image.
 """
 
 from __future__ import annotations
@@ -20,8 +25,10 @@ import json
 import time
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+from measuring import distances, foreground_points, subject_of
 
 from mireg import Image, MiregWarning, RigidTransform, prepare, register_session
 from mireg import _session as session_module
@@ -145,6 +152,46 @@ def study(sessions, spoil):
     }
 
 
+def real_sessions(path):
+    """Give the images and the cases of each patient of a case file."""
+    patients = {}
+    for case in json.loads(path.read_text(encoding="utf-8")):
+        patients.setdefault(subject_of(case), []).append(case)
+    for patient, cases in patients.items():
+        names = dict.fromkeys(
+            case[role] for case in cases for role in ("fixed", "moving")
+        )
+        if len(names) > 2:
+            yield patient, [path.parent / name for name in names], cases
+
+
+def real_session(patient, files, cases, root):
+    """Register all images of a patient; compare with the references of its pairs."""
+    found = register_session(files)
+    place = {file: k for k, file in enumerate(files)}
+    pairs = {(p.fixed, p.moving): p.moving_from_fixed for p in found.pairs}
+    pairs |= {(moving, fixed): ~pair for (fixed, moving), pair in pairs.items()}
+    print(f"{patient}: {len(files)} images, {len(found.pairs)} pairs", flush=True)
+    rows = []
+    for case in cases:
+        fixed, moving = (place[root / case[role]] for role in ("fixed", "moving"))
+        together = found.transforms[moving] @ ~found.transforms[fixed]
+        points = foreground_points(found.images[fixed])
+        truth = np.array(case["moving_from_fixed"])
+        ways = pairs[fixed, moving].matrix, together.matrix
+        errors = [
+            np.square(distances(way, truth, points)).mean() ** 0.5 for way in ways
+        ]
+        rows.append([*errors, case["reference_uncertainty_mm"]])
+        print(f"  {case['id']:28} alone {errors[0]:.3f}  together {errors[1]:.3f} mm")
+    loops = loops_mm(found, foreground_points(found.images[0]))
+    root = np.sqrt(np.square(loops).mean())
+    worst = max(pair.residual_mm for pair in found.pairs)
+    print(f"  loops rms {root:.3f}, largest {max(loops):.3f}; residuals {worst:.3f} mm")
+    print("\n".join(f"  {note}" for note in found.warnings or ["no notes"]))
+    return rows
+
+
 def summary(rows):
     """Print what was found of sessions that are spoiled alike."""
 
@@ -180,9 +227,19 @@ def main(argv=None):
     parser.add_argument("--size-mm", type=float, default=4.0)
     parser.add_argument("--spoil", choices=[*SPOILED, "all"], help="all: none, too")
     parser.add_argument("--json", metavar="FILE", help="append a line a session")
+    parser.add_argument("--cases", type=Path, help="sessions of real patients instead")
     parser.add_argument("--summary", nargs="+", metavar="FILE", help="such lines again")
     args = parser.parse_args(argv)
     rows = []
+    if args.cases is not None:
+        for patient, files, cases in real_sessions(args.cases):
+            rows += real_session(patient, files, cases, args.cases.parent)
+        alone, together, reference = np.sqrt(np.square(rows).mean(axis=0))
+        print(
+            f"{len(rows)} pairs, rms mm: alone {alone:.3f}, together {together:.3f}; "
+            f"the references are good to {reference:.3f}"
+        )
+        return
     for name in args.summary or ():
         with open(name, encoding="utf-8") as file:
             rows += [json.loads(line) for line in file]
