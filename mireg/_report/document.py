@@ -23,7 +23,13 @@ _FOOT = (
 
 
 def document(
-    title: str, *, body: str, style: str, script: str, data: Mapping[str, Any]
+    title: str,
+    *,
+    body: str,
+    style: str,
+    script: str,
+    data: Mapping[str, Any],
+    later: Mapping[str, Any] | None = None,
 ) -> str:
     """Make a self-contained HTML document.
 
@@ -38,6 +44,10 @@ def document(
     data : mapping
         What the script reads from the element ``data``, as JSON: plain Python values
         with finite numbers.
+    later : mapping, optional
+        The same in the element ``later``, which stands behind the script: what is large
+        and need not be there when the script begins. A browser shows the page before
+        it has read this.
 
     Returns
     -------
@@ -71,8 +81,8 @@ def document(
         '<meta name="referrer" content="no-referrer">\n'
         f"<title>{text(title)}</title>\n<style>{style}</style>\n</head>\n"
         f'<body>\n{body}\n<footer><p class="note">{_FOOT}</p></footer>\n'
-        f'<script type="application/json" id="data">{_json(data)}</script>\n'
-        f"<script>{script}</script>\n</body>\n</html>\n"
+        f"{_element('data', data)}"
+        f"<script>{script}</script>\n{_element('later', later)}</body>\n</html>\n"
     )
 
 
@@ -90,6 +100,13 @@ def text(words: str) -> str:
 def data_url(kind: str, content: bytes) -> str:
     """Put the content of a file, of a MIME type, into an address."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _element(name: str, data: Mapping[str, Any] | None) -> str:
+    """Put data into an element that a script reads; nothing of nothing."""
+    if data is None:
+        return ""
+    return f'<script type="application/json" id="{name}">{_json(data)}</script>\n'
 
 
 def _writable(words: str) -> str:

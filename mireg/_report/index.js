@@ -9,6 +9,9 @@ const SEVERITY = { failed: 0, doubtful: 1, right: 2 };
 const ROWS_AT_ONCE = 100;
 const PICTURES_AT_ONCE = 24;
 
+const pictured = new Set(data.pictured);
+let pictures = {}; // by id; they are read last
+
 let shown = [];
 let sortedBy = { name: null, down: false };
 let chosen = null;
@@ -65,6 +68,11 @@ function select() {
   const words = $("search").value.toLowerCase().split(/\s+/).filter(Boolean);
   const which = $("which").value;
   shown = data.rows.filter((row) => isWanted(row, words, which));
+  sort();
+  draw();
+}
+
+function sort() {
   const worst = new Map(shown.map((row) => [row, badness(row)]));
   shown.sort((a, b) => compareLists(worst.get(a), worst.get(b)));
   if (sortedBy.name !== null) {
@@ -76,13 +84,18 @@ function select() {
       return sign * compareValues(a[i], b[i]);
     });
   }
-  draw();
 }
 
 function choose(id) {
   chosen = chosen === id ? null : id;
-  draw();
+  $("chosen").textContent = chosen === null ? "" : `chosen: ${chosen}`;
+  for (const row of $("table").tBodies[0].rows) mark(row, row.dataset.id);
+  drawPictures();
+  const ink = colours();
+  for (const figure of figures) drawMarks(figure, ink);
 }
+
+const mark = (element, id) => element.classList.toggle("chosen", id === chosen);
 
 // --- the table -------------------------------------------------------------------------
 
@@ -90,14 +103,15 @@ function drawHead() {
   const row = make("tr");
   for (const column of data.columns) {
     const arrow = sortedBy.name === column.name ? (sortedBy.down ? " ▼" : " ▲") : "";
-    const sort = () => {
+    const pressed = () => {
       const again = sortedBy.name === column.name;
       sortedBy = { name: column.name, down: again ? !sortedBy.down : column.figure };
-      select();
+      sort();
+      drawList();
     };
     const order = arrow ? (sortedBy.down ? "descending" : "ascending") : "none";
     const about = column.unit ? `${column.about}, ${column.unit}` : column.about;
-    const button = make("button", { type: "button", title: about, onclick: sort });
+    const button = make("button", { type: "button", title: about, onclick: pressed });
     button.append(column.name + arrow);
     row.append(make("th", { scope: "col", "aria-sort": order }, button));
   }
@@ -118,38 +132,51 @@ function cell(row, column) {
   return make("td", { class: kind }, content);
 }
 
-function drawRows() {
-  const rows = shown.slice(0, rowsShown).map((row) => {
+// Draws the rows; those `from` there on, if the others stand already.
+function drawRows(from = 0) {
+  const rows = shown.slice(from, rowsShown).map((row) => {
     const id = idOf(row);
-    const attributes = { onclick: () => choose(id), class: id === chosen ? "chosen" : "" };
-    return make("tr", attributes, ...data.columns.map((column) => cell(row, column)));
+    const attributes = { onclick: () => choose(id), "data-id": id };
+    const made = make("tr", attributes, ...data.columns.map((column) => cell(row, column)));
+    mark(made, id);
+    return made;
   });
-  document.querySelector("#table tbody").replaceChildren(...rows);
+  const body = $("table").tBodies[0];
+  if (from === 0) body.replaceChildren();
+  body.append(...rows);
   $("more-rows").hidden = shown.length <= rowsShown;
 }
 
 // --- pictures --------------------------------------------------------------------------
 
 function drawPictures() {
-  const having = shown.filter((row) => data.pictures[idOf(row)]);
+  const having = shown.filter((row) => pictured.has(idOf(row)));
+  const first = having.slice(0, picturesShown);
   // The chosen one is seen, wherever it is in the order.
-  having.sort((a, b) => (idOf(b) === chosen) - (idOf(a) === chosen));
-  const figures = having.slice(0, picturesShown).map((row) => {
-    const id = idOf(row);
-    const verdict = value(row, "verdict");
-    const picture = make("img", {
-      src: data.pictures[id],
-      alt: `Edges of the moving image on the fixed one, ${id}: ${verdict}`,
-    });
-    const name = data.links[id] ? make("a", { href: data.links[id] }, id) : id;
-    const says = make("span", { class: verdict }, ` ${verdict}`);
-    const caption = make("figcaption", {}, name, says);
-    const attributes = { onclick: () => choose(id), class: id === chosen ? "chosen" : "" };
-    return make("figure", attributes, picture, caption);
-  });
-  $("pictures").replaceChildren(...figures);
+  const looked = having.find((row) => idOf(row) === chosen);
+  const all = looked ? [looked, ...first.filter((row) => row !== looked)] : first;
+  $("pictures").replaceChildren(...all.map(pictureOf));
   $("more-pictures").hidden = having.length <= picturesShown;
   $("pictures").parentElement.hidden = having.length === 0;
+}
+
+function pictureOf(row) {
+  const id = idOf(row);
+  const verdict = value(row, "verdict");
+  const alt = `Edges of the moving image on the fixed one, ${id}: ${verdict}`;
+  const picture = make("img", { alt, ...(pictures[id] && { src: pictures[id] }) });
+  const name = data.links[id] ? make("a", { href: data.links[id] }, id) : id;
+  const says = make("span", { class: verdict }, ` ${verdict}`);
+  const caption = make("figcaption", {}, name, says);
+  const figure = make("figure", { onclick: () => choose(id) }, picture, caption);
+  mark(figure, id);
+  return figure;
+}
+
+// They stand behind this script in the file, so that nothing else waits for them.
+function readPictures() {
+  pictures = JSON.parse($("later").textContent);
+  drawPictures();
 }
 
 // --- distributions ---------------------------------------------------------------------
@@ -173,43 +200,85 @@ function layOut(column, width, height) {
     dot.x = 5 + ((dot.bin + 0.5) / bins) * (width - 10);
     dot.y = height - 4 - dot.level * step;
   }
-  return { where, low, high };
+  return where;
 }
 
-function drawFigure(canvas, column) {
+// Places all dots, those that are to be looked at over the others, and keeps the picture.
+function drawDots(figure, dots) {
+  const { canvas, column } = figure;
   const ratio = window.devicePixelRatio || 1;
-  const width = canvas.clientWidth;
-  const height = canvas.clientHeight;
-  canvas.width = width * ratio;
-  canvas.height = height * ratio;
-  const pen = canvas.getContext("2d");
-  pen.scale(ratio, ratio);
-  const style = getComputedStyle(document.documentElement);
-  const ink = (name) => style.getPropertyValue(name).trim();
-  const { where } = layOut(column, width, height);
+  const [width, height] = [canvas.clientWidth, canvas.clientHeight];
+  if (width === 0) return; // nothing is wide on a page that is not seen
+  [canvas.width, canvas.height] = [width * ratio, height * ratio];
+  figure.where = layOut(column, width, height);
+  figure.picture = new ImageData(canvas.width, canvas.height);
   const visible = new Set(shown);
-  let marked = null;
+  const passes = [[], [], [], []]; // faint or not, right or not
+  for (const dot of figure.where) {
+    const isRight = value(dot.row, "verdict") === "right";
+    passes[2 * visible.has(dot.row) + !isRight].push(dot);
+  }
+  passes.forEach((those, now) => {
+    const alpha = now < 2 ? 0.15 : 1;
+    for (const { x, y } of those) stamp(figure.picture, dots[now % 2], x * ratio, y * ratio, alpha);
+  });
+}
+
+// Pixels of a dot: a canvas is too slow at drawing tens of thousands.
+function dotIn(colour) {
+  const ratio = window.devicePixelRatio || 1;
+  const dot = document.createElement("canvas");
+  dot.width = dot.height = Math.ceil(4 * ratio);
+  const pen = dot.getContext("2d");
+  pen.fillStyle = colour;
+  pen.arc(dot.width / 2, dot.width / 2, 2 * ratio, 0, 2 * Math.PI);
+  pen.fill();
+  return pen.getImageData(0, 0, dot.width, dot.width);
+}
+
+function stamp(picture, dot, x, y, alpha) {
+  const [left, top] = [Math.round(x - dot.width / 2), Math.round(y - dot.height / 2)];
+  const [pixels, of] = [picture.data, dot.data];
+  for (let row = 0, from = 0; row < dot.height; row++) {
+    let to = 4 * ((top + row) * picture.width + left);
+    for (let column = 0; column < dot.width; column++, from += 4, to += 4) {
+      const opaque = alpha * of[from + 3];
+      if (opaque === 0 || opaque < pixels[to + 3]) continue;
+      pixels[to] = of[from];
+      pixels[to + 1] = of[from + 1];
+      pixels[to + 2] = of[from + 2];
+      pixels[to + 3] = opaque;
+    }
+  }
+}
+
+// Marks the outliers and the chosen pair among the dots.
+function drawMarks({ canvas, column, picture, where }, ink) {
+  if (!picture) return;
+  const ratio = window.devicePixelRatio || 1;
+  const pen = canvas.getContext("2d");
+  pen.setTransform(ratio, 0, 0, ratio, 0, 0);
+  pen.putImageData(picture, 0, 0);
+  const visible = new Set(shown);
   for (const dot of where) {
-    const verdict = value(dot.row, "verdict");
+    const odd = value(dot.row, "outlier_in");
+    if (!odd || !odd.split(", ").includes(column.name)) continue;
     pen.globalAlpha = visible.has(dot.row) ? 1 : 0.15;
-    pen.fillStyle = ink(verdict === "right" ? "--accent" : "--bad");
-    pen.beginPath();
-    pen.arc(dot.x, dot.y, 2, 0, 2 * Math.PI);
-    pen.fill();
-    const odd = (value(dot.row, "outlier_in") ?? "").split(", ");
-    if (odd.includes(column.name)) ring(pen, dot, 4, ink("--bad"));
-    if (idOf(dot.row) === chosen) marked = dot;
+    ring(pen, dot, 4, ink("--bad"));
   }
   pen.globalAlpha = 1;
-  if (marked) {
-    ring(pen, marked, 6, ink("--ink"));
-    pen.fillStyle = ink("--ink");
-    pen.fillRect(marked.x - 0.5, 0, 1, height);
-  }
-  canvas.onclick = (event) => {
-    const near = nearest(where, event.offsetX, event.offsetY);
-    if (near) choose(idOf(near.row));
-  };
+  const marked = chosen !== null && where.find((dot) => idOf(dot.row) === chosen);
+  if (!marked) return;
+  ring(pen, marked, 6, ink("--ink"));
+  pen.fillStyle = ink("--ink");
+  pen.fillRect(marked.x - 0.5, 0, 1, canvas.height);
+}
+
+// Colours of the page, by name.
+function colours() {
+  const style = getComputedStyle(document.documentElement);
+  const known = {};
+  return (name) => (known[name] ??= style.getPropertyValue(name).trim());
 }
 
 function ring(pen, dot, radius, colour) {
@@ -230,7 +299,7 @@ function nearest(where, x, y) {
   return best;
 }
 
-const canvases = [];
+const figures = [];
 
 function makeFigures() {
   for (const column of data.columns.filter((one) => one.figure)) {
@@ -243,12 +312,20 @@ function makeFigures() {
     const canvas = make("canvas", { role: "img", "aria-label": `${says}. ${column.about}` });
     const caption = make("figcaption", { title: column.about }, says);
     $("figures").append(make("figure", {}, canvas, caption));
-    canvases.push([canvas, column]);
+    const figure = { canvas, column, where: [], picture: null };
+    canvas.addEventListener("click", (event) => {
+      const near = nearest(figure.where, event.offsetX, event.offsetY);
+      if (near) choose(idOf(near.row));
+    });
+    figures.push(figure);
   }
 }
 
 function drawFigures() {
-  for (const [canvas, column] of canvases) drawFigure(canvas, column);
+  const ink = colours();
+  const dots = [dotIn(ink("--accent")), dotIn(ink("--bad"))];
+  for (const figure of figures) drawDots(figure, dots);
+  for (const figure of figures) drawMarks(figure, ink);
 }
 
 // --- all -------------------------------------------------------------------------------
@@ -266,11 +343,14 @@ function summary() {
 
 function draw() {
   $("summary").textContent = summary();
-  $("chosen").textContent = chosen === null ? "" : `chosen: ${chosen}`;
+  drawList();
+  drawFigures();
+}
+
+function drawList() {
   drawHead();
   drawRows();
   drawPictures();
-  drawFigures();
 }
 
 for (const id of ["search", "which"]) {
@@ -281,13 +361,16 @@ for (const id of ["search", "which"]) {
   });
 }
 $("more-rows").addEventListener("click", () => {
-  rowsShown += 5 * ROWS_AT_ONCE;
-  drawRows();
+  const from = rowsShown;
+  rowsShown += 2 * ROWS_AT_ONCE;
+  drawRows(from);
 });
 $("more-pictures").addEventListener("click", () => {
   picturesShown += 5 * PICTURES_AT_ONCE;
   drawPictures();
 });
 window.addEventListener("resize", drawFigures);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawFigures);
+document.addEventListener("DOMContentLoaded", readPictures);
 makeFigures();
 select();

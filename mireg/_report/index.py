@@ -13,6 +13,9 @@ from typing import Any
 from .. import __version__
 from .document import asset, document, text
 
+#: Columns that stand first on the page: what is to be done, and why.
+_FIRST = ("id", "verdict", "reasons", "message", "decision")
+
 
 def index(
     title: str,
@@ -52,16 +55,25 @@ def index(
     >>> "<b>" in page, page.startswith("<!DOCTYPE html>")
     (False, True)
     """
+    pictures = dict(pictures or {})
+    # Those that are not among the first are equal, and stay in their order.
+    names = sorted(columns, key=lambda name: (*_FIRST, name).index(name))
     data = {
-        "columns": [{"name": name, **about} for name, about in columns.items()],
-        "rows": [[_plain(row.get(name)) for name in columns] for row in rows],
-        "pictures": dict(pictures or {}),
+        "columns": [{"name": name, **columns[name]} for name in names],
+        "rows": [[_plain(row.get(name)) for name in names] for row in rows],
+        "pictured": list(pictures),
         "links": dict(links or {}),
         "version": __version__,
     }
     body = asset("index.html").replace("TITLE", text(title))
-    style = asset("index.css")
-    return document(title, body=body, style=style, script=asset("index.js"), data=data)
+    return document(
+        title,
+        body=body,
+        style=asset("index.css"),
+        script=asset("index.js"),
+        data=data,
+        later=pictures,
+    )
 
 
 def _plain(value: Any) -> Any:
