@@ -23,6 +23,9 @@ Pixels = npt.NDArray[np.float32]
 #: What runs to the right and up in each plane, as world axes.
 PLANES = {"sagittal": (1, 2), "coronal": (0, 2), "axial": (0, 1)}
 
+#: What the ends of each axis of the world are called.
+LETTERS = (("L", "R"), ("P", "A"), ("I", "S"))
+
 #: Colour of the moving image's edges.
 _ORANGE = np.array([1.0, 0.55, 0.0])
 
@@ -162,7 +165,7 @@ def small_picture(
     whole = three_planes(fixed, moving, moving_from_fixed, place, height=110)
     file = io.BytesIO()
     with PIL.Image.open(io.BytesIO(whole)) as picture:
-        picture.convert("RGB").save(file, "JPEG", quality=60)
+        picture.convert("RGB").save(file, "JPEG", quality=60, optimize=True)
     return file.getvalue()
 
 

@@ -103,7 +103,7 @@ def pictures(names: list[str]) -> dict[str, str]:
     rng = np.random.default_rng(1)
     drawn = {}
     for name in names:
-        noise = rng.normal(0, 0.04 * np.ptp(pair.fixed.data), pair.fixed.shape)
+        noise = rng.normal(0, 0.015 * np.ptp(pair.fixed.data), pair.fixed.shape)
         noisy = Image(pair.fixed.data + noise, pair.fixed.mm_from_ijk)
         pose = random_pose(rng, max_angle_deg=15).matrix @ pair.moving_from_fixed
         drawn[name] = data_url("image/jpeg", small_picture(noisy, pair.moving, pose))

@@ -188,6 +188,49 @@ def test_what_only_one_of_them_has_is_not_shown():
     assert right - left > 1.9 * RADIUS
 
 
+NOSE_MM = 45.0
+
+
+def with_nose(*, specks=False, table=False, pieces=False) -> Image:
+    """Return a head with a nose to 45 mm in front, on 60 voxels of 2.2 mm a side.
+
+    The nose holds one in 200 voxels, what is far away many more.
+    """
+    affine = np.diag([2.2, 2.2, 2.2, 1.0])
+    affine[:3, 3] = -2.2 * 29.5
+    x, y, z = nib.affines.apply_affine(affine, np.indices((60,) * 3).reshape(3, -1).T).T
+    values = 100.0 * (x**2 + y**2 + z**2 < RADIUS**2)
+    values[(np.hypot(x, z) < 3.5) & (y > 0) & (y < NOSE_MM)] = 100
+    if specks:
+        values[np.random.default_rng(0).random(len(values)) < 0.02] = 100
+    if table:
+        values[(y < -52) & (y > -58) & (abs(x) < 50) & (abs(z) < 30)] = 60
+    if pieces:  # as vessels, of which the largest is a small part
+        values *= (np.sin(x / 2.5) > 0) & (np.sin(y / 2.5) > 0) & (np.sin(z / 2.5) > 0)
+    return Image(values.reshape(60, 60, 60).astype(np.float32), affine)
+
+
+@pytest.mark.parametrize("beside", [{}, {"specks": True}, {"table": True}])
+def test_the_tip_of_a_nose_is_shown_and_no_table_or_speck_far_away(beside):
+    image = with_nose(**beside)
+    cut = mosaic._cut((mireg.prepare(image), mireg.prepare(with_nose())), EYE, 3)
+    back, front, bottom, top = cut[1].extent_mm  # sagittal
+    assert front > NOSE_MM
+    assert front < NOSE_MM + 9
+    assert -RADIUS - 10 < back < -RADIUS
+    assert top == pytest.approx(-bottom, abs=4)
+    assert top < RADIUS + 9
+    # No slice is spent on the nose alone.
+    assert max(plane.position_mm for plane in cut[3:6]) < RADIUS
+
+
+def test_what_is_all_in_pieces_is_shown_as_a_whole():
+    image = with_nose(pieces=True)
+    cut = mosaic._cut((mireg.prepare(image), mireg.prepare(image)), EYE, 3)
+    back, front, _, _ = cut[1].extent_mm
+    assert (back, front) == pytest.approx((-RADIUS, RADIUS), abs=9)
+
+
 def shift_k(n):
     """Voxels of a slab that begins at slice n."""
     matrix = np.eye(4)
@@ -231,6 +274,34 @@ def test_letters_names_and_a_bar_are_there():
     axial = {text.get_text(): text.get_position() for text in figure.axes[12].texts}
     assert axial["L"][0] < axial["R"][0]
     assert axial["P"][1] < axial["A"][1]
+
+
+def test_letters_have_serifs_and_positions_can_be_read_on_anything():
+    """A bare I is a bar; a position stands over contours, on a ground of its own."""
+    figure = mosaic.show(head(), head(), EYE, slices=2)
+    texts = [text for panel in figure.axes for text in panel.texts]
+    letters = [text for text in texts if text.get_text() in set("LRAPSI")]
+    positions = [text for text in texts if text.get_text()[1:2] == " "]
+    assert len(letters) == 3 * 3 * 4
+    assert len(positions) == 3 * 2
+    for text in letters + positions:
+        assert has_serifs(text.get_fontproperties())
+    for text in positions:
+        ground = text.get_bbox_patch()
+        assert ground.get_facecolor()[:3] == (0, 0, 0)
+        assert ground.get_facecolor()[3] >= 0.6
+        lines = text.axes.collections + text.axes.images
+        assert all(text.get_zorder() > one.get_zorder() for one in lines)
+
+
+def has_serifs(font):
+    """Tell whether an I fills much less than the box around it."""
+    from matplotlib.textpath import TextPath  # noqa: PLC0415, an extra
+
+    (outline,) = TextPath((0, 0), "I", size=100, prop=font).to_polygons()
+    x, y = outline.T
+    area = abs(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1])) / 2
+    return area < 0.7 * np.ptp(x) * np.ptp(y)
 
 
 def test_names_of_files_are_text_and_nothing_else(tmp_path):

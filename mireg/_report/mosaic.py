@@ -21,7 +21,7 @@ from skimage.measure import find_contours
 from .._errors import InputError
 from .._files.formats import ImageLike
 from .._image import Image
-from .._picture import PLANES, Pixels, Plane, grey, planes
+from .._picture import LETTERS, PLANES, Pixels, Plane, grey, planes
 from .._prepare import PreparedImage, prepare
 from .._transform import TransformLike, as_transform
 
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FloatArray = npt.NDArray[np.float64]
-
-#: What the ends of each axis of the world are called.
-LETTERS = (("L", "R"), ("P", "A"), ("I", "S"))
 
 #: Colours of the contours of the fixed and of the moving image.
 _FIXED, _MOVING = "#56b4e9", "#ff8c00"
@@ -47,9 +44,17 @@ _SMOOTH, _SHORTEST = 1.0, 16
 #: Room around what is shown, as a share of its length.
 _RIM = 0.06
 
+#: A part of the foreground that is not joined to the largest one belongs to the anatomy
+#: from this share of its size on: two legs do, a table or a speck does not. Where the
+#: parts that do hold less than `_WHOLE` of the foreground, it is all in pieces.
+_PART, _WHOLE = 0.5, 0.5
+
 #: Shown is the part of the head that both images have, as no neck below an EPI, unless
 #: it is less than this share: then a pose is wrong, and the whole head says how.
 _COMMON = 0.05
+
+#: Comes with matplotlib; its I has serifs, and is no bar.
+_FONT = "DejaVu Sans Mono"
 
 #: Width of the dark line round letters, so that they can be read on anything.
 _HALO = 2.5
@@ -183,12 +188,12 @@ def _cut(
     image, the moving one, and that one where its header puts it.
     """
     fixed, moving = (one.image for one in both)
-    points = both[0].foreground.points
+    points, reach = _anatomy(both[0])
     moved = moving.to_ijk(points @ pose[:3, :3].T + pose[:3, 3])
     inside = ((moved > -0.5) & (moved < np.array(moving.shape) - 0.5)).all(axis=1)
     common = points[inside] if inside.any() else points
     seen = common if len(common) > _COMMON * len(points) else points
-    low, high = np.percentile(seen, [0.5, 99.5], axis=0)
+    low, high = np.percentile(seen, reach, axis=0)
     rim = _RIM * (high - low).max()
     field = fixed.to_mm(
         np.indices((2, 2, 2)).reshape(3, 8).T * np.array(fixed.shape) - 0.5
@@ -199,6 +204,23 @@ def _cut(
     positions = np.linspace(first, last, slices + 2)[1:-1].T
     images = [(fixed, np.eye(4)), (moving, pose), (moving, np.eye(4))]
     return planes(images, low, high, positions, float((high - low).max()) / _PIXELS)
+
+
+def _anatomy(prepared: PreparedImage) -> tuple[FloatArray, tuple[float, float]]:
+    """Take the large parts of the foreground, (n, 3), and how much of them is shown.
+
+    All, to the tip of the nose, as percentiles of their points; of what is in pieces
+    all but a few, since some of those are noise.
+    """
+    grid, points = prepared.low_resolution, prepared.foreground.points
+    foreground = np.zeros(grid.shape, bool)
+    foreground[tuple(np.rint(grid.to_ijk(points)).astype(int).T)] = True
+    parts, _ = ndimage.label(foreground)
+    sizes = np.bincount(parts[foreground])
+    large = foreground & (sizes[parts] >= _PART * sizes.max())
+    if large.sum() < _WHOLE * len(points):
+        return points, (0.5, 99.5)
+    return grid.to_mm(np.argwhere(large)), (0.0, 100.0)
 
 
 def _names(fixed: Image, moving: Image) -> tuple[str, str]:
@@ -325,7 +347,8 @@ def _label(axes: Sequence[Axes], shown: Sequence[Plane], row: _Row) -> None:
             transform=axes[0].transAxes,
             color="white",
             path_effects=halo,
-            fontsize=8,
+            fontsize=9,
+            fontfamily=_FONT,
             ha=ha,
             va=va,
         )
@@ -351,7 +374,6 @@ def _halo() -> list[Any]:
 
 def _mark(axes: Sequence[Axes], shown: Sequence[Plane]) -> None:
     """Say where each slice lies."""
-    halo = _halo()
     for panel, plane in zip(axes, shown, strict=True):
         low, high = LETTERS[plane.axis]
         digits = 0 if plane.step_mm * _PIXELS > 50 else 1  # of a head, or of a mouse
@@ -361,11 +383,14 @@ def _mark(axes: Sequence[Axes], shown: Sequence[Plane]) -> None:
             0.02,
             f"{high if place >= 0 else low} {abs(place):.{digits}f}",
             transform=panel.transAxes,
-            color="#bbbbbb",
-            path_effects=halo,
-            fontsize=6,
+            color="#eeeeee",
+            fontsize=6.5,
+            fontfamily=_FONT,
             ha="right",
             va="bottom",
+            # Over the contours, on a ground that makes it readable on white, too.
+            bbox={"facecolor": (0, 0, 0, 0.75), "edgecolor": "none", "pad": 1.2},
+            zorder=5,
         )
 
 
