@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import PIL.Image
+import PIL.ImageDraw
+import PIL.ImageFont
 from skimage.filters import sobel
 
 from ._image import Image
@@ -28,6 +30,10 @@ LETTERS = (("L", "R"), ("P", "A"), ("I", "S"))
 
 #: Colour of the moving image's edges.
 _ORANGE = np.array([1.0, 0.55, 0.0])
+
+#: Colour of letters; how far they are from the border, and how wide a plane with
+#: letters is at least, in pixels.
+_YELLOW, _INSET, _LEAST_WIDTH = (255, 225, 77), 3, 70
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,6 +130,7 @@ def three_planes(
     place: npt.ArrayLike | None = None,
     *,
     height: int = 220,
+    letters: bool = True,
 ) -> bytes:
     """Draw the edges of the moving image on the fixed one, in three planes.
 
@@ -137,6 +144,8 @@ def three_planes(
         Where the planes meet, RAS+ mm (default: the centre of `fixed`).
     height : int, optional
         Of the picture, in pixels.
+    letters : bool, optional
+        Whether to say where each plane lies, and which way.
 
     Returns
     -------
@@ -152,7 +161,9 @@ def three_planes(
     """
     centre = fixed.centre_mm if place is None else np.asarray(place, float)
     images = [(fixed, np.eye(4)), (moving, moving_from_fixed)]
-    return _side_by_side(images, centre, height, lambda both: _overlay(*both))
+    return _side_by_side(
+        images, centre, height, lambda both: _overlay(*both), letters=letters
+    )
 
 
 def small_picture(
@@ -162,7 +173,9 @@ def small_picture(
     place: npt.ArrayLike | None = None,
 ) -> bytes:
     """Draw what `three_planes` does, small: a JPEG file of a few kB."""
-    whole = three_planes(fixed, moving, moving_from_fixed, place, height=110)
+    whole = three_planes(
+        fixed, moving, moving_from_fixed, place, height=110, letters=False
+    )
     file = io.BytesIO()
     with PIL.Image.open(io.BytesIO(whole)) as picture:
         picture.convert("RGB").save(file, "JPEG", quality=60, optimize=True)
@@ -189,22 +202,68 @@ def _side_by_side(
     centre: FloatArray,
     height: int,
     paint: Callable[[list[FloatArray]], FloatArray],
+    *,
+    letters: bool = True,
 ) -> bytes:
     """Paint three planes through the field of view of the first image, as a PNG."""
     corners = images[0][0].corners_mm
     low, high = corners.min(axis=0), corners.max(axis=0)
     step = float((high - low).max()) / height or 1.0
-    panels = []
+    panels: list[FloatArray] = []
+    boxes = []
     for plane in planes(images, low, high, centre[:, None], step):
         painted = paint([grey(pixels, *limits(pixels)) for pixels in plane.pixels])
         upright = painted.swapaxes(0, 1)[::-1]
         space = height + 1 - upright.shape[0]
-        around = ((space // 2, space - space // 2), (2, 2), (0, 0))
+        # Beside a thin slab there is room for what is written.
+        beside = max(2, (_LEAST_WIDTH - upright.shape[1]) // 2) if letters else 2
+        around = ((space // 2, space - space // 2), (beside, beside), (0, 0))
+        left = sum(panel.shape[1] for panel in panels)
         panels.append(np.pad(upright, around))
+        boxes.append((plane, left, 0, *panels[-1].shape[1::-1]))
     pixels = np.concatenate(panels, axis=1)
+    picture = PIL.Image.fromarray((255 * pixels).round().astype(np.uint8))
+    for box in boxes if letters else ():
+        _mark(picture, *box)
     file = io.BytesIO()
-    PIL.Image.fromarray((255 * pixels).round().astype(np.uint8)).save(file, "PNG")
+    picture.save(file, "PNG")
     return file.getvalue()
+
+
+def _mark(
+    picture: PIL.Image.Image, plane: Plane, left: int, top: int, wide: int, high: int
+) -> None:
+    """Write at the borders of a plane which way it lies, and in a corner where."""
+    (first, last), (down, up) = (LETTERS[axis] for axis in PLANES[plane.name])
+    for letter, x, y in ((first, 0, 0.5), (last, 1, 0.5), (up, 0.5, 0), (down, 0.5, 1)):
+        _write(picture, letter, (left, top, wide, high), (x, y), larger=2)
+    side = LETTERS[plane.axis][plane.position_mm >= 0]
+    words = f"{side} {abs(plane.position_mm):.0f} mm"
+    _write(picture, words, (left, top, wide, high), (0, 1), larger=1)
+
+
+def _write(
+    picture: PIL.Image.Image,
+    words: str,
+    box: tuple[int, int, int, int],
+    share: tuple[float, float],
+    *,
+    larger: int,
+) -> None:
+    """Write on a dark ground, at a share of the way across a box and down it."""
+    # Courier, small and bold: its I has serifs, and it needs no library for fonts.
+    font = PIL.ImageFont.load_default_imagefont()
+    mask = PIL.Image.new("L", font.getbbox(words)[2:])
+    PIL.ImageDraw.Draw(mask).text((0, 0), words, 255, font)
+    mask = mask.crop(mask.getbbox())
+    mask = mask.resize((larger * mask.width, larger * mask.height), 0)
+    ground = PIL.Image.new("L", (mask.width + 4, mask.height + 4), 170)
+    left, top, wide, high = box
+    x = left + _INSET + share[0] * (wide - 2 * _INSET - ground.width)
+    y = top + _INSET + share[1] * (high - 2 * _INSET - ground.height)
+    at = round(x), round(y)
+    picture.paste((0, 0, 0), at, ground)
+    picture.paste(_YELLOW, (at[0] + 2, at[1] + 2), mask)
 
 
 def _plane(

@@ -14,6 +14,8 @@ import jsonschema
 import nibabel as nib
 import numpy as np
 import PIL.Image
+import PIL.ImageDraw
+import PIL.ImageFont
 import pytest
 import SimpleITK as sitk  # noqa: N813, the usual name
 from checks import assert_close_pose
@@ -463,13 +465,68 @@ def test_planes_are_where_and_how_they_say():
                 assert dark == 0
 
 
+def test_the_planes_say_which_way_they_lie_and_where():
+    """Each letter is the one of the font, at its own border; an L is no R."""
+    grid = np.diag([2.0, 2, 2, 1])
+    grid[:3, 3] = [-40, -50, -60]
+    dark = Image(np.zeros((60, 60, 60)), grid)
+    png = three_planes(dark, dark, np.eye(4), [-12, 31, 7])
+    pixels = np.asarray(PIL.Image.open(io.BytesIO(png))).astype(int)
+    yellow = (pixels[..., 0] > 200) & (pixels[..., 2] < 100)
+    for panel, (left, right, bottom, top), where in zip(
+        np.split(yellow, 3, axis=1),
+        ("PAIS", "LRIS", "LRPA"),
+        ("L 12 mm", "A 31 mm", "S 7 mm"),
+        strict=True,
+    ):
+        h, w = panel.shape
+        for letter, part in (
+            (left, panel[h // 3 : 2 * h // 3, : w // 3]),
+            (right, panel[h // 3 : 2 * h // 3, -w // 3 :]),
+            (top, panel[: h // 3, w // 3 : 2 * w // 3]),
+            (bottom, panel[-h // 3 :, w // 3 + 5 : 2 * w // 3]),
+        ):
+            assert np.array_equal(
+                trimmed(part), np.kron(drawn(letter), np.ones((2, 2)))
+            )
+        assert np.array_equal(trimmed(panel[-h // 4 :, : w // 3]), drawn(where))
+    assert not np.array_equal(drawn("I"), np.ones_like(drawn("I")))  # no bar
+
+
+def test_planes_of_a_thin_slab_have_room_for_their_letters():
+    slab = Image(np.zeros((4, 60, 60)), np.eye(4))
+    png = three_planes(slab, slab, np.eye(4))
+    pixels = np.asarray(PIL.Image.open(io.BytesIO(png))).astype(int)
+    yellow = (pixels[..., 0] > 200) & (pixels[..., 2] < 100)
+    # The third, 70 pixels: beside each other, none over another.
+    row = yellow[100:120, -70:]
+    for letter, part in (("L", row[:, :35]), ("R", row[:, 35:])):
+        assert np.array_equal(trimmed(part), np.kron(drawn(letter), np.ones((2, 2))))
+
+
+def drawn(words):
+    """Draw words in the font, as truth values."""
+    font = PIL.ImageFont.load_default_imagefont()
+    picture = PIL.Image.new("L", (100, 30))
+    PIL.ImageDraw.Draw(picture).text((5, 5), words, 255, font)
+    return trimmed(np.asarray(picture) > 0)
+
+
+def trimmed(mask):
+    """Leave out what is empty around."""
+    rows, columns = np.nonzero(mask)
+    return mask[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+
+
 def test_edges_of_the_moving_image_lie_where_it_is_brought():
     ball = np.zeros((30, 30, 30), np.float32)
     ball[10:20, 10:20, 10:20] = 1
     dark = Image(np.zeros((30, 30, 30)), np.eye(4))
     seven_mm = np.eye(4)
     seven_mm[:3, 3] = -7
-    png = three_planes(dark, Image(ball, np.eye(4)), seven_mm, [21, 21, 21])
+    png = three_planes(
+        dark, Image(ball, np.eye(4)), seven_mm, [21, 21, 21], letters=False
+    )
     pixels = np.asarray(PIL.Image.open(io.BytesIO(png)))[..., 0]
     step = 29 / 220
     for panel in np.split(pixels, 3, axis=1):

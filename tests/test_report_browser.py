@@ -242,8 +242,39 @@ def test_there_is_a_picture_before_the_viewer_and_without_it(chromium, file):
             assert tab.locator("#waiting").count() == 0
         else:
             assert tab.locator("#waiting img").is_visible()
-            assert tab.locator("#waiting p").is_visible()
+            assert tab.locator("#waiting noscript p").is_visible()
         context.close()
+
+
+def test_it_says_that_it_is_loading_until_the_viewer_is_there(chromium, file):
+    """Here for ever: one image is never unpacked."""
+    context = chromium.new_context(offline=True)
+    tab = context.new_page()
+    tab.add_init_script(
+        "HTMLImageElement.prototype.decode = () => new Promise(() => 0)"
+    )
+    tab.goto(file.as_uri(), wait_until="load")
+    assert tab.locator("#loading").inner_text() == "Loading the images ..."
+    assert tab.locator("#waiting img").is_visible()
+    assert tab.is_hidden("#viewer")
+    context.close()
+    # It is no promise where no script runs.
+    context = chromium.new_context(offline=True, java_script_enabled=False)
+    tab = context.new_page()
+    tab.goto(file.as_uri(), wait_until="load")
+    assert tab.is_hidden("#loading")
+    context.close()
+
+
+def test_the_letter_i_has_serifs(shown):
+    """Below the coronal plane, the letter is wider at its foot than at its waist."""
+    pixels = shown.pixels("coronal")
+    high, wide, _ = pixels.shape
+    corner = pixels[high - 26 :, wide // 2 - 15 : wide // 2 + 15]
+    rows = coloured(corner, (255, 225, 77)).sum(axis=1)
+    rows = rows[rows > 0]
+    assert len(rows) > 6
+    assert rows[-1] > 1.7 * np.median(rows)
 
 
 def test_nothing_else_may_run_or_load(chromium, file):

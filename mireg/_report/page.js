@@ -327,7 +327,8 @@ function drawLetters(context, plane, ratio, scale) {
   const { width, height } = context.canvas;
   const [left, right] = isMirrored(plane) ? ["R", "L"] : LETTERS[plane.u];
   const [bottom, top] = LETTERS[plane.v];
-  context.font = `600 ${13 * ratio}px system-ui, sans-serif`;
+  // Where an I has serifs: else it is a bar.
+  context.font = `700 ${14 * ratio}px ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace`;
   const write = (words, x, y, align) => {
     [context.textAlign, context.textBaseline] = [align, "middle"];
     [context.strokeStyle, context.lineWidth] = ["#000", 3 * ratio];
@@ -582,6 +583,7 @@ document.addEventListener("keydown", (event) => {
 // --- start ---------------------------------------------------------------------------
 
 async function main(choose = () => {}) {
+  $("loading").hidden = false;
   await Promise.all(Object.keys(data.viewer.sheets).map(load));
   choose(); // of many images, which are fixed and moving
   Object.keys(volumes).forEach(rank);
