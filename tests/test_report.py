@@ -21,6 +21,7 @@ from checks import GRIDS
 from scipy import ndimage
 
 import mireg
+from mireg._engine.verdict import Verdict
 from mireg._files import nifti
 from mireg._image import Image
 from mireg._prepare import prepare
@@ -235,6 +236,32 @@ def test_no_overlap_is_said(pair):
     data = page.page_data(pair.fixed, pair.moving, far)
     assert data["joint"]["after"] is None
     assert "The images do not overlap." in page.page(data)
+
+
+def test_a_doubtful_answer_gives_each_reason_once_and_no_error(pair, found):
+    """The warning repeats the verdict; an error below the noise contradicts it."""
+    record = found.to_dict()
+    record["verdict"] |= {
+        "probability": 0.2,
+        "error_mm": 0.5,
+        "error_bound_mm": 0.9,
+        "reasons": ["the mirror image fits as well", "the overlap is small"],
+    }
+    doubt = Verdict.from_dict(record["verdict"]).warning
+    assert "the mirror image fits as well" in doubt
+    record |= {
+        "doubtful": True,
+        "warnings": [doubt, "the header is odd"],
+        "standard_error_mm": 0.8,
+    }
+    data = page.page_data(pair.fixed, pair.moving, POSE, record)
+    assert data["verdict"]["reasons"] == [
+        *record["verdict"]["reasons"],
+        "the header is odd",
+    ]
+    assert data["verdict"]["words"].endswith("Look whether it is right.")
+    error = dict(data["facts"])["expected error"]
+    assert error == "not known, as the answer is doubtful"
 
 
 def test_a_doubtful_answer_is_called_so(pair, found):

@@ -277,6 +277,20 @@ def test_the_letter_i_has_serifs(shown):
     assert rows[-1] > 1.7 * np.median(rows)
 
 
+def test_the_cross_hair_does_not_strike_letters_out(shown):
+    """The one at the bottom stands where the cross-hair often is."""
+    shown.press("x")  # it is seen again
+    middle = shown.viewer["shape"][0] // 2
+    shown.set("slice-sagittal", middle)
+    pixels = shown.pixels("coronal")
+    high, wide, _ = pixels.shape
+    at = round((middle + 0.5) * wide / shown.viewer["shape"][0])
+    line = pixels[:, at - 1 : at + 2]
+    green = ((line[..., 1] - line[..., 0]) > 50).any(axis=1)
+    assert green[high // 2 + 20 : high - 40].all()
+    assert not green[high - 17 : high - 4].any()
+
+
 def test_nothing_else_may_run_or_load(chromium, file):
     shown = Shown(chromium, file)
     blocked = shown.page.evaluate(
@@ -709,6 +723,19 @@ def test_it_fits_a_phone_in_a_dark_and_a_light_room(chromium, file, scheme):
     paper = shown.page.evaluate("getComputedStyle(document.body).backgroundColor")
     brightness = np.mean([int(x) for x in re.findall(r"\d+", paper)[:3]])
     assert (brightness < 80) == (scheme == "dark")
+    shown.context.close()
+
+
+def test_no_number_of_a_matrix_is_out_of_sight_on_a_phone(chromium, file):
+    shown = Shown(chromium, file, viewport={"width": 390, "height": 844})
+    cut = shown.page.evaluate(
+        "[...document.querySelectorAll('.matrices pre')]"
+        ".filter((one) => one.scrollWidth > one.clientWidth).length"
+    )
+    assert cut == 0
+    # Before lies beside after, to be compared.
+    after, before = shown.page.locator(".pair").first.locator("figure").all()
+    assert after.bounding_box()["y"] == before.bounding_box()["y"]
     shown.context.close()
 
 

@@ -176,5 +176,10 @@ def matrices(transform: Transform, fixed: Image, moving: Image) -> list[dict[str
 
 
 def _rows(matrix: npt.NDArray[np.floating]) -> str:
-    """Write a matrix in rows, columns in line."""
-    return "\n".join(" ".join(f"{x + 0.0:15.9f}" for x in row) for row in matrix)
+    """Write a matrix in rows, columns in line and no wider than they need be."""
+    columns = [[f"{x + 0.0:.9f}" for x in column] for column in matrix.T]
+    widths = [max(map(len, column)) for column in columns]
+    return "\n".join(
+        "  ".join(x.rjust(wide) for x, wide in zip(row, widths, strict=True))
+        for row in zip(*columns, strict=True)
+    )

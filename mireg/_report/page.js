@@ -331,8 +331,11 @@ function drawLetters(context, plane, ratio, scale) {
   context.font = `700 ${14 * ratio}px ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace`;
   const write = (words, x, y, align) => {
     [context.textAlign, context.textBaseline] = [align, "middle"];
-    [context.strokeStyle, context.lineWidth] = ["#000", 3 * ratio];
-    context.strokeText(words, x, y);
+    // On a ground of its own, over edges and the cross-hair.
+    const [wide, high] = [context.measureText(words).width + 4 * ratio, 17 * ratio];
+    const left = align === "left" ? x - 2 * ratio : align === "right" ? x + 2 * ratio - wide : x - wide / 2;
+    context.fillStyle = "rgba(0, 0, 0, 0.75)";
+    context.fillRect(left, y - high / 2, wide, high);
     context.fillStyle = "#ffe14d";
     context.fillText(words, x, y);
   };

@@ -301,16 +301,29 @@ def _verdict(record: Mapping[str, Any] | None) -> dict[str, Any]:
     judged = record["verdict"]
     likely = (
         f"{in_percent(judged['probability'])} likely right within "
-        f"{in_short(judged['tolerance_mm'])} mm. Look all the same."
+        f"{in_short(judged['tolerance_mm'])} mm."
     )
-    words = likely[0].upper() + likely[1:]
+    words = f"{likely[0].upper()}{likely[1:]} Look all the same."
     if record["doubtful"]:
-        words = f"Doubtful: {likely}"
+        words = f"Doubtful: {likely} Look whether it is right."
+    # That it is doubtful, and why, is said already.
+    said = Verdict.from_dict(judged).warning
+    others = [warning for warning in record["warnings"] if warning != said]
     return {
         "doubtful": record["doubtful"],
         "words": words,
-        "reasons": [*judged["reasons"], *record["warnings"]],
+        "reasons": [*judged["reasons"], *others],
     }
+
+
+def _error(judged: Verdict, noise: float | None) -> str:
+    """Say how far off the answer may be, or that the rest says otherwise."""
+    least = 0.0 if noise is None else noise
+    if judged.doubtful and not least <= judged.error_mm <= judged.tolerance_mm:
+        return "not known, as the answer is doubtful"
+    if judged.error_mm < least:
+        return f"about the {least:.2g} mm of noise, if it is right"
+    return f"{judged.error_summary}, if it is right"
 
 
 def _facts(record: Mapping[str, Any] | None) -> list[tuple[str, str]]:
@@ -323,7 +336,7 @@ def _facts(record: Mapping[str, Any] | None) -> list[tuple[str, str]]:
 
     judged = Verdict.from_dict(record["verdict"])
     rows = {
-        "expected error": f"{judged.error_summary}, if it is right",
+        "expected error": _error(judged, record["standard_error_mm"]),
         "from noise alone": f"{number('standard_error_mm', '.2g')} mm",
         "left and right": judged.handedness,
         "same anatomy": f"{in_percent(judged.same_anatomy)} likely",
