@@ -6,7 +6,7 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const at = Object.fromEntries(data.columns.map((column, i) => [column.name, i]));
 const $ = (id) => document.getElementById(id);
 const SEVERITY = { failed: 0, doubtful: 1, right: 2 };
-const ROWS_AT_ONCE = 100;
+const ROWS_AT_ONCE = 50;
 const PICTURES_AT_ONCE = 24;
 
 const pictured = new Set(data.pictured);
@@ -300,6 +300,7 @@ function nearest(where, x, y) {
 }
 
 const figures = [];
+let figuresWait = false;
 
 function makeFigures() {
   for (const column of data.columns.filter((one) => one.figure)) {
@@ -344,7 +345,14 @@ function summary() {
 function draw() {
   $("summary").textContent = summary();
   drawList();
-  drawFigures();
+  // When the list has been painted: it is what is waited for.
+  if (figuresWait) return;
+  figuresWait = true;
+  requestAnimationFrame(() => setTimeout(() => {
+    figuresWait = false;
+    drawFigures();
+    document.documentElement.dataset.ready = "yes";
+  }));
 }
 
 function drawList() {
@@ -362,7 +370,7 @@ for (const id of ["search", "which"]) {
 }
 $("more-rows").addEventListener("click", () => {
   const from = rowsShown;
-  rowsShown += 2 * ROWS_AT_ONCE;
+  rowsShown += 4 * ROWS_AT_ONCE;
   drawRows(from);
 });
 $("more-pictures").addEventListener("click", () => {
