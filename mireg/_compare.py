@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -11,9 +11,18 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial.transform import Rotation
 
-from ._errors import InputError
+from ._errors import InputError, warn
 from ._files.formats import ImageLike, as_grid, as_volume
-from ._files.landmarks import Frame, Landmarks, numbers, read_landmarks
+from ._files.landmarks import (
+    Frame,
+    Landmarks,
+    PairedBy,
+    landmarks_in,
+    numbers,
+    paired,
+    some_of,
+    text_of,
+)
 from ._files.transforms.common import Images
 from ._files.transforms.series import holds_series, read_series_matrices
 from ._image import Image, checked_points
@@ -99,11 +108,14 @@ class TargetErrors:
     a_mm, b_mm : (n,) ndarray
         Target registration error of each transform at each landmark: from where it puts
         the point of the fixed image to the point that was marked in the moving image.
+    paired_by : {"label", "order"}
+        What told which landmarks belong together.
     """
 
     labels: tuple[str, ...]
     a_mm: FloatArray
     b_mm: FloatArray
+    paired_by: PairedBy
 
     @property
     def a(self) -> Distances:
@@ -126,6 +138,7 @@ class TargetErrors:
         """Give all figures, ready for JSON."""
         rows = zip(self.labels, self.a_mm.tolist(), self.b_mm.tolist(), strict=True)
         return {
+            "paired_by": self.paired_by,
             "errors": [{"label": label, "a_mm": a, "b_mm": b} for label, a, b in rows],
             "a": self.a.to_dict(),
             "b": self.b.to_dict(),
@@ -296,9 +309,10 @@ def compare(
     fixed_points, moving_points : as `points`, optional
         Landmarks that were marked in both images, each in its own space, for the error
         of a and of b at them. Those of the same label belong together, whatever their
-        order; without labels those of the same place in the list.
+        order; without labels, or where no label is in both, those of the same place in
+        the list.
     points_frame : {"ras", "lps"}, optional
-        Frame of the files, where they do not say it.
+        Frame of those files that do not say it, in upper or lower case.
 
     Returns
     -------
@@ -332,25 +346,25 @@ def compare(
         _transform(given, name, fixed, moving)
         for given, name in ((a, "the first transform"), (b, "the second transform"))
     )
+    marks = _landmarks(
+        {
+            "points": points,
+            "fixed_points": fixed_points,
+            "moving_points": moving_points,
+        },
+        points_frame,
+    )
     region, name = _region(fixed if over is None else over)
     centre = region.mean(axis=0)
-    there = as_grid(fixed).centre_mm if fixed is not None else np.zeros(3)
+    grid = None if fixed is None else as_grid(fixed)
+    there = np.zeros(3) if grid is None else grid.centre_mm
     # Where b puts, in the fixed image, what a puts at a point.
     b_from_a = (~second @ first).matrix
-    given = {
-        "points": points,
-        "fixed_points": fixed_points,
-        "moving_points": moving_points,
-    }
-    marks = {
-        name: _landmarks(some, points_frame, name)
-        for name, some in given.items()
-        if some is not None
-    }
-    if points_frame is not None and not marks:
-        raise InputError(
-            "there is a frame of points, but no points; give both, or neither"
-        )
+    for role in ("points", "fixed_points"):
+        if grid is not None and role in marks:
+            _note_outside(marks[role], grid, "the fixed image")
+    if moving is not None and "moving_points" in marks:
+        _note_outside(marks["moving_points"], as_grid(moving), "the moving image")
     at = marks.get("points", Landmarks((), np.empty((0, 3)), ""))
     errors = first.displacements(at.points, second)
     return Comparison(
@@ -558,21 +572,63 @@ def _target_errors(
         )
     if not fixed.labels:
         raise InputError(f"{fixed.name} holds no points; give some")
-    there = moving.in_order_of(fixed)
-    errors = [
+    there, by = paired(fixed, moving)
+    if np.array_equal(fixed.points, there):
+        warn(
+            f"{fixed.name} and {moving.name} hold the same points; give those marked "
+            "in the moving image, unless both images are in one space"
+        )
+    a, b = (
         np.linalg.norm(one.apply(fixed.points) - there, axis=1)
         for one in (first, second)
-    ]
-    return TargetErrors(fixed.labels, *errors)
+    )
+    return TargetErrors(fixed.labels, a, b, by)
 
 
-def _landmarks(points: Points, frame: Frame | None, name: str) -> Landmarks:
-    """Take landmarks from a file or an array."""
-    if isinstance(points, str | os.PathLike):
-        return read_landmarks(points, frame)
-    if frame not in (None, "ras"):
+def _landmarks(
+    given: Mapping[str, Points | None], frame: Frame | None
+) -> dict[str, Landmarks]:
+    """Take landmarks from files or arrays, of those that are given."""
+    # A file that cannot be read is told before what is wrong in another.
+    texts = {
+        name: text_of(points)
+        for name, points in given.items()
+        if isinstance(points, str | os.PathLike)
+    }
+    marks = {}
+    for name, points in given.items():
+        if isinstance(points, str | os.PathLike):
+            marks[name] = landmarks_in(texts[name], points, frame)
+        elif points is not None:
+            marks[name] = _array(points, frame, name)
+    if frame is not None and not marks:
+        raise InputError(
+            "there is a frame of points, but no points; give both, or neither"
+        )
+    return marks
+
+
+def _array(points: npt.ArrayLike, frame: Frame | None, name: str) -> Landmarks:
+    """Take landmarks from an array."""
+    if frame is not None and frame.lower() != "ras":
         raise InputError("points in an array are in RAS+ mm; leave their frame out")
     array = checked_points(points)
     if array.ndim != 2 or not np.isfinite(array).all():
         raise InputError(f"{name} must be a finite array of shape (n, 3), RAS+ mm")
     return Landmarks(numbers(len(array)), array, name)
+
+
+def _note_outside(marks: Landmarks, image: Image, name: str) -> None:
+    """Warn of landmarks that lie outside the image in which they were marked."""
+    ijk = image.to_ijk(marks.points)
+    ends = np.array(image.shape) - 0.5
+    outside = np.flatnonzero(np.any((ijk < -0.5) | (ijk > ends), axis=1))
+    out = [repr(marks.labels[i]) for i in outside]
+    if out:
+        if image.source is not None and image.source.path is not None:
+            name = str(image.source.path)
+        warn(
+            f"{marks.name}: {len(out)} of {len(marks.labels)} landmarks "
+            f"{'lies' if len(out) == 1 else 'lie'} outside {name}, {some_of(out)}; "
+            "check that they are of this image, and their frame"
+        )

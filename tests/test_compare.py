@@ -390,7 +390,7 @@ def test_without_labels_the_order_tells(tmp_path, capsys):
     here, there = (np.array(points) for points in zip(*MARKED.values(), strict=True))
     same = mireg.compare(shifted(3), "identity", fixed_points=here, moving_points=there)
     assert same.target_errors.a_mm == pytest.approx([4, 0, 12])
-    with pytest.raises(InputError, match=r"fixed_points has 3 points, .* 2; neither"):
+    with pytest.raises(InputError, match=r"fixed_points has 3 points, .* 2, and no"):
         mireg.compare(
             "identity", "identity", fixed_points=here, moving_points=there[:2]
         )
@@ -439,13 +439,12 @@ def test_the_errors_of_both_are_told_side_by_side(marked, tmp_path, capsys):
             "nasion,0,0,0\ninion,0,0,0\nleft eye,0,0,0\n",
             "ct.csv lacks 'left eye'; {folder}/mr.csv lacks 'left ear'; every",
         ),
-        ("1,2,3\n4,5,6\n7,8,9\n", "ct.csv has labels, and {folder}/mr.csv has none"),
+        ("1,2,3\n4,5,6\n", "ct.csv has 3 points, and {folder}/mr.csv 2, and no label"),
         ("inion,0,0,0\ninion,0,0,0\nx,0,0,0\n", "2 landmarks are called 'inion'"),
         ("", "mr.csv: holds no points"),
         (
             "".join(f"p{i},0,0,0\n" for i in range(9)),
-            "lacks 'p0', 'p1', 'p2', 'p3', 'p4' and 4 more; {folder}/mr.csv lacks "
-            "'nasion', 'inion', 'left ear'; every",
+            "ct.csv has 3 points, and {folder}/mr.csv 9, and no label is in both; mark",
         ),
     ],
 )
@@ -468,3 +467,128 @@ def test_landmarks_in_one_image_only_are_refused(marked, capsys):
     none, same = np.empty((0, 3)), ("identity", "identity")
     with pytest.raises(InputError, match="fixed_points holds no points"):
         mireg.compare(*same, fixed_points=none, moving_points=np.ones((1, 3)))
+
+
+# --- what a new user meets ------------------------------------------------------------
+
+
+def compared(capsys, *argv):
+    """Compare identity with itself; give the record and what was noted."""
+    assert main(["compare", "identity", "identity", *map(str, argv), "--json"]) == 0
+    said = capsys.readouterr()
+    notes = [line.removeprefix("mireg: note: ") for line in said.err.splitlines()]
+    record = json.loads(said.out)
+    assert record["warnings"] == notes
+    return record, notes
+
+
+def both(folder, fixed, moving):
+    """Name the options of landmarks in both images."""
+    return ["--fixed-points", folder / fixed, "--moving-points", folder / moving]
+
+
+@pytest.mark.parametrize("frame", ["RAS", "ras", "Ras"])
+def test_a_slicer_file_goes_with_a_plain_table(tmp_path, frame, capsys):
+    mark(tmp_path / "ct.fcsv", {n: at for n, (at, _) in MARKED.items()}, "lps")
+    rows = [f"{n},{x},{y},{z}\n" for n, (_, (x, y, z)) in MARKED.items()]
+    (tmp_path / "mr.csv").write_text("".join(rows))
+    argv = [*both(tmp_path, "ct.fcsv", "mr.csv"), "--points-frame", frame]
+    record, notes = compared(capsys, *argv)
+    errors = [one["a_mm"] for one in record["target_errors"]["errors"]]
+    assert errors == pytest.approx([5, 3, np.sqrt(153)])
+    assert record["target_errors"]["paired_by"] == "label"
+    (note,) = notes
+    assert "ct.fcsv: its points are in LPS, as its content or format says" in note
+
+
+def test_a_file_that_is_missing_is_told_before_a_frame_that_is(tmp_path, capsys):
+    (tmp_path / "ct.csv").write_text("1,2,3\n")
+    points = list(map(str, both(tmp_path, "ct.csv", "none.csv")))
+    assert main(["compare", "identity", "identity", *points]) == 2
+    assert "none.csv: there is no such file; check" in capsys.readouterr().err
+    points = list(map(str, both(tmp_path, "ct.csv", ".")))
+    assert main(["compare", "identity", "identity", *points]) == 2
+    assert "cannot be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("labels", [lambda i: f"M-{i}", lambda _: ""])
+def test_labels_that_slicer_gives_by_itself_are_paired_by_order(
+    tmp_path, labels, capsys
+):
+    for name, side, label in (
+        ("ct.fcsv", 0, lambda i: f"F-{i}"),
+        ("mr.mrk.json", 1, labels),
+    ):
+        places = {label(i): both[side] for i, both in enumerate(MARKED.values(), 1)}
+        if len(places) < len(MARKED):  # without labels
+            (tmp_path / name).write_text(
+                json.dumps(
+                    {
+                        "markups": [
+                            {
+                                "controlPoints": [
+                                    {"position": [-x, -y, z]}
+                                    for _, (x, y, z) in MARKED.values()
+                                ]
+                            }
+                        ]
+                    }
+                )
+            )
+        else:
+            mark(tmp_path / name, places, "lps")
+    record, notes = compared(capsys, *both(tmp_path, "ct.fcsv", "mr.mrk.json"))
+    found = record["target_errors"]
+    assert found["paired_by"] == "order"
+    assert [one["label"] for one in found["errors"]] == ["F-1", "F-2", "F-3"]
+    assert [one["a_mm"] for one in found["errors"]] == pytest.approx(
+        [5, 3, np.sqrt(153)]
+    )
+    (note,) = notes
+    assert note.startswith(f"{tmp_path}/ct.fcsv and {tmp_path}/mr.mrk.json have no ")
+    assert "paired in their order: 'F-1' with " in note
+
+
+def test_case_does_not_tell_labels_apart(tmp_path, capsys):
+    mark(tmp_path / "ct.csv", {n: at for n, (at, _) in MARKED.items()}, "ras")
+    there = {name.upper(): MARKED[name][1] for name in ("left ear", "nasion", "inion")}
+    mark(tmp_path / "mr.csv", there, "lps")
+    record, notes = compared(capsys, *both(tmp_path, "ct.csv", "mr.csv"))
+    assert notes == []
+    assert record["target_errors"]["a"]["max_mm"] == pytest.approx(np.sqrt(153))
+
+
+def test_the_same_points_for_both_images_are_noted(marked, tmp_path, capsys):
+    ct, mr = marked
+    _, notes = compared(capsys, "--fixed-points", ct, "--moving-points", mr)
+    assert notes == []
+    (tmp_path / "copy.csv").write_bytes((tmp_path / "ct.csv").read_bytes())
+    for other in (ct, tmp_path / "copy.csv"):
+        argv = ["--fixed-points", ct, "--moving-points", other]
+        (note,) = compared(capsys, *argv)[1]
+        assert note == (
+            f"{ct} and {other} hold the same points; give those marked in the moving "
+            "image, unless both images are in one space"
+        )
+
+
+def test_landmarks_outside_an_image_are_noted(tmp_path, capsys):
+    # Voxel centres from 0 to 9 mm: the image is from -0.5 to 9.5 mm.
+    grid = nib.Nifti1Image(np.arange(1000.0).reshape(10, 10, 10), np.eye(4))
+    grid.to_filename(tmp_path / "ct.nii")
+    (tmp_path / "ct.csv").write_text("# frame = RAS\nin,9.4,0,-0.4\nout,9.6,0,0\n")
+    (tmp_path / "mr.csv").write_text("# frame = RAS\nin,0,0,0\nout,0,0,1\n")
+    points = both(tmp_path, "ct.csv", "mr.csv")
+    mask = nib.Nifti1Image(np.ones((10, 10, 10), np.uint8), np.eye(4))
+    mask.to_filename(tmp_path / "mask.nii")
+    over = ["--over", tmp_path / "mask.nii"]
+    assert compared(capsys, *points, *over)[1] == []  # no image is known
+    images = ["--fixed", tmp_path / "ct.nii", "--moving", tmp_path / "ct.nii"]
+    (note,) = compared(capsys, *points, *over, *images)[1]
+    assert note == (
+        f"{tmp_path}/ct.csv: 1 of 2 landmarks lies outside {tmp_path}/ct.nii, 'out'; "
+        "check that they are of this image, and their frame"
+    )
+    argv = ["--points", tmp_path / "ct.csv", *over, *images]
+    (again,) = compared(capsys, *argv)[1]
+    assert again == note

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from mireg import InputError
+from mireg import InputError, MiregWarning
 from mireg._files.landmarks import read_landmarks
 
 RAS = [[10.0, 20.0, 30.0], [-1.5, 2.0, -3.0]]
@@ -93,6 +93,45 @@ def test_points_without_names_are_numbered(tmp_path):
     assert read_landmarks(path, "ras").labels == ("1", "2")
 
 
+@pytest.mark.parametrize("frame", ["LPS", "lps", "Lps"])
+def test_a_frame_is_taken_in_any_case(tmp_path, frame):
+    path = tmp_path / "a.csv"
+    path.write_text("-10,-20,30\n1.5,-2,-3\n")
+    assert np.array_equal(read_landmarks(path, frame).points, RAS)
+
+
+@pytest.mark.parametrize("frame", ["dicom", "", "0"])
+def test_a_frame_that_is_none_is_refused(tmp_path, frame):
+    path = tmp_path / "a.csv"
+    path.write_text("1,2,3\n")
+    with pytest.raises(InputError, match=f"{frame!r} is no frame; give ras or lps"):
+        read_landmarks(path, frame)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "frame", "stated"),
+    [
+        ("a.fcsv", fcsv("LPS", LPS), "ras", "LPS"),
+        ("a.fcsv", fcsv("RAS", RAS), "lps", "RAS"),
+        ("a.fcsv", fcsv(None, RAS), "lps", "RAS"),
+        ("a.mrk.json", mrk(RAS, coordinateSystem="RAS"), "lps", "RAS"),
+        ("a.mrk.json", mrk(LPS), "RAS", "LPS"),
+        ("a.csv", "# frame = LPS\nF-1,-10,-20,30\nF-2,1.5,-2,-3\n", "ras", "LPS"),
+    ],
+)
+def test_a_file_that_states_its_frame_is_right(tmp_path, name, text, frame, stated):
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.warns(MiregWarning) as noted:
+        found = read_landmarks(path, frame)
+    assert np.array_equal(found.points, RAS)
+    (note,) = noted
+    assert str(note.message) == (
+        f"{path}: its points are in {stated}, as its content or format says; the "
+        f"frame {frame.upper()} is for files that do not say theirs"
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "text", "frame", "says"),
     [
@@ -104,7 +143,6 @@ def test_points_without_names_are_numbered(tmp_path):
         ("a.fcsv", fcsv("IJK", RAS), None, "voxels of an image"),
         ("a.fcsv", fcsv("2", RAS), None, "voxels of an image"),
         ("a.fcsv", fcsv("SCS", RAS), None, "'SCS'"),
-        ("a.fcsv", fcsv("LPS", RAS), "ras", "its frame is LPS, not RAS"),
         ("a.mrk.json", "{", None, "not a file of markups"),
         ("a.mrk.json", "[]", None, "not a file of markups"),
         ("a.mrk.json", '{"markups": []}', "ras", "no points"),

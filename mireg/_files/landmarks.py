@@ -6,7 +6,7 @@ import csv
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from .._errors import FrameNeededError, InputError, not_read
+from .._errors import FrameNeededError, InputError, not_read, warn
 from .faults import check_there, in_file
 from .writing import PathLike
 
@@ -22,13 +22,16 @@ from .writing import PathLike
 #: other.
 Frame = Literal["ras", "lps"]
 
+#: What tells which landmarks of two images belong together.
+PairedBy = Literal["label", "order"]
+
 #: How each file says its frame; the numbers are those of older versions of Slicer.
 _FRAMES: Mapping[str, Frame] = {"ras": "ras", "0": "ras", "lps": "lps", "1": "lps"}
 
 #: No list of landmarks is longer.
 _MOST_BYTES = 1 << 24
 
-#: Labels that a message names, at most.
+#: Labels, or pairs of them, that a message names, at most.
 _MOST_NAMED = 5
 
 #: What the columns of a table may be called.
@@ -53,25 +56,61 @@ class Landmarks:
     points: npt.NDArray[np.float64]
     name: str
 
-    def in_order_of(self, others: Landmarks) -> npt.NDArray[np.float64]:
-        """Give the points in the order in which other landmarks have their labels.
 
-        Raises
-        ------
-        InputError
-            If both have not the same labels, each once; or, without labels, not as many
-            points.
-        """
-        for one in (others, self):
-            for label, count in Counter(one.labels).items():
-                if count > 1:
-                    raise InputError(
-                        f"{one.name}: {count} landmarks are called {label!r}; give "
-                        "each a label of its own"
-                    )
-        if set(self.labels) != set(others.labels):
-            raise InputError(_why_unpaired(others, self))
-        return self.points[[self.labels.index(label) for label in others.labels]]
+def paired(
+    fixed: Landmarks, moving: Landmarks
+) -> tuple[npt.NDArray[np.float64], PairedBy]:
+    """Give the points of the moving image in the order of those of the fixed one.
+
+    Labels tell which belong together, in upper or lower case; where no label is in
+    both, as of lists that Slicer names F-1, F-2 and M-1, M-2, the order does.
+
+    Returns
+    -------
+    points : (n, 3) ndarray
+        RAS+ mm of the moving image.
+    by : {"label", "order"}
+        What told.
+
+    Raises
+    ------
+    InputError
+        If a label is there twice, some are in one image only, or there are not as many
+        points in both.
+    """
+    first, second = (
+        [label.casefold() for label in one.labels] for one in (fixed, moving)
+    )
+    for one, labels in ((fixed, first), (moving, second)):
+        for label, count in zip(
+            one.labels, map(Counter(labels).get, labels), strict=True
+        ):
+            if count != 1:
+                raise InputError(
+                    f"{one.name}: {count} landmarks are called {label!r}; give each a "
+                    "label of its own"
+                )
+    if set(first) == set(second):
+        unlabelled = fixed.labels == numbers(len(first))
+        order = [second.index(label) for label in first]
+        return moving.points[order], "order" if unlabelled else "label"
+    plain = {numbers(len(one.labels)) == one.labels for one in (fixed, moving)}
+    if plain != {True} and set(first) & set(second):
+        raise InputError(_what_lacks(fixed, moving))
+    if len(first) != len(second):
+        raise InputError(
+            f"{fixed.name} has {len(first)} points, and {moving.name} {len(second)}, "
+            "and no label is in both; mark the same points in both images, in the same "
+            "order or with the same labels"
+        )
+    couples = [
+        f"{a!r} with {b!r}" for a, b in zip(fixed.labels, moving.labels, strict=True)
+    ]
+    warn(
+        f"{fixed.name} and {moving.name} have no label in common; their landmarks are "
+        f"paired in their order: {some_of(couples)}"
+    )
+    return moving.points, "order"
 
 
 def numbers(count: int) -> tuple[str, ...]:
@@ -80,15 +119,50 @@ def numbers(count: int) -> tuple[str, ...]:
 
 
 def read_landmarks(path: PathLike, frame: Frame | None = None) -> Landmarks:
-    """Read landmarks.
+    """Read landmarks; see `landmarks_in`."""
+    return landmarks_in(text_of(path), path, frame)
+
+
+def text_of(path: PathLike) -> str:
+    """Read a file that may hold landmarks.
+
+    Raises
+    ------
+    InputError
+        If it is missing, cannot be read, is no text, or too large.
+    """
+    path = Path(path)
+    with in_file(path):
+        check_there(path)
+        try:
+            with path.open("rb") as file:
+                content = file.read(_MOST_BYTES + 1)
+        except OSError as error:
+            raise InputError(not_read(error)) from error
+        if len(content) > _MOST_BYTES:
+            raise InputError("too large for a list of landmarks; split it")
+        try:
+            return content.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise InputError(
+                "not a text file; give landmarks as .fcsv, .mrk.json or CSV"
+            ) from error
+
+
+def landmarks_in(text: str, path: PathLike, frame: Frame | None = None) -> Landmarks:
+    """Take landmarks from the text of a file.
 
     Parameters
     ----------
+    text : str
+        What `text_of` gives.
     path : str or path
         A Slicer file, ``.fcsv`` or ``.mrk.json``, or a table with commas or tabs: x, y
         and z in mm, with a label before or behind them, or under a heading.
     frame : {"ras", "lps"}, optional
-        Frame of a plain table. A Slicer file says its own.
+        Frame of a file that does not say its own, in upper or lower case. A Slicer
+        file says it, and so may a table: what a file says is right, and a note says so
+        if that is another.
 
     Returns
     -------
@@ -97,71 +171,49 @@ def read_landmarks(path: PathLike, frame: Frame | None = None) -> Landmarks:
     Raises
     ------
     InputError
-        If the file is missing, holds no points or other things, names voxels, or its
-        frame is unknown or another than `frame`.
+        If there are no points or other things, the file names voxels, or its frame is
+        unknown.
     """
     path = Path(path)
+    given = None if frame is None else frame.lower()
+    if given not in (None, "ras", "lps"):
+        raise InputError(f"{frame!r} is no frame; give ras or lps")
     with in_file(path):
-        try:
-            check_there(path)
-            with path.open("rb") as file:
-                content = file.read(_MOST_BYTES + 1)
-            text = content.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise InputError(
-                "not a text file; give landmarks as .fcsv, .mrk.json or CSV"
-            ) from error
-        except InputError:  # that a file is missing is an OSError, too
-            raise
-        except OSError as error:
-            raise InputError(not_read(error)) from error
-        if len(content) > _MOST_BYTES:
-            raise InputError("too large for a list of landmarks; split it")
         if path.name.lower().endswith(".json"):
             found, stated = _markups(text)
         else:
             found, stated = _table(text, slicer=path.suffix.lower() == ".fcsv")
-        if frame is not None and stated is not None and frame != stated:
-            raise InputError(
-                f"says that its frame is {stated.upper()}, not {frame.upper()}; leave "
-                "out the frame"
-            )
-        frame = frame or stated
-        if frame is None:
+        if (stated or given) is None:
             raise FrameNeededError(
                 "does not say in which frame its points are; say whether +x is to the "
                 "right, ras, or to the left, lps"
             )
         if not found:
             raise InputError("holds no points; give a file with some")
-    signs = [1, 1, 1] if frame == "ras" else [-1, -1, 1]
+    if given and stated and given != stated:
+        warn(
+            f"{path}: its points are in {stated.upper()}, as its content or format "
+            f"says; the frame {given.upper()} is for files that do not say theirs"
+        )
+    signs = [1, 1, 1] if (stated or given) == "ras" else [-1, -1, 1]
     labels, points = zip(*found, strict=True)
     return Landmarks(labels, np.array(points, np.float64) * signs, str(path))
 
 
-def _why_unpaired(first: Landmarks, second: Landmarks) -> str:
-    """Say why the landmarks of two images are not the same."""
-    plain = [one for one in (first, second) if one.labels == numbers(len(one.labels))]
-    if len(plain) == 2:
-        counts = f"{len(first.labels)} points, and {second.name} {len(second.labels)}"
-        return (
-            f"{first.name} has {counts}; neither has labels: mark the same points in "
-            "both images, in the same order"
-        )
-    if len(plain) == 1:
-        named = second if plain[0] is first else first
-        return (
-            f"{named.name} has labels, and {plain[0].name} has none; give the points "
-            "in both images the same labels"
-        )
+def some_of(names: Sequence[str]) -> str:
+    """Name the first of many."""
+    more = len(names) - _MOST_NAMED
+    return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _what_lacks(fixed: Landmarks, moving: Landmarks) -> str:
+    """Say which labels are in one image only."""
     lacks = []
-    for one, other in ((first, second), (second, first)):
-        missing = [label for label in other.labels if label not in set(one.labels)]
-        names = ", ".join(map(repr, missing[:_MOST_NAMED]))
-        if len(missing) > _MOST_NAMED:
-            names += f" and {len(missing) - _MOST_NAMED} more"
+    for one, other in ((fixed, moving), (moving, fixed)):
+        there = {label.casefold() for label in one.labels}
+        missing = [label for label in other.labels if label.casefold() not in there]
         if missing:
-            lacks.append(f"{one.name} lacks {names}")
+            lacks.append(f"{one.name} lacks {some_of(list(map(repr, missing)))}")
     return f"{'; '.join(lacks)}; every landmark must be in both, of the same label"
 
 

@@ -53,14 +53,15 @@ if TYPE_CHECKING:
     "--moving-points",
     type=click.Path(),
     metavar="FILE",
-    help="the same marked in M, of the same labels (without labels, in the same "
-    "order): tell the target registration error of A and of B at each.",
+    help="the same marked in M: tell the target registration error of A and of B at "
+    "each. Those of the same label belong together; without labels, or where no label "
+    "is in both files, those of the same place in the list.",
 )
 @click.option(
     "--points-frame",
-    type=click.Choice(["ras", "lps"]),
-    help="Frame of the landmarks, where the file does not say it: whether +x is to "
-    "the right or to the left.",
+    type=click.Choice(["ras", "lps"], case_sensitive=False),
+    help="Frame of the landmarks of files that do not say it, as plain CSV: whether +x "
+    "is to the right or to the left.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Say it as JSON.")
 def compare(
@@ -113,16 +114,16 @@ def compare(
             raise InputError(
                 "landmarks are for two transforms, not for a series; leave them out"
             )
-        with notes_told():
+        with notes_told() as notes:
             series = compare_series(a, b, fixed=fixed, moving=moving, over=over)
         _tell(
             f"from {Path(a).name} to {Path(b).name}, {len(series.volumes)} volumes:",
             _series_rows(series),
-            {**files, **series.to_dict()},
+            {**files, **series.to_dict(), "warnings": notes},
             as_json=as_json,
         )
         return
-    with notes_told():
+    with notes_told() as notes:
         found = compare_two(
             a,
             b,
@@ -136,6 +137,7 @@ def compare(
         )
     marked = {"fixed_points": fixed_points, "moving_points": moving_points}
     record = {**files, "points": points, **marked, **found.to_dict()}
+    record["warnings"] = notes
     heading = f"from {Path(a).name} to {Path(b).name}:"
     _tell(heading, _rows(found), record, as_json=as_json)
 
