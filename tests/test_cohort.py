@@ -87,9 +87,23 @@ def test_columns_are_options_of_register():
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["-dim", "3"], "No such option.*-dim"),
-        (["-metric", "mi"], "No such option.*-metric.*Did you mean.*--metric"),
+        (["-dim", "3"], "No such option.*-dim'?; see mireg {name} --help"),
+        (
+            ["-metric", "mi"],
+            "No such option.*-metric.*mean.*--metric.*; see mireg register --help",
+        ),
+        (["--metrik=mi"], "mean.*--metric.*; see mireg register --help"),
+        (["--schedular", "dask"], "mean.*--scheduler.*; see mireg {name} --help"),
+        (["--job=4"], "mean.*--jobs.*; see mireg {name} --help"),
+        (["--nonsense"], "No such option.*--nonsense.*; see mireg {name} --help"),
+        (["one_more"], "unexpected extra.*one_more.*; see mireg {name} --help"),
+        (
+            ["--metric", "x"],
+            "Invalid value for '--metric'.*; see mireg register --help",
+        ),
         (["--picture"], "--picture.* requires an argument; see mireg register --help"),
+        (["--jobs", "--metric"], "--jobs needs a value; --metric is an option"),
+        (["--metric", "--strict"], "--metric needs a value; --strict is an option"),
     ],
 )
 def test_options_of_all_pairs_are_checked_as_register_does(
@@ -102,8 +116,22 @@ def test_options_of_all_pairs_are_checked_as_register_does(
     ):
         assert main([name, *argv, *words]) == 2
         line = capsys.readouterr().err
-        assert re.search(f"mireg {name}: .*{said}", line)
+        assert re.search(said.format(name=name), line), line
         assert line.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--metric", "mi"], "PAIRS comes before the options; --metric is an option"),
+        (["--job=4"], r"No such option '--job'.*--jobs.*; see mireg batch --help"),
+    ],
+)
+def test_an_option_of_register_is_no_table(tmp_path, words, said, capsys):
+    pairs = table(tmp_path, "fixed\tmoving\na\tb\n")
+    argv = ["batch", *words, str(pairs), "-o", str(tmp_path / "out")]
+    assert main(argv) == 2
+    assert re.search(said, capsys.readouterr().err)
 
 
 # --- what is done already -------------------------------------------------------------

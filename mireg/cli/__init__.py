@@ -11,13 +11,16 @@ that ``mireg --help`` answers at once.
 from __future__ import annotations
 
 import atexit
+import errno
 import os
 import platform
 import re
+import signal
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any, cast
+from pathlib import Path
+from typing import Any, NoReturn, cast
 
 import click
 
@@ -50,6 +53,7 @@ from . import (
     session,
     show,
 )
+from .command import Group, UnreadError, names_of
 from .common import as_written, colour, notes_told, say, usage_words
 from .stop import Stop
 
@@ -61,35 +65,64 @@ _BY_OPTION: dict[type, str] = {
 }
 
 
+#: What the system says where what is printed has no room.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+
+
 def run() -> None:
     """Run the command line and leave Python with its exit code.
 
     All is done then. Python would take every module apart again, which takes time.
+    A reader that has gone, as head, ends it as it ends cat: by SIGPIPE, in silence.
     """
+    _mend_streams()
     # Where colorama is installed, numba's colours would end the output in an escape.
     os.environ.setdefault("NUMBA_DISABLE_ERROR_MESSAGE_HIGHLIGHTING", "1")
     stop = Stop()
     try:
         with stop:
             code = main()
-            _flush(code)
+            _flush()
             atexit._run_exitfuncs()
-            _flush(code)  # what these have said
-    except BaseException:  # of an interrupt may have become any error
-        if stop.code is None:
+            _flush()  # what these have said
+    except BaseException as error:  # of an interrupt may have become any error
+        if stop.code is not None:
+            os.write(2, b"mireg: stopped\n")
+        elif isinstance(error, BrokenPipeError):
+            _end_as_by_sigpipe()
+        elif isinstance(error, OSError) and error.errno in _NO_ROOM:
+            code = _fail(
+                f"what is printed cannot be written ({error.strerror}); choose another "
+                "place for it"
+            )
+        else:
             raise
-        os.write(2, b"mireg: stopped\n")
     writing.discard_all()
     os._exit(code if stop.code is None else stop.code)
 
 
-def _flush(code: int) -> None:
+def _mend_streams() -> None:
+    """Let what is printed go nowhere where a shell has closed stdout or stderr."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            nowhere = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+            setattr(sys, name, nowhere)
+
+
+def _flush() -> None:
     """Hand over what was printed."""
-    try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except OSError:  # a reader that has gone, of which Python says what it thinks fit
-        sys.exit(code)
+    sys.stdout.flush()
+    sys.stderr.flush()
+
+
+def _end_as_by_sigpipe() -> NoReturn:
+    """End as programs do that write to a reader that has gone; shells see 141."""
+    writing.discard_all()
+    if hasattr(signal, "SIGPIPE"):  # not on Windows
+        # Not from the start: it would end us for a socket that is closed, too.
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGPIPE)
+    os._exit(1)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -104,7 +137,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     -------
     int
         0 done; 1 done, but the answer is doubtful; 2 bad input or usage, told in one
-        line on stderr; 130 stopped. Any other error is a bug and keeps its traceback.
+        line on stderr; 130 stopped. Any other error is a bug and keeps its traceback,
+        but a `BrokenPipeError`: nobody reads what is printed.
     """
     began = time.perf_counter()
     if argv is None:  # Python has started for this alone: the clock shows that, too
@@ -120,6 +154,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 )
                 or 0
             )
+    except UnreadError as error:
+        raise BrokenPipeError(*error.args) from error
     except click.Abort as abort:
         if isinstance(abort.__cause__, EOFError):  # which click takes for Ctrl-D
             raise abort.__cause__ from None
@@ -156,8 +192,12 @@ def _of_another_program(error: click.UsageError, argv: Sequence[str]) -> bool:
     """Tell whether an option looks like one of FLIRT's, ANTs' and so on."""
     if isinstance(error, click.NoSuchOption):
         return not error.possibilities
-    # As -omat: click takes that for -o with the value mat.
-    return any(re.match(r"-[a-zA-Z]{2}[a-zA-Z]*$", word) for word in argv)
+    # As -omat: click takes that for -o with the value mat. But -qo is two of ours.
+    own = [] if error.ctx is None else names_of(error.ctx.command)
+    return any(
+        re.match(r"-[a-zA-Z]{2,}$", word) and not {f"-{x}" for x in word[1:]} <= {*own}
+        for word in argv
+    )
 
 
 def _fail(message: str) -> int:
@@ -208,6 +248,7 @@ def _show_citation(context: click.Context, _option: Any, wanted: bool) -> None:
 
 
 @click.group(
+    cls=Group,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 88},
 )
@@ -239,7 +280,7 @@ def cli(context: click.Context) -> None:
 
     Exit codes: 0 done; 1 done, but the answer is doubtful, less than 75 % likely right;
     2 bad input or usage, told in one line; 130 stopped by Ctrl-C (143 by SIGTERM, 129
-    by SIGHUP). Files are written whole or not at all.
+    by SIGHUP, 141 where nobody reads on). Files are written whole or not at all.
 
     Colours and progress are for terminals; NO_COLOR=1 turns colours off. For
     completion by the Tab key put this into ~/.bashrc (or zsh_source, fish_source

@@ -14,6 +14,7 @@ from . import many
 
 
 @click.command(
+    cls=many.ManyCommand,
     short_help="Register all pairs of a table.",
     context_settings={"ignore_unknown_options": True},
 )
@@ -68,7 +69,7 @@ def batch(
     from .._cohort.state import Task
     from .._cohort.table import read_table
 
-    many.check_arguments("mireg batch", options)
+    many.check_options(context, options)
     rows = read_table(pairs, many.column_options())
     tasks = []
     for row in rows:

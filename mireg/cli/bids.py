@@ -29,6 +29,7 @@ transforms are `*_xfm.txt` (ITK), with the record of the registration beside the
 
 
 @click.command(
+    cls=many.ManyCommand,
     short_help="Register all images of a BIDS data set.",
     context_settings={"ignore_unknown_options": True},
 )
@@ -113,7 +114,7 @@ def bids(
     root = Path(output_dir)
     if level == "group":
         context.exit(many.tell_all(root, quiet=how["quiet"]))
-    many.check_arguments("mireg bids", options)
+    many.check_options(context, options)
     filters = layout.read_filters(Path(bids_filter_file)) if bids_filter_file else None
     pairs, notes = layout.find_pairs(
         Path(bids_dir),

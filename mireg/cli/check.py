@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .._files.records import to_json
+from .command import Command
 from .common import (
     mask_options,
     notes_told,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from .._check import Check
 
 
-@click.command(short_help="Judge a transform that anybody found.")
+@click.command(cls=Command, short_help="Judge a transform that anybody found.")
 @click.argument("fixed", type=click.Path())
 @click.argument("moving", type=click.Path())
 @click.option(

@@ -15,7 +15,6 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -23,6 +22,7 @@ import click
 
 from .._errors import InputError, MiregWarning, printable
 from .._report.words import in_directions
+from .command import Command, names_of, near
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from .._prior import Prior
     from .._transform import Transform
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 #: Names of the kinds of transform files; transform_files.NAMES, which is slow to load.
 TRANSFORM_FORMATS = (
@@ -50,9 +50,6 @@ _SUFFIXES = (
     *(".nii.gz", ".nii", ".img.gz", ".img", ".hdr", ".mgz", ".mgh", ".mnc"),
     *(".par", ".rec", ".head", ".brik.gz", ".brik"),
 )
-
-#: How similar a name must be to be suggested: FLIRT's -in is not like our --init.
-_SIMILAR = 0.82
 
 #: Kinds of picture files.
 _PICTURES = (".png", ".pdf", ".svg")
@@ -88,7 +85,7 @@ def _read_grid(_context: Any, _option: Any, value: str) -> Grid:
     return edge
 
 
-class OutputCommand(click.Command):
+class OutputCommand(Command):
     """A command with the options of `output_options`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -149,7 +146,7 @@ _OUTPUT_OPTIONS = (
 )
 
 
-def output_options(command: Command) -> Command:
+def output_options(command: Function) -> Function:
     """Add the options of the commands that write a moved image."""
     for add in (
         click.option(
@@ -184,7 +181,7 @@ def read_output(options: dict[str, Any], **more: Any) -> Output:
     return Output(**given, **more)
 
 
-def mask_options(command: Command) -> Command:
+def mask_options(command: Function) -> Function:
     """Add the options of the commands that compare inside masks."""
     for image in ("moving", "fixed"):
         command = click.option(
@@ -196,7 +193,7 @@ def mask_options(command: Command) -> Command:
     return command
 
 
-def verdict_options(command: Command) -> Command:
+def verdict_options(command: Function) -> Function:
     """Add the options of the commands that judge an answer."""
     for add in (
         click.option(
@@ -216,7 +213,7 @@ def verdict_options(command: Command) -> Command:
     return command
 
 
-def prior_options(command: Command) -> Command:
+def prior_options(command: Function) -> Function:
     """Add the options of the commands that may use a learned prior."""
     for add in (
         click.option(
@@ -360,7 +357,6 @@ def as_written(error: click.UsageError, words: Sequence[str]) -> click.UsageErro
     if not isinstance(error, click.NoSuchOption) or error.ctx is None:
         return error
     options = [one for one in error.ctx.command.params if isinstance(one, click.Option)]
-    names = [name for one in options for name in (*one.opts, *one.secondary_opts)]
     # What follows the letter of one of these is its value.
     valued = {name for one in options if not one.is_flag for name in one.opts}
     for word in words:
@@ -369,7 +365,7 @@ def as_written(error: click.UsageError, words: Sequence[str]) -> click.UsageErro
         )
         if re.match("-[^-].", word) and error.option_name[1:] in letters:
             written = word.partition("=")[0]
-            like = get_close_matches(f"-{written}", names, 1, _SIMILAR)
+            like = near(written, names_of(error.ctx.command))
             return click.NoSuchOption(written, possibilities=like, ctx=error.ctx)
     return error
 

@@ -14,13 +14,14 @@ import click
 from .._errors import InputError, printable
 from .._files.records import to_json
 from .._report.words import in_directions
+from .command import Command
 from .common import notes_told, say, show_rows
 
 if TYPE_CHECKING:
     from .._compare import Comparison, Distances, SeriesComparison
 
 
-@click.command(short_help="Tell how far apart two transforms are.")
+@click.command(cls=Command, short_help="Tell how far apart two transforms are.")
 @click.argument("a", type=click.Path())
 @click.argument("b", type=click.Path())
 @click.option(

@@ -14,6 +14,7 @@ import click
 from .._errors import InputError, printable
 from .._files.records import to_json
 from .._files.tables import to_csv
+from .command import Command
 from .common import (
     check_outputs,
     check_picture,
@@ -41,7 +42,7 @@ _COLUMNS = {
 }
 
 
-@click.command(short_help="Score the contrast of scans.")
+@click.command(cls=Command, short_help="Score the contrast of scans.")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @click.option(
     "--reference",

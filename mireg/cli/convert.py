@@ -17,6 +17,7 @@ from .._errors import InputError, printable
 from .._files.records import to_json
 from .._report.words import in_directions
 from .chain import composed, composed_series
+from .command import Command
 from .common import (
     FORMAT_NAMES,
     check_outputs,
@@ -98,7 +99,7 @@ def _read_centre(_context: Any, _option: Any, value: str | None) -> _Point | Non
     return _Point(frame.lower(), given)
 
 
-class _Convert(click.Command):
+class _Convert(Command):
     """A command whose options had other names."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from .._errors import InputError
+from .command import Command
 from .common import colour, say
 
 #: Where the pages are; those of `GENERATED` are made when they are read.
@@ -94,7 +95,9 @@ def _completed(_context: Any, _argument: Any, begun: str) -> list[str]:
     return [topic for topic in topics() if topic.startswith(begun)]
 
 
-@click.command(short_help="Read the guide: how to do what, and how it works.")
+@click.command(
+    cls=Command, short_help="Read the guide: how to do what, and how it works."
+)
 @click.argument("topic", required=False, shell_complete=_completed)
 def guide(*, topic: str | None) -> None:
     """Read the guide: how to do what, and how it works.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .._files.records import to_json
+from .command import Command
 from .common import read_volume_choice, say, say_note, show_rows
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ _TO = {
 _CODES = ("not set", "the scanner's", "another scan's", "Talairach's", "MNI's")
 
 
-@click.command(short_help="Say what the headers of one scan or two say.")
+@click.command(cls=Command, short_help="Say what the headers of one scan or two say.")
 @click.argument("images", nargs=-1, type=click.Path(), metavar="IMAGE [IMAGE]")
 @click.option(
     "--volume",

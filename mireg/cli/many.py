@@ -12,7 +12,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import (
     ExitStack,
     contextmanager,
@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from .._errors import InputError, MiregError, not_written
+from .command import Command, names_of, near
 from .common import as_written, progress_bar, say, usage_words
 from .register import register, run_register
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from .._cohort.schedule import Pool
     from .._cohort.state import Outcome, Task
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 #: Options of ``mireg register`` that are not for many pairs, or that a table has
 #: columns of its own for.
@@ -59,7 +60,7 @@ _UTF8 = ("utf-8", "backslashreplace")
 SOME_FAILED = 3
 
 
-def pool_options(command: Command) -> Command:
+def pool_options(command: Function) -> Function:
     """Add the options of commands that work on many pairs."""
     for add in (
         click.option(
@@ -142,14 +143,53 @@ def as_arguments(where: str, options: dict[str, str]) -> list[str]:
     return arguments
 
 
+class ManyCommand(Command):
+    """A command that takes options of ``mireg register``, too."""
+
+    def known_options(self) -> Collection[str]:
+        """Give the names of the options that may be among its words."""
+        return {*super().known_options(), *names_of(register)}
+
+
 def check_arguments(where: str, arguments: Sequence[str]) -> None:
     """Refuse, before the work, options that ``mireg register`` would."""
+    error = _refused(arguments)
+    if error is not None:
+        raise InputError(f"{where}: {usage_words(error)}; see mireg register --help")
+
+
+def check_options(context: click.Context, options: Sequence[str]) -> None:
+    """Refuse, before the work, options for all pairs that ``mireg register`` would.
+
+    What is none of its options may have been meant for one of the command itself.
+    """
+    error = _refused(options)
+    if isinstance(error, click.NoSuchOption):
+        own, others = names_of(context.command), names_of(register)
+        like = near(error.option_name, [*own, *others])
+        if like and like[0] not in own:
+            context = _register_context(context)
+        raise click.NoSuchOption(error.option_name, possibilities=like, ctx=context)
+    if error is not None:
+        words = usage_words(error)
+        if not words.startswith("Got unexpected"):  # a word too many is none of its
+            context = _register_context(context)
+        raise click.UsageError(words, context)
+
+
+def _register_context(context: click.Context) -> click.Context:
+    """Stand for ``mireg register`` where the help is named."""
+    return click.Context(register, info_name="register", parent=context.parent)
+
+
+def _refused(arguments: Sequence[str]) -> click.UsageError | None:
+    """Tell what ``mireg register`` says against options."""
     try:
         # Nothing follows them: an option without a value would take it for one.
         register.make_context("register", ["FIXED", "MOVING", *arguments])
     except click.UsageError as error:
-        what = usage_words(as_written(error, arguments))
-        raise InputError(f"{where}: {what}; see mireg register --help") from error
+        return as_written(error, arguments)
+    return None
 
 
 def _command_line(task: Task) -> list[str]:

@@ -16,6 +16,7 @@ import click
 
 from .._errors import InputError, printable
 from .._files.records import to_json
+from .command import Command
 from .common import check_folder, say, tell
 from .register import register_files
 
@@ -33,7 +34,9 @@ KINDS = (
 )
 
 
-@click.command(short_help="Register a synthetic head and check the answer.")
+@click.command(
+    cls=Command, short_help="Register a synthetic head and check the answer."
+)
 @click.option("-o", "--output", default="mireg-demo", show_default=True, metavar="DIR")
 @click.option(
     "--contrast",
@@ -94,7 +97,7 @@ def _is_demo(record: Path) -> bool:
         return False
 
 
-@click.command(short_help="Write scans of a synthetic head.")
+@click.command(cls=Command, short_help="Write scans of a synthetic head.")
 @click.option(
     "-o", "--output", default="mireg-phantom", show_default=True, metavar="DIR"
 )

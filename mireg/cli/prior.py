@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .._errors import InputError, not_read, printable
+from .command import Group
 from .common import check_outputs, notes_told, progress_bar, say
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 _COLUMNS = ("fixed", "moving", "transform")
 
 
-@click.group(short_help="Learn what aligned pairs look like.")
+@click.group(cls=Group, short_help="Learn what aligned pairs look like.")
 def prior() -> None:
     """Learn from aligned pairs of two contrasts, to register more of their kind."""
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import click
 
+from .command import Command
 from .common import check_outputs, folder_of, notes_told, stem, tell
 
 
-@click.command(short_help="Write a page to look at two scans in.")
+@click.command(cls=Command, short_help="Write a page to look at two scans in.")
 @click.argument("fixed", type=click.Path())
 @click.argument("moving", type=click.Path())
 @click.option(

@@ -9,10 +9,11 @@ from dataclasses import replace
 import click
 
 from .._files.records import to_json
+from .command import Command
 from .common import mask_options, notes_told, prior_options, read_prior, say
 
 
-@click.command(short_help="Score two scans at a pose by every metric.")
+@click.command(cls=Command, short_help="Score two scans at a pose by every metric.")
 @click.argument("fixed", type=click.Path())
 @click.argument("moving", type=click.Path())
 @click.option(

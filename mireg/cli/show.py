@@ -9,10 +9,13 @@ from pathlib import Path
 import click
 
 from . import terminal
+from .command import Command
 from .common import check_outputs, check_picture, notes_told, say, stem
 
 
-@click.command(short_help="Draw two scans, each with the contours of the other.")
+@click.command(
+    cls=Command, short_help="Draw two scans, each with the contours of the other."
+)
 @click.argument("fixed", type=click.Path())
 @click.argument("moving", type=click.Path())
 @click.option(

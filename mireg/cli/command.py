@@ -1,0 +1,178 @@
+"""How every command takes its words apart, and lays out its help."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from difflib import get_close_matches
+from typing import Any
+
+import click
+
+#: Options by what they are about, in the order of the help of a command with many.
+HEADINGS: Mapping[str, tuple[str, ...]] = {
+    "Output": (
+        *("--output", "--transform-format", "--no-image", "--inverse", "--images"),
+        *("--residuals", "--picture", "--slices", "--plot", "--report", "--centre"),
+        *("--save-cohort", "--csv", "--force"),
+    ),
+    "Voxels of the output": (
+        *("--output-grid", "--interpolation", "--antialias", "--fill", "--dtype"),
+        *("--header-only", "--all-volumes", "--voxel-size"),
+    ),
+    "Input": (
+        *("--fixed", "--moving", "--like", "--transform", "--then", "--from"),
+        *("--fixed-mask", "--moving-mask", "--mask", "--over"),
+        *("--fixed-volume", "--moving-volume", "--volume", "--range"),
+        *("--points", "--fixed-points", "--moving-points", "--points-frame"),
+        *("--participant-label", "--session-id", "--bids-filter-file", "--work-dir"),
+        *("--contrast", "--kind", "--seed"),
+    ),
+    "Start and method": (
+        *("--init", "--reference", "--to", "--pairs", "--metric", "--prior"),
+        *("--prior-strength", "--effort", "--time-limit"),
+        *("--fd-radius", "--fd-threshold", "--dvars-threshold"),
+    ),
+    "Doubt": ("--tolerance", "--accept", "--strict"),
+    "Run and messages": (
+        *("--threads", "--nprocs", "--mem", "--scheduler", "--most-seconds", "--redo"),
+        *("--dry-run", "--json", "--json-lines", "--quiet", "--verbose", "--version"),
+        *("--cite", "--help"),
+    ),
+}
+
+#: A command with no more options than these lists them without headings.
+_FEW = 9
+
+#: How similar a name must be to be suggested: FLIRT's -in is not like our --init.
+_SIMILAR = 0.82
+
+#: Longest option that its explanation stands beside, letters; click's.
+_WIDEST = 30
+
+
+def names_of(command: click.Command) -> list[str]:
+    """Give the names of all options of a command."""
+    options = [one for one in command.params if isinstance(one, click.Option)]
+    return [name for one in options for name in (*one.opts, *one.secondary_opts)]
+
+
+def near(option: str, names: Iterable[str]) -> list[str]:
+    """Give the options that one may have been meant for; -in may be for --in."""
+    if option.startswith("--"):
+        return get_close_matches(option, list(names))
+    return get_close_matches(f"-{option}", list(names), 1, _SIMILAR)
+
+
+def headings(
+    command: click.Command, ctx: click.Context
+) -> dict[str, list[click.Option]]:
+    """Give the options of a command in the order of its help, by their headings."""
+    options = [p for p in command.get_params(ctx) if isinstance(p, click.Option)]
+    if len(options) <= _FEW:
+        return {"Options": options}
+    by_name = {name: option for option in options for name in option.opts}
+    found = {
+        heading: [by_name.pop(name) for name in names if name in by_name]
+        for heading, names in HEADINGS.items()
+    }
+    rest = [o for o in options if not any(o in under for under in found.values())]
+    return {**found, "Options": rest}
+
+
+class Command(click.Command):
+    """A command that takes no option for a value, and groups its options."""
+
+    def known_options(self) -> Collection[str]:
+        """Give the names of the options that may be among its words."""
+        return {*names_of(self), "-h", "--help"}
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuse an option in the place of a value or a name, and an empty one."""
+        if not ctx.resilient_parsing:  # for the Tab key
+            given, _, _ = self.make_parser(ctx).parse_args(list(args))
+            for param in self.params:
+                for value in _words(given.get(param.name)):
+                    self._check(param, value, args, ctx)
+        return super().parse_args(ctx, args)
+
+    def _check(
+        self, param: click.Parameter, value: str, args: list[str], ctx: click.Context
+    ) -> None:
+        """Check one word that is the value of an option, or an argument."""
+        unset = "as from a variable that is not set"
+        word = value.partition("=")[0]
+        if isinstance(param, click.Option):
+            name = next((name for name in param.opts if name in args), param.opts[-1])
+            if not value:
+                raise click.UsageError(f"{name} has an empty value, {unset}", ctx)
+            if value == "--":
+                raise click.UsageError(f"{name} needs a value; -- is none", ctx)
+            odd, instead = value.startswith("--"), f"{name} needs a value"
+        elif param.type is click.UNPROCESSED:  # they are checked by whom they are for
+            return
+        else:
+            name = (param.metavar or str(param.name).upper()).split()[0].rstrip(".")
+            if not value:
+                raise click.UsageError(f"{name} is an empty name, {unset}", ctx)
+            if not ctx.ignore_unknown_options or "--" in args:
+                return
+            odd, instead = value[0] == "-" != value, f"{name} comes before the options"
+        if word in self.known_options():
+            raise click.UsageError(f"{instead}; {word} is an option", ctx)
+        if odd:
+            like = near(word, self.known_options())
+            raise click.NoSuchOption(word, possibilities=like, ctx=ctx)
+
+    def format_options(
+        self, ctx: click.Context, formatter: click.HelpFormatter
+    ) -> None:
+        """Write the options, under headings if there are many."""
+        records = {
+            heading: [record for o in options if (record := o.get_help_record(ctx))]
+            for heading, options in headings(self, ctx).items()
+        }
+        widths = [len(first) for rows in records.values() for first, _ in rows]
+        width = min(max(widths), _WIDEST)
+        for heading, rows in records.items():
+            if rows:
+                with formatter.section(heading):  # the columns of all are in line
+                    formatter.write_dl([(f"{one:{width}}", what) for one, what in rows])
+
+
+class UnreadError(Exception):
+    """Nobody reads what is printed; of a BrokenPipeError click makes exit code 1."""
+
+
+class Group(click.Group):
+    """A group of such commands."""
+
+    command_class = Command
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take the words apart, which may print a help."""
+        with _told_unread():
+            return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        with _told_unread():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _told_unread() -> Iterator[None]:
+    """Keep a broken pipe from click."""
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise UnreadError(*error.args) from error
+
+
+def _words(value: Any) -> Iterator[str]:
+    """Give the words that a parameter was given."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from _words(one)

@@ -1,0 +1,199 @@
+"""How commands take their words apart: mistakes are told in a line; help has order."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import click
+import pytest
+
+from mireg.cli import cli, main
+from mireg.cli.command import HEADINGS, Command, headings
+from mireg.cli.reference import leaves
+
+COMMANDS = [
+    (" ".join(path[1:]), command)
+    for path, command in leaves(cli, ("mireg",))
+    if not isinstance(command, click.Group)
+]
+
+
+def refused(capsys, *argv):
+    """Run what must be refused; give the line that says why."""
+    assert main([str(word) for word in argv]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+    return said.err.strip().removeprefix("mireg: error: ")
+
+
+@pytest.fixture(autouse=True)
+def nowhere(tmp_path, monkeypatch):
+    """Work in an empty folder, in which nothing may appear."""
+    monkeypatch.chdir(tmp_path)
+    yield
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith("-")]
+
+
+# --- values ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        ("register a b -o --report", "-o needs a value; --report is an option"),
+        ("register a b --output --report", "--output needs a value; --report is an"),
+        ("register a b -qo --report", "--output needs a value; --report is an option"),
+        ("register a b -o -q", "-o needs a value; -q is an option"),
+        ("register a b --init --force", "--init needs a value; --force is an option"),
+        ("register a b --threads --json", "--threads needs a value; --json is an"),
+        ("register a b -o --help", "-o needs a value; --help is an option"),
+        ("register a b -o --metric=mi", "-o needs a value; --metric is an option"),
+        ("register -o -- a b", "-o needs a value; -- is none"),
+        ("register a b --prior --prior-strength 1", "--prior needs a value; --prior-s"),
+        ("apply a --like b -t --inverse -o c", "-t needs a value; --inverse is an"),
+        ("apply a --like b -t c -o --inverse", "-o needs a value; --inverse is an"),
+        ("contrast a --range 0 --json", "--range needs a value; --json is an option"),
+        ("convert a --then --inverse", "--then needs a value; --inverse is an option"),
+        ("prior learn a -o --force", "-o needs a value; --force is an option"),
+        ("batch a -o --no-image", "-o needs a value; --no-image is an option"),
+    ],
+)
+def test_an_option_is_no_value(argv, says, capsys):
+    said = refused(capsys, *argv.split())
+    assert said.startswith(says)
+    command = argv.split()[0] if argv.split()[0] != "prior" else "prior learn"
+    assert said.endswith(f"; see mireg {command} --help")
+
+
+def test_a_mistyped_option_is_no_value(capsys):
+    said = refused(capsys, "register", "a", "b", "-o", "--reprot")
+    assert "No such option" in said
+    assert "--reprot" in said
+    assert "--report" in said
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        "contrast none.nii --range -1000 3000",
+        "contrast none.nii --csv -",
+        "apply none.nii --like b.nii -t c.tfm -o d.nii --fill -1024",
+        "register none.nii b.nii -o -odd",
+        "register none.nii b.nii --fill=-5",
+    ],
+)
+def test_negative_numbers_and_a_dash_are_values(argv, capsys):
+    assert "there is no such file" in refused(capsys, *argv.split())
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["register", "a", ""], "MOVING is an empty name, as from a variable that is"),
+        (["register", "", "b"], "FIXED is an empty name"),
+        (["inspect", "a", ""], "IMAGE is an empty name"),
+        (["session", "a", "", "-o", "c"], "IMAGES is an empty name"),
+        (["prior", "learn", "", "-o", "c"], "PAIRS.csv is an empty name"),
+        (["register", "a", "b", "-o", ""], "-o has an empty value, as from a variable"),
+        (["register", "a", "b", "--fixed-mask", ""], "--fixed-mask has an empty value"),
+        (["register", "a", "b", "--fixed-mask="], "--fixed-mask has an empty value"),
+        (["apply", "a", "-t", "b", "", "-o", "c"], "-t has an empty value"),
+        (["batch", "a", "-o", "b", "--fixed-mask="], "--fixed-mask"),
+    ],
+)
+def test_an_empty_name_is_told(argv, says, capsys):
+    assert refused(capsys, *argv).startswith(says)
+
+
+# --- help -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", [one for _, one in COMMANDS], ids=lambda c: c.name)
+def test_each_option_has_one_place_in_the_help(command):
+    assert isinstance(command, Command)
+    context = click.Context(command, help_option_names=["-h", "--help"])
+    found = headings(command, context)
+    options = [p for p in command.get_params(context) if isinstance(p, click.Option)]
+    shown = [option for under in found.values() for option in under]
+    assert sorted(map(id, shown)) == sorted(map(id, options))
+    if "Output" in found:
+        assert found["Options"] == []
+        assert max(map(len, found.values())) <= 12
+    for option in options:
+        named = [h for h, names in HEADINGS.items() if {*names} & {*option.opts}]
+        assert len(named) == 1, option.opts
+
+
+def test_no_heading_names_what_is_no_option():
+    known = {name for _, c in COMMANDS for p in c.params for name in p.opts}
+    known |= {name for param in cli.params for name in param.opts} | {"--help"}
+    assert {name for names in HEADINGS.values() for name in names} <= known
+
+
+def test_the_help_of_register_has_headings(capsys):
+    assert main(["register", "--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    found = [line[:-1] for line in lines if line[:-1] in HEADINGS]
+    assert found == list(HEADINGS)
+    assert "Options:" not in lines
+    assert lines[-1].split()[:2] == ["-h,", "--help"]
+    # What an option does is in one column, whatever the heading.
+    starts = {
+        len(line) - len(line.lstrip())
+        for line in lines[lines.index("Output:") :]
+        if line.startswith(" " * 10)
+    }
+    assert len(starts) == 1
+
+
+# --- a reader that goes ---------------------------------------------------------------
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGPIPE"), reason="no such signal here")
+@pytest.mark.parametrize(
+    "argv", [["guide", "commands"], ["guide"], ["--help"], ["nonsense"]]
+)
+@pytest.mark.parametrize("closed", ["stdout", "stderr", "both"])
+def test_a_reader_that_has_gone_ends_it_in_silence(argv, closed):
+    reader, writer = os.pipe()
+    os.close(reader)
+    streams = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
+    for name in streams if closed == "both" else (closed,):
+        streams[name] = writer
+    done = subprocess.run(
+        [sys.executable, "-m", "mireg", *argv],
+        **streams,
+        timeout=60,
+        check=False,
+    )
+    os.close(writer)
+    spoken = "stderr" if argv == ["nonsense"] else "stdout"
+    if closed in (spoken, "both"):
+        assert done.returncode == -signal.SIGPIPE  # 141 in a shell
+        assert not done.stderr
+        assert not done.stdout
+    else:
+        assert done.returncode == (2 if argv == ["nonsense"] else 0)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no such device here")
+@pytest.mark.parametrize("argv", [["guide", "commands"], ["guide"]])
+def test_a_full_disk_behind_stdout_is_told(argv):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "mireg", *argv],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert done.stderr == (
+        "mireg: error: what is printed cannot be written (No space left on device); "
+        "choose another place for it\n"
+    )
