@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
 
 import nibabel as nib
@@ -212,7 +213,7 @@ def inspect_pair(fixed: Image, moving: Image) -> PairReport:
         overlap_mm3=overlap_mm3(fixed, moving),
         overlap_fraction=share,
         centres_apart_mm=float(np.linalg.norm(fixed.centre_mm - moving.centre_mm)),
-        notes=_pair_notes(share),
+        notes=(*_pair_notes(share), *_same_file_notes(fixed, moving)),
     )
 
 
@@ -288,6 +289,18 @@ def _pair_notes(overlap: float) -> tuple[str, ...]:
     return (
         f"by their headers the images {how}; keep init auto, which searches every pose",
     )
+
+
+def _same_file_notes(fixed: Image, moving: Image) -> tuple[str, ...]:
+    """Say that two images are one, as if a name was typed twice."""
+    one, other = fixed.source, moving.source
+    if one is None or other is None or one.path is None or other.path is None:
+        return ()
+    if one.volume != other.volume:
+        return ()
+    if os.path.realpath(one.path) != os.path.realpath(other.path):
+        return ()
+    return (f"both images are {one.path}; give another, unless that is meant",)
 
 
 def _numbers(values: npt.ArrayLike) -> tuple[float, ...]:

@@ -64,6 +64,8 @@ def test_cells_may_have_blanks_and_paths_are_relative_to_the_table(tmp_path):
         ("fixed\tmoving\tid\na\tb\tX\na\tc\tx\n", "line 3: the pair is called 'x'"),
         ("fixed\tmoving\n", "holds no pairs"),
         ("", "no column 'fixed'"),
+        ("fixed moving\na b\n", "no column 'fixed'.*tabs or commas between"),
+        ("a.nii\tb.nii\nc.nii\td.nii\n", "no column 'fixed'; the first line names"),
         ("fixed\tmoving\tfixed\na\tb\tc\n", "two columns are called 'fixed'"),
     ],
 )
@@ -97,6 +99,7 @@ def test_columns_are_options_of_register():
         (["--job=4"], "mean.*--jobs.*; see mireg {name} --help"),
         (["--nonsense"], "No such option.*--nonsense.*; see mireg {name} --help"),
         (["one_more"], "unexpected extra.*one_more.*; see mireg {name} --help"),
+        (["one_more"], r"unexpected extra arguments \(one_more\)(: one table.*)?; see"),
         (
             ["--metric", "x"],
             "Invalid value for '--metric'.*; see mireg register --help",

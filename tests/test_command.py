@@ -109,6 +109,59 @@ def test_an_empty_name_is_told(argv, says, capsys):
     assert refused(capsys, *argv).startswith(says)
 
 
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (
+            "register a b c d",
+            "Got unexpected extra arguments (c d): two images at a ti",
+        ),
+        (
+            "apply a b -t c -o d",
+            "Got unexpected extra arguments (b): FIXED is given by",
+        ),
+        (
+            "check a b c",
+            "Got unexpected extra arguments (c): a transform is given by -t",
+        ),
+        (
+            "show a b c",
+            "Got unexpected extra arguments (c): a transform is given by -t",
+        ),
+        ("apply --like a -t b c -o d", "MOVING is missing: -t takes all files up to"),
+        ("apply --like a -t b -o d", "Missing argument 'MOVING'; see"),
+        ("apply a -t b c", "Missing option '-o' / '--output'; see"),
+        ("batch a b -o c", "Got unexpected extra arguments (b): one table of pairs;"),
+        ("compare a b c", "Got unexpected extra arguments (c); see mireg compare"),
+        ("register a b \N{EN DASH}o c", "\N{EN DASH}o begins with a long dash, as"),
+        ("register a b \N{EM DASH}strict", "\N{EM DASH}strict begins with a long dash"),
+        ("report a b -o page", "page: the name of a page must end in .html"),
+        ("scan.nii scan.nii", "scan.nii is a file, and no command; write the command"),
+        ("version", "version is an option: --version; see mireg --help"),
+        ("--register a b", "--register is a command: mireg register; see mireg --help"),
+        ("prior --learn a", "--learn is a command: mireg prior learn; see mireg prior"),
+        ("guide flirt", "the guide has no topic 'flirt'; nearest: coming-from; mireg"),
+    ],
+)
+def test_what_may_have_been_meant_is_told(argv, says, capsys, tmp_path):
+    (tmp_path / "scan.nii").touch()
+    assert refused(capsys, *argv.split()).startswith(says)
+
+
+def test_help_is_a_command_too(capsys):
+    for wanted, asked in (
+        (["--help"], ["help"]),
+        (["register", "--help"], ["help", "register"]),
+        (["prior", "learn", "--help"], ["help", "prior", "learn"]),
+        (["prior", "--help"], ["prior"]),
+    ):
+        assert main(wanted) == 0
+        shown = capsys.readouterr().out
+        assert main(asked) == 0
+        assert capsys.readouterr().out == shown
+    assert "No such command 'nothing'" in refused(capsys, "help", "nothing")
+
+
 # --- help -----------------------------------------------------------------------------
 
 

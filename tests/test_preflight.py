@@ -229,6 +229,23 @@ def test_no_overlap_is_noted(shift):
     assert "do not overlap" in note
 
 
+def test_one_file_given_twice_is_noted(tmp_path):
+    for name in ("a.nii", "b.nii"):
+        series = np.arange(2000.0).reshape(10, 10, 10, 2)
+        nib.Nifti1Image(series, np.eye(4)).to_filename(tmp_path / name)
+    (tmp_path / "link.nii").symlink_to(tmp_path / "a.nii")
+    first, again, other = (
+        formats.read_image(tmp_path / name, 0)
+        for name in ("a.nii", "link.nii", "b.nii")
+    )
+    (note,) = preflight.inspect_pair(first, again).notes
+    assert note.startswith(f"both images are {tmp_path}/a.nii; give another")
+    assert preflight.inspect_pair(first, other).notes == ()
+    assert preflight.inspect_pair(image(), image()).notes == ()
+    volumes = [formats.read_image(tmp_path / "a.nii", n) for n in (0, 1)]
+    assert preflight.inspect_pair(*volumes).notes == ()
+
+
 def test_an_image_of_one_slice_overlaps_as_a_slab():
     slab = image((20, 22, 1), placed(np.diag([1, 1, 5.0]), (0, 0, 10)))
     assert preflight.overlap_mm3(image(), slab) == pytest.approx(20 * 22 * 5)

@@ -48,7 +48,16 @@ class _Chain(OutputCommand):
             elif within and spelt_out[-1] not in ("-t", "--transform"):
                 spelt_out.append("-t")
             spelt_out.append(arg)
-        return super().parse_args(ctx, spelt_out)
+        try:
+            return super().parse_args(ctx, spelt_out)
+        except click.MissingParameter as error:
+            if len(spelt_out) == len(args) or error.param is not self.params[0]:
+                raise
+            raise click.UsageError(
+                "MOVING is missing: -t takes all files up to the next option; give "
+                "MOVING before it",
+                ctx,
+            ) from error
 
 
 @click.command(cls=_Chain, short_help="Move an image with transforms found before.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -44,6 +45,18 @@ HEADINGS: Mapping[str, tuple[str, ...]] = {
 #: A command with no more options than these lists them without headings.
 _FEW = 9
 
+#: What may have been meant by a word too many.
+_TOO_MANY: Mapping[str | None, str] = {
+    "register": "two images at a time; mireg batch takes a table of pairs, mireg "
+    "session all scans of a patient",
+    "batch": "one table of pairs; mireg register takes two images",
+    "apply": "FIXED is given by --like, transforms by -t",
+    **dict.fromkeys(("check", "show", "score", "report"), "a transform is given by -t"),
+}
+
+#: What text programs make of a hyphen or two.
+_LONG_DASHES = "\N{EN DASH}\N{EM DASH}\N{MINUS SIGN}"
+
 #: How similar a name must be to be suggested: FLIRT's -in is not like our --init.
 _SIMILAR = 0.82
 
@@ -80,6 +93,16 @@ def headings(
     return {**found, "Options": rest}
 
 
+class TooManyError(click.UsageError):
+    """Words are left over."""
+
+    def __init__(self, words: list[str], ctx: click.Context) -> None:
+        self.words = words
+        meant = _TOO_MANY.get(ctx.command.name)
+        message = f"Got unexpected extra arguments ({' '.join(words)})"
+        super().__init__(f"{message}: {meant}" if meant else message, ctx)
+
+
 class Command(click.Command):
     """A command that takes no option for a value, and groups its options."""
 
@@ -90,10 +113,19 @@ class Command(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Refuse an option in the place of a value or a name, and an empty one."""
         if not ctx.resilient_parsing:  # for the Tab key
-            given, _, _ = self.make_parser(ctx).parse_args(list(args))
+            given, rest, _ = self.make_parser(ctx).parse_args(list(args))
             for param in self.params:
                 for value in _words(given.get(param.name)):
                     self._check(param, value, args, ctx)
+            for word in args:
+                if word[0] in _LONG_DASHES and not os.path.exists(word):
+                    raise click.UsageError(
+                        f"{word} begins with a long dash, as text programs make of "
+                        "two; type - or --",
+                        ctx,
+                    )
+            if rest and not ctx.allow_extra_args:
+                raise TooManyError(rest, ctx)
         return super().parse_args(ctx, args)
 
     def _check(
@@ -150,9 +182,35 @@ class Group(click.Group):
     command_class = Command
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Take the words apart, which may print a help."""
-        with _told_unread():
-            return super().parse_args(ctx, args)
+        """Take the words apart, which may print a help; help COMMAND does, too."""
+        if args[:1] == ["help"] or not (args or self.invoke_without_command):
+            args = [*args[1:], "--help"]
+        try:
+            with _told_unread():
+                return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            word = error.option_name.lstrip("-")
+            if word not in self.commands:
+                raise
+            command = f"{ctx.command_path} {word}"
+            message = f"{error.option_name} is a command: {command}"
+            raise click.UsageError(message, ctx) from error
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; say what to do where the first word is none."""
+        word = args[0]
+        if word not in self.commands and not ctx.resilient_parsing:
+            if f"--{word}" in names_of(self):
+                raise click.UsageError(f"{word} is an option: --{word}", ctx)
+            if os.path.exists(word):
+                raise click.UsageError(
+                    f"{word} is a file, and no command; write the command first, as in "
+                    "mireg register FIXED MOVING",
+                    ctx,
+                )
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""

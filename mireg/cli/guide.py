@@ -113,7 +113,9 @@ def guide(*, topic: str | None) -> None:
         return
     known = topics()
     if topic not in known:
-        near = difflib.get_close_matches(topic, known, n=3, cutoff=0.6)
+        near = difflib.get_close_matches(topic, known, n=3, cutoff=0.6) or [
+            name for name, title in known.items() if topic.lower() in title.lower()
+        ]
         raise InputError(
             f"the guide has no topic {topic!r}"
             + (f"; nearest: {', '.join(near)}" if near else "")

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from .._errors import InputError, MiregError, not_written
-from .command import Command, names_of, near
+from .command import Command, TooManyError, names_of, near
 from .common import as_written, progress_bar, say, usage_words
 from .register import register, run_register
 
@@ -172,9 +172,9 @@ def check_options(context: click.Context, options: Sequence[str]) -> None:
         raise click.NoSuchOption(error.option_name, possibilities=like, ctx=context)
     if error is not None:
         words = usage_words(error)
-        if not words.startswith("Got unexpected"):  # a word too many is none of its
-            context = _register_context(context)
-        raise click.UsageError(words, context)
+        if isinstance(error, TooManyError):  # none of its
+            raise TooManyError(error.words, context)
+        raise click.UsageError(words, _register_context(context))
 
 
 def _register_context(context: click.Context) -> click.Context:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from .._errors import InputError
 from .command import Command
 from .common import check_outputs, folder_of, notes_told, stem, tell
 
@@ -58,6 +59,8 @@ def report(
     out, folder = Path(output), folder_of(output)
     if folder is not None:
         out = folder / f"{stem(Path(moving))}_to_{stem(Path(fixed))}.html"
+    elif out.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"{out}: the name of a page must end in .html")
     inputs = [Path(path) for path in (fixed, moving, transform) if path]
     check_outputs([out], inputs, force=force)
     import numpy as np
