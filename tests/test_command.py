@@ -114,7 +114,7 @@ def test_an_empty_name_is_told(argv, says, capsys):
     [
         (
             "register a b c d",
-            "Got unexpected extra arguments (c d): two images at a ti",
+            "Got unexpected extra arguments (c d): -o names the output",
         ),
         (
             "apply a b -t c -o d",
@@ -131,6 +131,16 @@ def test_an_empty_name_is_told(argv, says, capsys):
         ("apply --like a -t b c -o d", "MOVING is missing: -t takes all files up to"),
         ("apply --like a -t b -o d", "Missing argument 'MOVING'; see"),
         ("apply a -t b c", "Missing option '-o' / '--output'; see"),
+        ("register a b -o=c", "-o=c has a sign too many; write -o c; see mireg"),
+        ("apply a --like b -t=c -o d", "-t=c has a sign too many; write -t c; see"),
+        (
+            "register a my scan.nii",
+            "Got unexpected extra arguments (scan.nii): put the ",
+        ),
+        (
+            "register a b --prior=~/c",
+            "~/c: there is no such file; in quotes and behind",
+        ),
         ("batch a b -o c", "Got unexpected extra arguments (b): one table of pairs;"),
         ("compare a b c", "Got unexpected extra arguments (c); see mireg compare"),
         ("register a b \N{EN DASH}o c", "\N{EN DASH}o begins with a long dash, as"),
@@ -144,7 +154,8 @@ def test_an_empty_name_is_told(argv, says, capsys):
     ],
 )
 def test_what_may_have_been_meant_is_told(argv, says, capsys, tmp_path):
-    (tmp_path / "scan.nii").touch()
+    for name in ("scan.nii", "my scan.nii"):
+        (tmp_path / name).touch()
     assert refused(capsys, *argv.split()).startswith(says)
 
 

@@ -94,6 +94,11 @@ def check_there(path: Path) -> None:
             f"a link whose target, {path.readlink()}, is missing; put it there, or in "
             f"a DataLad data set: datalad get {quote(str(path))}"
         )
+    if str(path).startswith("~"):
+        raise MissingFileError(
+            "there is no such file; in quotes and behind = shells leave ~ as it is: "
+            "write $HOME"
+        )
     raise MissingFileError("there is no such file; check the path")
 
 

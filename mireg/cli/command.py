@@ -47,12 +47,15 @@ _FEW = 9
 
 #: What may have been meant by a word too many.
 _TOO_MANY: Mapping[str | None, str] = {
-    "register": "two images at a time; mireg batch takes a table of pairs, mireg "
+    "register": "-o names the output; mireg batch takes a table of pairs, mireg "
     "session all scans of a patient",
     "batch": "one table of pairs; mireg register takes two images",
     "apply": "FIXED is given by --like, transforms by -t",
     **dict.fromkeys(("check", "show", "score", "report"), "a transform is given by -t"),
 }
+
+#: Words that are looked at as one name.
+_MOST_BLANKS = 5
 
 #: What text programs make of a hyphen or two.
 _LONG_DASHES = "\N{EN DASH}\N{EM DASH}\N{MINUS SIGN}"
@@ -96,9 +99,11 @@ def headings(
 class TooManyError(click.UsageError):
     """Words are left over."""
 
-    def __init__(self, words: list[str], ctx: click.Context) -> None:
+    def __init__(
+        self, words: list[str], ctx: click.Context, meant: str | None = None
+    ) -> None:
         self.words = words
-        meant = _TOO_MANY.get(ctx.command.name)
+        meant = meant or _TOO_MANY.get(ctx.command.name)
         message = f"Got unexpected extra arguments ({' '.join(words)})"
         super().__init__(f"{message}: {meant}" if meant else message, ctx)
 
@@ -125,7 +130,7 @@ class Command(click.Command):
                         ctx,
                     )
             if rest and not ctx.allow_extra_args:
-                raise TooManyError(rest, ctx)
+                raise TooManyError(rest, ctx, _unquoted(args))
         return super().parse_args(ctx, args)
 
     def _check(
@@ -138,6 +143,11 @@ class Command(click.Command):
             name = next((name for name in param.opts if name in args), param.opts[-1])
             if not value:
                 raise click.UsageError(f"{name} has an empty value, {unset}", ctx)
+            if f"{param.opts[0]}{value}" in args and value.startswith("="):
+                written = f"{param.opts[0]} {value[1:]}"
+                raise click.UsageError(
+                    f"{param.opts[0]}{value} has a sign too many; write {written}", ctx
+                )
             if value == "--":
                 raise click.UsageError(f"{name} needs a value; -- is none", ctx)
             odd, instead = value.startswith("--"), f"{name} needs a value"
@@ -183,7 +193,8 @@ class Group(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Take the words apart, which may print a help; help COMMAND does, too."""
-        if args[:1] == ["help"] or not (args or self.invoke_without_command):
+        alone = not (args or self.invoke_without_command or ctx.resilient_parsing)
+        if args[:1] == ["help"] or alone:
             args = [*args[1:], "--help"]
         try:
             with _told_unread():
@@ -225,6 +236,16 @@ def _told_unread() -> Iterator[None]:
         yield
     except BrokenPipeError as error:
         raise UnreadError(*error.args) from error
+
+
+def _unquoted(args: list[str]) -> str | None:
+    """Say which words are the name of one file that holds blanks."""
+    for first in range(len(args)):
+        for last in range(first + 2, min(first + _MOST_BLANKS, len(args)) + 1):
+            name = " ".join(args[first:last])
+            if os.path.exists(name):
+                return f"put the name of a file with blanks into quotes, '{name}'"
+    return None
 
 
 def _words(value: Any) -> Iterator[str]:
