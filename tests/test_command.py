@@ -138,7 +138,7 @@ def test_an_empty_name_is_told(argv, says, capsys):
             "Got unexpected extra arguments (scan.nii): put the ",
         ),
         (
-            "register a b --prior=~/c",
+            "inspect ~/c",
             "~/c: there is no such file; in quotes and behind",
         ),
         ("batch a b -o c", "Got unexpected extra arguments (b): one table of pairs;"),

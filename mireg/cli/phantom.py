@@ -37,7 +37,14 @@ KINDS = (
 @click.command(
     cls=Command, short_help="Register a synthetic head and check the answer."
 )
-@click.option("-o", "--output", default="mireg-demo", show_default=True, metavar="DIR")
+@click.option(
+    "-o",
+    "--output",
+    default="mireg-demo",
+    show_default=True,
+    metavar="DIR",
+    help="Folder for the files written; it is made if need be.",
+)
 @click.option(
     "--contrast",
     type=click.Choice(["T2", "PD", "FLAIR", "EPI", "CT", "PET"]),
@@ -99,7 +106,12 @@ def _is_demo(record: Path) -> bool:
 
 @click.command(cls=Command, short_help="Write scans of a synthetic head.")
 @click.option(
-    "-o", "--output", default="mireg-phantom", show_default=True, metavar="DIR"
+    "-o",
+    "--output",
+    default="mireg-phantom",
+    show_default=True,
+    metavar="DIR",
+    help="Folder for the files written; it is made if need be.",
 )
 @click.option(
     "--contrast",
