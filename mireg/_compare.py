@@ -574,9 +574,12 @@ def _target_errors(
         raise InputError(f"{fixed.name} holds no points; give some")
     there, by = paired(fixed, moving)
     if np.array_equal(fixed.points, there):
+        both = f"{fixed.name} and {moving.name} hold the same points"
+        if fixed.name == moving.name:
+            both = f"{fixed.name} is given for both images"
         warn(
-            f"{fixed.name} and {moving.name} hold the same points; give those marked "
-            "in the moving image, unless both images are in one space"
+            f"{both}; give the points marked in the moving image, unless both images "
+            "are in one space"
         )
     a, b = (
         np.linalg.norm(one.apply(fixed.points) - there, axis=1)

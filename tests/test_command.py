@@ -244,6 +244,15 @@ def test_a_reader_that_has_gone_ends_it_in_silence(argv, closed):
         assert done.returncode == (2 if argv == ["nonsense"] else 0)
 
 
+def test_another_pipe_that_breaks_is_a_bug(monkeypatch):
+    def broken(**_options):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(cli.commands["guide"], "callback", broken)
+    with pytest.raises(RuntimeError, match="pipe between processes"):
+        main(["guide"])
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no such device here")
 @pytest.mark.parametrize("argv", [["guide", "commands"], ["guide"]])
 def test_a_full_disk_behind_stdout_is_told(argv):

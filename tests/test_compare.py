@@ -566,9 +566,10 @@ def test_the_same_points_for_both_images_are_noted(marked, tmp_path, capsys):
     for other in (ct, tmp_path / "copy.csv"):
         argv = ["--fixed-points", ct, "--moving-points", other]
         (note,) = compared(capsys, *argv)[1]
+        both = f"{ct} and {other} hold the same points"
         assert note == (
-            f"{ct} and {other} hold the same points; give those marked in the moving "
-            "image, unless both images are in one space"
+            f"{f'{ct} is given for both images' if ct == other else both}; give the "
+            "points marked in the moving image, unless both images are in one space"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -235,7 +236,19 @@ def _told_unread() -> Iterator[None]:
     try:
         yield
     except BrokenPipeError as error:
+        if _is_read():  # as of a worker that has died; click would hide it
+            raise RuntimeError("a pipe between processes is broken") from error
         raise UnreadError(*error.args) from error
+
+
+def _is_read() -> bool:
+    """Tell whether somebody reads both stdout and stderr."""
+    if not hasattr(select, "poll"):  # Windows
+        return False
+    waiting = select.poll()
+    for number in (1, 2):
+        waiting.register(number, 0)  # told are errors alone
+    return not waiting.poll(0)
 
 
 def _unquoted(args: list[str]) -> str | None:
