@@ -94,9 +94,12 @@ def test_columns_are_options_of_register():
             ["-metric", "mi"],
             "No such option.*-metric.*mean.*--metric.*; see mireg register --help",
         ),
-        (["--metrik=mi"], "mean.*--metric.*; see mireg register --help"),
-        (["--schedular", "dask"], "mean.*--scheduler.*; see mireg {name} --help"),
-        (["--job=4"], "mean.*--jobs.*; see mireg {name} --help"),
+        (["--metrik=mi"], "(mean|Possible).*--metric.*; see mireg register --help"),
+        (
+            ["--schedular", "dask"],
+            "(mean|Possible).*--scheduler.*; see mireg {name} --help",
+        ),
+        (["--job=4"], "(mean|Possible).*--jobs.*; see mireg {name} --help"),
         (["--nonsense"], "No such option.*--nonsense.*; see mireg {name} --help"),
         (["one_more"], "unexpected extra.*one_more.*; see mireg {name} --help"),
         (["one_more"], r"unexpected extra arguments \(one_more\)(: one table.*)?; see"),
@@ -127,7 +130,7 @@ def test_options_of_all_pairs_are_checked_as_register_does(
     ("words", "said"),
     [
         (["--metric", "mi"], "PAIRS comes before the options; --metric is an option"),
-        (["--job=4"], r"No such option '--job'.*--jobs.*; see mireg batch --help"),
+        (["--job=4"], r"No such option:? .?--job.*--jobs.*; see mireg batch --help"),
     ],
 )
 def test_an_option_of_register_is_no_table(tmp_path, words, said, capsys):

@@ -102,7 +102,11 @@ def test_negative_numbers_and_a_dash_are_values(argv, capsys):
         (["register", "a", "b", "--fixed-mask", ""], "--fixed-mask has an empty value"),
         (["register", "a", "b", "--fixed-mask="], "--fixed-mask has an empty value"),
         (["apply", "a", "-t", "b", "", "-o", "c"], "-t has an empty value"),
-        (["batch", "a", "-o", "b", "--fixed-mask="], "--fixed-mask"),
+        (
+            ["batch", "a", "-o", "b", "--strict", ""],
+            "Got unexpected extra arguments ('')",
+        ),
+        (["batch", "a", "-o", "b", "--metric", ""], "--metric has an empty value"),
     ],
 )
 def test_an_empty_name_is_told(argv, says, capsys):

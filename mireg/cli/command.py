@@ -59,7 +59,7 @@ _TOO_MANY: Mapping[str | None, str] = {
 _MOST_BLANKS = 5
 
 #: What text programs make of a hyphen or two.
-_LONG_DASHES = "\N{EN DASH}\N{EM DASH}\N{MINUS SIGN}"
+_LONG_DASHES = ("\N{EN DASH}", "\N{EM DASH}", "\N{MINUS SIGN}")
 
 #: How similar a name must be to be suggested: FLIRT's -in is not like our --init.
 _SIMILAR = 0.82
@@ -105,8 +105,10 @@ class TooManyError(click.UsageError):
     ) -> None:
         self.words = words
         meant = meant or _TOO_MANY.get(ctx.command.name)
-        message = f"Got unexpected extra arguments ({' '.join(words)})"
-        super().__init__(f"{message}: {meant}" if meant else message, ctx)
+        what = (
+            f"Got unexpected extra arguments ({' '.join(w or repr(w) for w in words)})"
+        )
+        super().__init__(f"{what}: {meant}" if meant else what, ctx)
 
 
 class Command(click.Command):
@@ -124,7 +126,7 @@ class Command(click.Command):
                 for value in _words(given.get(param.name)):
                     self._check(param, value, args, ctx)
             for word in args:
-                if word[0] in _LONG_DASHES and not os.path.exists(word):
+                if word.startswith(_LONG_DASHES) and not os.path.exists(word):
                     raise click.UsageError(
                         f"{word} begins with a long dash, as text programs make of "
                         "two; type - or --",
@@ -205,8 +207,9 @@ class Group(click.Group):
             if word not in self.commands:
                 raise
             command = f"{ctx.command_path} {word}"
-            message = f"{error.option_name} is a command: {command}"
-            raise click.UsageError(message, ctx) from error
+            raise click.UsageError(
+                f"{error.option_name} is a command: {command}", ctx
+            ) from error
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
