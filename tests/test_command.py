@@ -208,7 +208,7 @@ def test_the_help_of_register_has_headings(capsys):
     found = [line[:-1] for line in lines if line[:-1] in HEADINGS]
     assert found == list(HEADINGS)
     assert "Options:" not in lines
-    assert lines[-1].split()[:2] == ["-h,", "--help"]
+    assert "--help  " in lines[-1]
     # What an option does is in one column, whatever the heading.
     starts = {
         len(line) - len(line.lstrip())
