@@ -101,8 +101,8 @@ class Settings:
         An answer is right, says its verdict, if its error is within this; None is one
         voxel of the coarser image, 2 mm at least.
     effort : {"quick", "normal", "thorough"}
-        How long to search on where the first search leaves doubt: not at all, until
-        two searches in a row leave no other pose, or many times as long.
+        How long to search on where the first search leaves doubt, until noise is
+        unlikely to have made the answer: not at all, four times, or twelve times.
     time_limit : float or None
         Seconds after which no further search is begun, and what was found so far is
         refined and returned, which may take as long as a sure registration; a warning

@@ -26,8 +26,8 @@ per s     volumes a second of the whole command, reading included, writing not.
 
 Peers: SimpleITK in a loop (correlation, three resolutions, each volume from the answer
 of the last one), ANTs' motion_correction, DIPY's rigid pipeline in a loop and nipy's
-Realign4d, where they are installed, on the first ``--peer-volumes``; ``--peers NAME``
-takes some of them. ``--metrics`` tries least squares (correlation) and the correlation
+SpaceRealign, where they are installed, on the first ``--peer-volumes``; with ``--peers
+NAME`` some of them. ``--metrics`` tries least squares (correlation) and the correlation
 ratio in the place of mutual information, in the same optimiser.
 """
 
@@ -328,13 +328,13 @@ def by_dipy(path: Path, count: int) -> tuple[FloatArray, Record]:
 def by_nipy(path: Path, count: int) -> tuple[FloatArray, Record]:
     """Register with nipy's realignment (least squares), slices taken at once."""
     import nipy  # noqa: PLC0415  # a peer, and may be missing
-    from nipy.algorithms.registration import Realign4d  # noqa: PLC0415
+    from nipy.algorithms.registration import SpaceRealign  # noqa: PLC0415
 
     image = nib.load(path)
     series = nib.Nifti1Image(
         np.asarray(image.dataobj[..., :count], np.float32), image.affine
     )
-    realign = Realign4d(nipy.io.nifti_ref.nifti2nipy(series))
+    realign = SpaceRealign(nipy.io.nifti_ref.nifti2nipy(series))
     realign.estimate(refscan=count // 2, loops=2, between_loops=None)
     return np.array([one.as_affine() for one in realign._transforms[0]]), {}
 
