@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import re
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -233,6 +234,13 @@ def test_the_memory_of_a_pair_is_estimated_from_its_headers(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_worker_makes_itself_ready_in_silence(monkeypatch, recwarn, capfd):
+    monkeypatch.setattr(workers, "_alone", nullcontext)  # as if the first of a machine
+    workers.make_ready.__wrapped__()
+    assert not recwarn.list
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("kind", ["processes", "dask"])
 def test_a_process_that_dies_or_hangs_costs_its_own_pair_only(kind, tmp_path):
     if kind == "dask":
