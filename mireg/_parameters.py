@@ -314,10 +314,11 @@ TWIN_SHARE = 0.8
 #: Evaluations at the coarse level after which a twin is judged.
 TWIN_EVALUATIONS = 8
 
-#: Standard error, in voxels, above which a better maximum is looked for within it: the
-#: similarity is flat there, and its ripples are maxima, too. How many of those found
-#: with few samples are followed with all, and how many times this is done at most.
-SETTLING_VOXELS, SETTLING_FITS, SETTLING = 0.2, 3, 2
+#: Standard error, in voxels, between which a better maximum is looked for within it:
+#: the similarity is flat there, and its ripples are maxima, too; beyond, none is near.
+#: How many of those found with few samples are followed with all, and how many times
+#: this is done at most.
+SETTLING_VOXELS, SETTLING_FITS, SETTLING = (0.2, 2.0), 3, 2
 
 # --- evidence for a pose (`_engine.evidence`) -----------------------------------------
 
@@ -363,9 +364,6 @@ OTHER_SAMPLING_APART_VOXELS = 1.0
 #: of 208 pairs of all kinds, seeds 0 to 7, had 0.20 at most; the four wrong ones of the
 #: ablation 4 or more. Not settled between: `scripts/evaluate.py --split` is for that.
 UNCERTAIN_VOXELS = 0.5
-
-#: Standard error, in voxels, from which nothing is polished: noise made the answer.
-LOST_VOXELS = 2.0
 
 #: Voxels from the headers' pose within which an answer must beat it by BIC.
 #: Ablation: model choice.

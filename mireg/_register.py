@@ -318,9 +318,10 @@ def best_answer(
         _log_candidates(pair, found, settings)
         told.start("refine", 0.5)
         channel, level, fits, choice = _refined(pair, found, settings, threads)
-        if answer is None or not _is_near(answer, pair, level, fits[0].pose):
+        pose = fits[0].pose
+        if answer is None or not _is_near(answer, pair, level, pose):
             answer = _polished(
-                pair, resolutions, channel, level, fits[0].pose, settings, threads
+                pair, resolutions, channel, level, pose, settings, threads
             )
         # Also where the error is unknown, since next to nothing overlaps.
         in_doubt = not answer.error_voxels <= parameters.UNCERTAIN_VOXELS
@@ -645,10 +646,9 @@ def _polished(
     """
     pair, few = pair.only(channel), subsampled(level, settings)
     here = _optimised(pair, level, few, pose, settings, threads)
-    if here.error_voxels > parameters.LOST_VOXELS:
-        return here
     for _ in range(parameters.SETTLING):
-        if not here.error_voxels > parameters.SETTLING_VOXELS:
+        least, most = parameters.SETTLING_VOXELS
+        if not least < here.error_voxels < most:
             break
         there = _settled(here, few, settings, threads)
         if there is here:

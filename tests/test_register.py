@@ -362,18 +362,15 @@ def test_it_tells_how_far_the_anatomy_of_the_fixed_image_moved(near):
     assert others.max() < 0.7 * moved_by.max()
 
 
-@pytest.mark.parametrize("right", [1, 2, 3])
-def test_it_searches_on_until_noise_cannot_have_made_the_answer(
-    right, near, monkeypatch
-):
+def test_it_searches_on_until_noise_cannot_have_made_the_answer(near, monkeypatch):
     asked, before = [], []
 
     def global_search(pair, _schedule, levels, *_, found=None, restart=0) -> Candidates:
         asked.append((len(levels), restart))
         before.append(0 if found is None else len(found))
         pose = pair.engine_pose(near.moving_from_fixed.matrix)
-        if len(asked) <= right:  # another pose each time: nothing is settled
-            pose = pose @ RigidTransform([0, 2, 0], [40 * len(asked), 0, 0]).matrix
+        if found is None:
+            pose = pose @ RigidTransform([0, 2, 0], [40, 0, 0]).matrix
         return Candidates(
             dict.fromkeys(parameters.SEARCHED_CHANNELS, pose[None]), False, True
         )
@@ -381,8 +378,8 @@ def test_it_searches_on_until_noise_cannot_have_made_the_answer(
     monkeypatch.setattr(method, "global_search", global_search)
     monkeypatch.setattr(method, "sure_candidates", lambda _: [])
     found = register(near.fixed, near.moving, settings=QUICK)
-    assert asked == [(2, 0), *((1, restart) for restart in range(right))]
-    assert before == [0, *[2] * right]
+    assert asked == [(2, 0), (1, 0)]
+    assert before == [0, 2]
     assert error_mm(found, near.moving_from_fixed) < 1
 
 
