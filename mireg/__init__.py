@@ -64,7 +64,7 @@ MissingFileError: A file or folder that is not there
 OutputExistsError: A file that would be replaced, and nobody said that it may be
 DoubtfulError: An answer that is doubtful, and was to be trusted
 MiregWarning: An input or an answer is odd, and the work went on; the message says how
-DoubtWarning: An answer is doubtful; the message says why
+DoubtWarning: An answer is doubtful, less than 75 % likely right; the message says why
 
 Modules
 -------

@@ -99,7 +99,7 @@ class Verdict:
 
     @property
     def doubtful(self) -> bool:
-        """Whether the answer is less likely right than `parameters.DOUBTFUL_BELOW`."""
+        """Whether the answer is less than 75 % likely right."""
         return not self.probability >= parameters.DOUBTFUL_BELOW
 
     @property
