@@ -328,7 +328,9 @@ def by_dipy(path: Path, count: int) -> tuple[FloatArray, Record]:
 def by_nipy(path: Path, count: int) -> tuple[FloatArray, Record]:
     """Register with nipy's realignment (least squares), slices taken at once."""
     import nipy  # noqa: PLC0415  # a peer, and may be missing
-    from nipy.algorithms.registration import SpaceRealign  # noqa: PLC0415
+    from nipy.algorithms.registration.groupwise_registration import (  # noqa: PLC0415
+        SpaceRealign,
+    )
 
     image = nib.load(path)
     series = nib.Nifti1Image(
