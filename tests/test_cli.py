@@ -10,7 +10,6 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import click
 import nibabel as nib
@@ -23,11 +22,11 @@ from mireg._engine.verdict import Verdict
 from mireg._errors import InputError
 from mireg._files import nifti
 from mireg._image import Image
+from mireg._report.words import expected_error
 from mireg._settings import Settings
 from mireg._transform import RigidTransform, read_transform, write_transform
 from mireg.cli import cli, main
 from mireg.cli import phantom as cli_phantom
-from mireg.cli import register as cli_register
 from mireg.cli.reference import leaves
 from mireg.phantom import KINDS, hard_pair, phantom_pair
 
@@ -184,9 +183,9 @@ def test_register_writes_three_files(scans, capsys):
 @pytest.mark.parametrize(
     ("error", "noise", "probability", "says"),
     [
-        (0.5, 0.2, 0.9, None),
+        (0.5, 0.2, 0.9, "0.5 mm; 9 of 10 within 2 mm, if it is right"),
         (0.5, 0.7, 0.9, "about the 0.7 mm of noise, if it is right"),
-        (0.5, 0.2, 0.1, None),
+        (0.5, 0.2, 0.1, "0.5 mm; 9 of 10 within 2 mm, if it is right"),
         (3.6, 0.2, 0.1, "not known, as the answer is doubtful"),
         (0.5, 120, 0.1, "not known, as the answer is doubtful"),
         (np.nan, np.nan, 0.1, "not known, as the answer is doubtful"),
@@ -194,8 +193,7 @@ def test_register_writes_three_files(scans, capsys):
 )
 def test_no_error_is_told_that_contradicts_the_rest(error, noise, probability, says):
     judged = Verdict(probability, 2.0, error, 4 * error, 0.9, 0.1, (), {})
-    found = SimpleNamespace(verdict=judged, standard_error_mm=noise)
-    assert cli_register._error(found) == says
+    assert expected_error(judged, noise) == says
 
 
 @pytest.mark.parametrize(

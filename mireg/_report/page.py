@@ -32,6 +32,7 @@ from .._settings import Settings
 from .._transform import TransformLike, as_transform
 from . import figures, panels, volumes
 from .document import asset, data_url, document, text
+from .words import expected_error
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -316,16 +317,6 @@ def _verdict(record: Mapping[str, Any] | None) -> dict[str, Any]:
     }
 
 
-def _error(judged: Verdict, noise: float | None) -> str:
-    """Say how far off the answer may be, or that the rest says otherwise."""
-    least = 0.0 if noise is None else noise
-    if judged.doubtful and not least <= judged.error_mm <= judged.tolerance_mm:
-        return "not known, as the answer is doubtful"
-    if judged.error_mm < least:
-        return f"about the {least:.2g} mm of noise, if it is right"
-    return f"{judged.error_summary}, if it is right"
-
-
 def _facts(record: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     """Say what was found, in rows."""
     if record is None:
@@ -335,8 +326,9 @@ def _facts(record: Mapping[str, Any] | None) -> list[tuple[str, str]]:
         return "unknown" if record[name] is None else format(record[name], form)
 
     judged = Verdict.from_dict(record["verdict"])
+    noise = record["standard_error_mm"]
     rows = {
-        "expected error": _error(judged, record["standard_error_mm"]),
+        "expected error": expected_error(judged, np.nan if noise is None else noise),
         "from noise alone": f"{number('standard_error_mm', '.2g')} mm",
         "left and right": judged.handedness,
         "same anatomy": f"{in_percent(judged.same_anatomy)} likely",

@@ -20,7 +20,7 @@ import click
 from .._errors import InputError, printable
 from .._files import bids
 from .._files.records import to_json
-from .._report.words import in_directions
+from .._report.words import expected_error, in_directions
 from .._settings import EFFORTS, METRICS
 from .common import (
     FORMAT_NAMES,
@@ -422,16 +422,6 @@ def _start(init: str, fixed: Path, moving: Path) -> Any:
     return as_rigid(init, fixed=fixed, moving=moving)
 
 
-def _error(found: Registration) -> str | None:
-    """Say what is not said by the verdict's error, where that contradicts the rest."""
-    judged, noise = found.verdict, found.standard_error_mm
-    if judged.doubtful and not noise <= judged.error_mm <= judged.tolerance_mm:
-        return "not known, as the answer is doubtful"
-    if judged.error_mm < noise:
-        return f"about the {noise:.2g} mm of noise, if it is right"
-    return None
-
-
 def _fit(found: Registration) -> dict[str, str]:
     """Say how far off parts of the anatomy fit best, where they tell."""
     parts = found.residuals
@@ -465,7 +455,9 @@ def _summary(
         f"score ({found.metric})": found.score_summary,
         "overlap": f"{100 * found.overlap_fraction:.0f} %",
         "noise": found.noise_summary,
-        **verdict_rows(found.verdict, _error(found)),
+        **verdict_rows(
+            found.verdict, expected_error(found.verdict, found.standard_error_mm)
+        ),
         **_fit(found),
         "contrast": contrasts(found.fixed_contrast, found.moving_contrast),
         "seconds": f"{', '.join(times)}; {sum(seconds.values()):.1f} in all",
