@@ -37,27 +37,22 @@ from unittest.mock import patch
 import numpy as np
 from evaluate import run_case
 from measuring import (
-    ABOUT_SPLIT,
     FLAG,
     JOBS,
     SEVERAL,
-    SPLITS,
     Case,
     Record,
     Register,
     about_run,
-    cases_from_file,
+    cases_of,
     check_cases,
-    check_split,
     each,
-    kind_cases,
     library,
     none_left,
     parser_of_cases,
     ready,
     resumed,
     say,
-    selected,
     store,
 )
 
@@ -309,20 +304,17 @@ def table(records: Sequence[Record], names: Sequence[str]) -> str:
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = parser_of_cases(f"{__doc__}\n{ABOUT_SPLIT}", Path("ablation.json"))
+    parser = parser_of_cases(__doc__ or "", Path("ablation.json"))
+    parser.set_defaults(split="choose")
     add = parser.add_argument
     add("--poses", type=int, default=0, help="random poses per case, besides its own")
     add("--seeds", type=int, default=3, help="subjects of each kind (%(default)s)")
     add("--without", **SEVERAL, help=f"one of {', '.join(ABLATIONS)} [all]")
-    add("--split", choices=SPLITS, default="choose", help="[%(default)s]")
     add("--resume", **FLAG, help="keep what the output file already holds")
     add("--jobs", **JOBS)
     add("--keep-going", **FLAG, help="count an error as a bad answer and go on")
     args = parser.parse_args(argv)
     check_cases(parser, args)
-    if min(args.poses, args.seeds) < 0:
-        parser.error("--poses and --seeds must not be negative")
-    check_split(parser, args, args.seeds if args.kinds else 0)
     if unknown := sorted(set(args.without) - set(ABLATIONS)):
         parser.error(f"there is no heuristic {unknown[0]}")
     args.names = [BASELINE, *(args.without or ABLATIONS)]
@@ -335,15 +327,11 @@ def main(argv: Sequence[str] | None = None, register: Register | None = None) ->
     for name in args.names:  # a name that the method lacks ends it here
         with overridden(overrides_of(name)):
             pass
-    cases: list[Case] = []
-    if args.cases is not None:
-        cases += cases_from_file(args.cases, args.poses, args.split)
-    cases += kind_cases(args.kinds, args.seeds, args.first_seed, args.poses)
-    cases = selected(cases, args.only)
+    cases = cases_of(args)
     if not cases:
         print(none_left(args), file=sys.stderr)
         return 2
-    about = {**about_run(args), "split": args.split}
+    about = about_run(args)
     by_id = {case.id: case for case in cases}
     records: dict[str, Record] = {
         record["id"]: {**record, "ways": kept(record, by_id[record["id"]])}

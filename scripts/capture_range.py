@@ -40,17 +40,16 @@ from measuring import (
     Record,
     Register,
     about_run,
-    cases_from_file,
+    cases_of,
     check_cases,
     distances,
     each,
-    kind_cases,
     library,
+    none_left,
     parser_of_cases,
     ready,
     run_pose,
     say,
-    selected,
     store,
 )
 
@@ -222,10 +221,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None, register: Register | None = None) -> int:
     """Run the command; a test may give its own `register`."""
     args = parse(argv)
-    cases = [] if args.cases is None else cases_from_file(args.cases, poses=0)
-    cases = selected(cases + kind_cases(args.kinds, 1, args.seed), args.only)
+    cases = cases_of(args)
     if not cases:
-        print(f"no case has {' or '.join(args.only)} in its name", file=sys.stderr)
+        print(none_left(args), file=sys.stderr)
         return 2
     work = partial(
         run_starts, register=register or library(args.settings, args.init), args=args

@@ -49,19 +49,18 @@ from measuring import (
     Record,
     Register,
     about_run,
-    cases_from_file,
+    cases_of,
     check_cases,
     distances,
     each,
     foreground_points,
-    kind_cases,
     library,
+    none_left,
     parser_of_cases,
     pose_of,
     ready,
     regrid,
     say,
-    selected,
     share_grid,
     spread,
     store,
@@ -82,7 +81,7 @@ KINDS_OF_COPY = ("moved", "regridded")
 
 
 def compare(
-    case: Case, register: Register, seed: int, poses: int, copies: int, quiet: bool
+    case: Case, register: Register, seed: int, copies: int, quiet: bool
 ) -> Record:
     """Register a pair in both roles, and copies of it."""
     pair, points, _ = ready(case)
@@ -90,7 +89,7 @@ def compare(
     apart = np.array(
         [
             swapped(register, pair, pose_of(case, number, seed, pair), points)
-            for number in range(poses + 1)
+            for number in range(case.poses + 1)
         ]
     )
     record["swapped"] = bounded(apart.mean(), apart.max(), SWAPPED_MM)
@@ -255,9 +254,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--loop", **loop, metavar="IMAGE", help="three or more images of one patient")
     add("--jobs", **JOBS)
     args = parser.parse_args(argv)
-    check_cases(parser, args, bool(args.loop))
-    if min(args.poses, args.copies, args.seeds) < 0:
-        parser.error("--poses, --copies and --seeds must not be negative")
+    check_cases(parser, args, len(args.loop))
+    if args.copies < 0:
+        parser.error("--copies must not be negative")
     if any(len(paths) < 3 for paths in args.loop):
         parser.error("--loop needs three images or more")
     return args
@@ -266,20 +265,19 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None, register: Register | None = None) -> int:
     """Run the command; a test may give its own `register`."""
     args = parse(argv)
-    cases = [] if args.cases is None else cases_from_file(args.cases, poses=0)
-    cases = selected(cases + kind_cases(args.kinds, args.seeds, args.seed), args.only)
+    cases = cases_of(args)
     circles = list(args.loop)
     if args.cases is not None:
         circles += patients(args.cases, cases)
     if not cases and not circles:
-        print(f"no case has {' or '.join(args.only)} in its name", file=sys.stderr)
+        print(none_left(args), file=sys.stderr)
         return 2
     shared = {
         "register": register or library(args.settings),
         "seed": args.seed,
         "quiet": args.quiet,
     }
-    work = partial(compare, poses=args.poses, copies=args.copies, **shared)
+    work = partial(compare, copies=args.copies, **shared)
     pairs: list[Record] = []
     loops: list[Record] = []
 

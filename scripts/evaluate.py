@@ -45,33 +45,27 @@ from typing import Any
 import numpy as np
 import PIL.Image
 from measuring import (
-    ABOUT_SPLIT,
     FLAG,
     JOBS,
     MB,
-    SPLITS,
     Case,
     FloatArray,
     Pair,
     Record,
     Register,
     about_run,
-    cases_from_file,
+    cases_of,
     check_cases,
-    check_split,
     coarser_voxel_mm,
     each,
-    kind_cases,
     library,
     none_left,
     parser_of_cases,
-    phantom_cases,
     pose_of,
     ready,
     resumed,
     run_pose,
     say,
-    selected,
     spread,
     store,
 )
@@ -253,34 +247,19 @@ def told(records: Sequence[Record]) -> str:
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    about = f"{__doc__}\n{ABOUT_SPLIT}"
-    parser = parser_of_cases(about, Path("evaluation.json"))
+    parser = parser_of_cases(__doc__ or "", Path("evaluation.json"))
     add = parser.add_argument
     add("--poses", type=int, default=0, help="random poses per case, besides its own")
     add("--phantoms", type=int, default=0, help="seeds of phantom pairs to register")
     add("--turned", **FLAG, help="turn phantoms in their voxels, not by their header")
     add("--seeds", type=int, default=5, help="subjects of each kind (%(default)s)")
-    add("--split", choices=SPLITS, help="of subjects and kinds [all]; see above")
     add("--pictures", type=Path, metavar="DIR", help="draw the worst of each bad case")
     add("--resume", **FLAG, help="keep the cases that the output file already holds")
     add("--jobs", **JOBS)
     add("--keep-going", **FLAG, help="count an error as a bad answer and go on")
     args = parser.parse_args(argv)
-    check_cases(parser, args, bool(args.phantoms))
-    if min(args.poses, args.phantoms, args.seeds) < 0:
-        parser.error("--poses, --phantoms and --seeds must not be negative")
-    check_split(parser, args, max(args.phantoms, args.seeds if args.kinds else 0))
+    check_cases(parser, args)
     return args
-
-
-def cases_of(args: argparse.Namespace) -> list[Case]:
-    """Collect the cases that are asked for."""
-    cases: list[Case] = []
-    if args.cases is not None:
-        cases += cases_from_file(args.cases, args.poses, args.split)
-    cases += phantom_cases(args.phantoms, args.first_seed, args.turned)
-    cases += kind_cases(args.kinds, args.seeds, args.first_seed, args.poses)
-    return selected(cases, args.only)
 
 
 def kept(args: argparse.Namespace, about: Record, cases: Sequence[Case]) -> Record:
@@ -302,7 +281,7 @@ def main(argv: Sequence[str] | None = None, register: Register | None = None) ->
         return 2
     if args.pictures is not None:
         args.pictures.mkdir(parents=True, exist_ok=True)
-    about = {**about_run(args), "split": args.split}
+    about = about_run(args)
     of_split = "" if args.split is None else f", split {args.split}"
     done = kept(args, about, cases)
     work = partial(

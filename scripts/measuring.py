@@ -451,7 +451,8 @@ JOBS: Record = {"type": int, "default": 1, "help": "processes, each of one threa
 def parser_of_cases(about: str, output: Path) -> argparse.ArgumentParser:
     """Make a parser with the options of all scripts that register cases."""
     parser = argparse.ArgumentParser(
-        description=about, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=f"{about}\n{ABOUT_SPLIT}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("cases", nargs="?", type=Path, help="JSON file of pairs to register")
@@ -460,25 +461,34 @@ def parser_of_cases(about: str, output: Path) -> argparse.ArgumentParser:
     add("--only", "--set", **SEVERAL, help="cases with this in their id or set")
     add("--setting", **SEVERAL, help="NAME=VALUE of mireg.Settings, as metric=mi")
     add("--quiet", **FLAG, help="no progress on stderr")
-    parser.set_defaults(jobs=1)
+    add("--split", choices=SPLITS, help="of subjects and kinds; see above")
+    parser.set_defaults(jobs=1, phantoms=0, poses=0, seeds=1, turned=False)
     add("-o", "--output", type=Path, default=output, help="full record (%(default)s)")
     return parser
 
 
 def check_cases(
-    parser: argparse.ArgumentParser, args: argparse.Namespace, others: bool = False
+    parser: argparse.ArgumentParser, args: argparse.Namespace, others: int = 0
 ) -> None:
-    """Refuse a call without cases, and read the settings."""
+    """Refuse a call without cases, read the settings, and find the split's phantoms.
+
+    `others` are subjects that a script has of its own.
+    """
     if "all" in args.kinds:
         args.kinds = list(KINDS)
     if unknown := sorted(set(args.kinds) - set(KINDS)):
         parser.error(f"there is no kind {unknown[0]}; choose from {', '.join(KINDS)}")
-    if args.cases is None and not args.kinds and not others:
+    if args.cases is None and not args.kinds and not args.phantoms and not others:
         parser.error("give a case file, --kinds NAME, or both")
     if args.cases is not None and not args.cases.is_file():
         parser.error(f"there is no case file {args.cases}")
     if args.seed < 0 or args.jobs < 1:
         parser.error("--seed must not be negative, --jobs at least 1")
+    for name in ("phantoms", "poses", "seeds"):
+        if getattr(args, name) < 0:
+            parser.error(f"--{name} must not be negative")
+    of_kinds = args.seeds if args.kinds else 0
+    check_split(parser, args, max(of_kinds, args.phantoms, others))
     try:
         args.settings = Settings(**dict(map(setting, args.setting)))
         if args.jobs > 1:
@@ -494,6 +504,16 @@ def setting(text: str) -> tuple[str, Any]:
         return name, json.loads(value)
     except ValueError:
         return name, value
+
+
+def cases_of(args: argparse.Namespace) -> list[Case]:
+    """Collect the cases that were asked for, of the split."""
+    cases: list[Case] = []
+    if args.cases is not None:
+        cases += cases_from_file(args.cases, args.poses, args.split)
+    cases += phantom_cases(args.phantoms, args.first_seed, args.turned)
+    cases += kind_cases(args.kinds, args.seeds, args.first_seed, args.poses)
+    return selected(cases, args.only)
 
 
 def selected(cases: list[Case], only: Sequence[str]) -> list[Case]:
@@ -520,6 +540,7 @@ def about_run(args: argparse.Namespace) -> Record:
         "numpy": np.__version__,
         "processors": os.cpu_count(),
         "seed": args.seed,
+        "split": args.split,
         "settings": vars(args.settings),
     }
 

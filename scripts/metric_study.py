@@ -43,10 +43,10 @@ from measuring import (
     Pair,
     Record,
     about_run,
-    cases_from_file,
+    cases_of,
     check_cases,
     distances,
-    kind_cases,
+    none_left,
     parser_of_cases,
     pose_of,
     ready,
@@ -326,9 +326,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     args.faint = "faint" in args.kinds
     args.kinds = [name for name in args.kinds if name != "faint"]
-    check_cases(parser, args, others=args.faint)
-    if min(args.poses, args.seeds, *args.strengths, 0) < 0:
-        parser.error("--poses, --seeds and --strengths must not be negative")
+    check_cases(parser, args, args.seeds if args.faint else 0)
+    if min(args.strengths, default=0) < 0:
+        parser.error("--strengths must not be negative")
     return args
 
 
@@ -337,14 +337,16 @@ def all_cases(
 ) -> Iterator[tuple[Case, Callable[[], Prior | None]]]:
     """Gather pairs and, for each, how to learn a prior."""
     kinds: Mapping[str, Kind] = {**KINDS, "faint": FAINT}
-    cases = kind_cases(args.kinds, args.seeds, args.seed)
-    for number in range(args.seed, args.seed + args.seeds) if args.faint else ():
+    cases = []
+    first = args.first_seed
+    for number in range(first, first + args.seeds) if args.faint else ():
 
         def faint(seed: int = number) -> Pair:
             made = hard_pair(FAINT, seed)
             return Pair(*made[:2], made.moving_from_fixed.matrix, made.points)
 
-        cases.append(Case(f"faint_{number:04d}", "faint", faint, FAINT.limit_mm, 0))
+        name = f"faint_{number:04d}"
+        cases.append(Case(name, "faint", faint, FAINT.limit_mm, args.poses))
     priors: dict[str, Prior | None] = {}
 
     def of_kind(name: str) -> Prior | None:
@@ -352,15 +354,16 @@ def all_cases(
             priors[name] = prior_of_kind(kinds[name])
         return priors[name]
 
-    for case in selected(cases, args.only):
-        # The pose of a kind is random already.
-        yield replace(case, poses=args.poses), partial(of_kind, case.group)
+    entries = []
     if args.cases is not None:
-        entries = json.loads(args.cases.read_text(encoding="utf-8"))
-        by_id = {entry["id"]: entry for entry in entries}
-        for case in selected(cases_from_file(args.cases, args.poses), args.only):
-            learn = partial(prior_of_file, by_id[case.id], entries, args.cases.parent)
-            yield case, learn
+        read = json.loads(args.cases.read_text(encoding="utf-8"))
+        entries = read if isinstance(read, list) else [read]
+    by_id = {entry["id"]: entry for entry in entries}
+    for case in cases_of(args) + selected(cases, args.only):
+        if entry := by_id.get(case.id):
+            yield case, partial(prior_of_file, entry, entries, args.cases.parent)
+        else:
+            yield case, partial(of_kind, case.group)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -373,7 +376,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         records.append(study(case, learn(), methods, args))
         store(args.output, {**about_run(args), "pairs": records})
     if not records:
-        print(f"no case has {' or '.join(args.only)} in its name", file=sys.stderr)
+        print(none_left(args), file=sys.stderr)
         return 2
     print(table(records, methods))
     print("\n" + table_of_sets(records, methods))

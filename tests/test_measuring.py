@@ -5,7 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import ablation
+import capture_range
+import consistency
+import evaluate
 import measuring
+import metric_study
 import numpy as np
 import pytest
 from checks import FIXED, MOVING, TRUTH, ball, shifted
@@ -163,6 +168,16 @@ def test_a_subject_is_in_one_split_whatever_else_is_there(tmp_path):
     assert not subjects[0] & subjects[1]
     some = entries[10:30]
     assert ids("choose", some) == [e["id"] for e in some if e["id"] in chosen]
+
+
+@pytest.mark.parametrize(
+    "script", [ablation, capture_range, consistency, evaluate, metric_study]
+)
+def test_each_script_reports_on_subjects_that_no_choice_has_seen(script):
+    args = script.parse(["--kinds", "spine", "--split", "report"])
+    assert {case.id[:8] for case in script.cases_of(args)} == {"spine_10"}
+    with pytest.raises(SystemExit):
+        script.parse(["--kinds", "knee", "--split", "choose"])
 
 
 @pytest.mark.parametrize(
