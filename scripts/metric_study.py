@@ -17,8 +17,8 @@ false   local maxima of the score along a ray of 30 mm from the truth in a rando
 A prior for a kind is learned from whole phantom heads with the contrasts of the kind
 and other seeds; one for a pair of a case file from the pairs of other folders whose
 file names end alike (``_T1W``, ``_FLAIR``). Where there are none, or the kind is no
-head, the prior is left out. The kind "faint" is here alone: T1 and EPI of a whole
-head, each with eight times its usual noise.
+head, the prior is left out. Two kinds are here alone. "faint": T1 and EPI of a whole
+head, each with eight times its usual noise. "rough": two slices of EPI, 6 x 6 x 4 mm.
 
 Prints a table, and one of the registrations that were good in each set; stores
 everything as JSON.
@@ -31,7 +31,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -82,6 +82,13 @@ FAINT = Kind(
         for name, size in (("T1", (2.0, 2.0, 2.0)), ("EPI", (3.0, 3.0, 3.0)))
     ),
 )
+_SLICES = KINDS["slices"]
+ROUGH = replace(
+    _SLICES,
+    says="two rough slices of EPI against a whole head",
+    moving=replace(_SLICES.moving, slices=(2, 2), voxel_mm=(6.0, 6.0, 4.0)),
+)
+OWN = {"faint": FAINT, "rough": ROUGH}
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,12 @@ class Method:
 
     def __str__(self) -> str:
         return f"prior {self.strength:g}" if self.metric == "prior" else self.metric
+
+
+def pair_of_own(name: str, seed: int) -> Pair:
+    """Make a pair of a kind that is here alone."""
+    made = hard_pair(OWN[name], seed)
+    return Pair(made.fixed, made.moving, made.moving_from_fixed.matrix, made.points)
 
 
 # --- priors --------------------------------------------------------------------------
@@ -324,9 +337,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--metrics", nargs="*", choices=names, default=names, help="default: all")
     add("--strengths", nargs="*", type=float, default=[0.3, 1, 4], help="of the prior")
     args = parser.parse_args(argv)
-    args.faint = "faint" in args.kinds
-    args.kinds = [name for name in args.kinds if name != "faint"]
-    check_cases(parser, args, args.seeds if args.faint else 0)
+    args.own = [name for name in args.kinds if name in OWN]
+    args.kinds = [name for name in args.kinds if name not in OWN]
+    check_cases(parser, args, args.seeds if args.own else 0)
     if min(args.strengths, default=0) < 0:
         parser.error("--strengths must not be negative")
     return args
@@ -336,22 +349,23 @@ def all_cases(
     args: argparse.Namespace,
 ) -> Iterator[tuple[Case, Callable[[], Prior | None]]]:
     """Gather pairs and, for each, how to learn a prior."""
-    kinds: Mapping[str, Kind] = {**KINDS, "faint": FAINT}
-    cases = []
-    first = args.first_seed
-    for number in range(first, first + args.seeds) if args.faint else ():
-
-        def faint(seed: int = number) -> Pair:
-            made = hard_pair(FAINT, seed)
-            return Pair(*made[:2], made.moving_from_fixed.matrix, made.points)
-
-        name = f"faint_{number:04d}"
-        cases.append(Case(name, "faint", faint, FAINT.limit_mm, args.poses))
+    seeds = range(args.first_seed, args.first_seed + args.seeds)
+    cases = [
+        Case(
+            f"{name}_{seed:04d}",
+            name,
+            partial(pair_of_own, name, seed),
+            OWN[name].limit_mm,
+            args.poses,
+        )
+        for name in args.own
+        for seed in seeds
+    ]
     priors: dict[str, Prior | None] = {}
 
     def of_kind(name: str) -> Prior | None:
         if name not in priors:
-            priors[name] = prior_of_kind(kinds[name])
+            priors[name] = prior_of_kind(OWN.get(name) or KINDS[name])
         return priors[name]
 
     entries = []

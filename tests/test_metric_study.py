@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
+import metric_study as script
 import numpy as np
 import pytest
 
 from mireg import Image, write_image
 from mireg.phantom import phantom_pair
-
-SCRIPTS = Path(__file__).parent.parent / "scripts"
-
-
-@pytest.fixture
-def script(monkeypatch):
-    """Import the file, as a script finds its neighbours."""
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    import metric_study  # noqa: PLC0415
-
-    yield metric_study
-    for name in ("metric_study", "measuring"):
-        sys.modules.pop(name, None)
 
 
 def record(kind, methods):
@@ -44,7 +30,7 @@ def record(kind, methods):
     }
 
 
-def test_tables_sum_up_by_metric_and_by_set(script):
+def test_tables_sum_up_by_metric_and_by_set():
     records = [
         record("slab", {"mi": [1.0, 9.0], "prior 4": [0.5, 0.7]}),
         record("knee", {"mi": [0.1, 0.2]}),
@@ -57,7 +43,7 @@ def test_tables_sum_up_by_metric_and_by_set(script):
     assert rows[2:] == ["| slab | 1/2 | 2/2 |", "| knee | 2/2 | - |"]
 
 
-def test_a_prior_is_learned_from_other_folders_alone(script, tmp_path):
+def test_a_prior_is_learned_from_other_folders_alone(tmp_path):
     """Of pairs with names that end alike, those of the same folder are left out."""
     entries = []
     for number, names in enumerate([("a", "T1W"), ("b", "T1W"), ("b", "FLAIR")]):
@@ -80,7 +66,7 @@ def test_a_prior_is_learned_from_other_folders_alone(script, tmp_path):
     assert script.prior_of_file(entries[2], entries, tmp_path) is None
 
 
-def test_a_smooth_bowl_has_a_wide_basin_and_no_false_maxima(script):
+def test_a_smooth_bowl_has_a_wide_basin_and_no_false_maxima():
     """On a blob seen twice the climb comes back from afar."""
     x = np.indices((40, 40, 40)) - 19.5
     blob = np.exp(-(x[0] ** 2 / 200 + x[1] ** 2 / 120 + x[2] ** 2 / 60))
@@ -97,7 +83,7 @@ def test_a_smooth_bowl_has_a_wide_basin_and_no_false_maxima(script):
 def test_the_command_prints_tables_and_stores_all(
     script, tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr(script, "TEACHERS", (9001,))
+    monkeypatch.setattr("TEACHERS", (9001,))
     out = tmp_path / "study.json"
     call = ["--kinds", "aligned", "--metrics", "mi", "--strengths", "1", "--poses", "0"]
     assert script.main([*call, "--quiet", "-o", str(out)]) == 0
@@ -106,3 +92,11 @@ def test_the_command_prints_tables_and_stores_all(
     assert set(pair["methods"]) == {"mi", "prior 1"}
     with pytest.raises(SystemExit):
         script.main(["--kinds", "aligned", "--strengths", "-1"])
+
+
+def test_its_own_kinds_come_from_the_split():
+    args = script.parse(["--kinds", "rough", "--seeds", "2", "--split", "report"])
+    ((case, learn), (other, _)) = script.all_cases(args)
+    assert [case.id, other.id] == ["rough_1000", "rough_1001"]
+    assert case.load().moving.shape[2] == 2
+    assert learn().pairs == len(script.TEACHERS)
