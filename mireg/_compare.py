@@ -156,6 +156,9 @@ class Comparison:
     distances : Distances
         Between where a and b put its points. With a the truth, the target registration
         error of b; in the space of the moving image.
+    axes_max_mm : (3,) ndarray
+        Largest of them along each axis of the fixed image's space (RAS+): to the right
+        or left, the front or back, the top or bottom.
     rotation_deg : float
         By how many degrees one is turned against the other, 0 to 180; that of the
         nearest rotation where they also stretch.
@@ -183,6 +186,7 @@ class Comparison:
 
     over: str
     distances: Distances
+    axes_max_mm: FloatArray
     rotation_deg: float
     centre_mm: FloatArray
     translation_mm: FloatArray
@@ -206,6 +210,7 @@ class Comparison:
         record: dict[str, Any] = {
             "over": self.over,
             **self.distances.to_dict(),
+            "axes_max_mm": self.axes_max_mm.tolist(),
             "rotation_deg": self.rotation_deg,
             "centre_mm": self.centre_mm.tolist(),
             "translation_mm": self.translation_mm.tolist(),
@@ -370,6 +375,7 @@ def compare(
     return Comparison(
         over=name,
         distances=Distances.of(_displacements(first, second, region)),
+        axes_max_mm=_axes_max(b_from_a, region),
         rotation_deg=_angle_deg(b_from_a[:3, :3]),
         centre_mm=centre,
         translation_mm=b_from_a[:3, :3] @ centre + b_from_a[:3, 3] - centre,
@@ -534,6 +540,12 @@ def _displacements(a: Transform, b: Transform, points: FloatArray) -> FloatArray
             for start in range(0, len(points), _CHUNK)
         ]
     )
+
+
+def _axes_max(b_from_a: FloatArray, points: FloatArray) -> FloatArray:
+    """Largest shift of points along each axis, (3,), by a (4, 4) matrix."""
+    off = b_from_a - np.eye(4)
+    return np.array([np.abs(points @ along[:3] + along[3]).max() for along in off[:3]])
 
 
 def _angle_deg(linear: FloatArray) -> float:
