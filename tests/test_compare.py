@@ -70,7 +70,7 @@ def test_the_largest_distance_along_each_axis_by_hand():
     turn = mireg.RigidTransform([0, 0, np.pi / 2], [0, 0, 2], centre=[10, 0, 0])
     found = mireg.compare(turn, "identity")
     assert found.axes_max_mm == pytest.approx([10 + 75 + 90, 10 + 75 + 90, 2])
-    # The axes are those of the fixed image's space, whichever way the images are turned.
+    # The axes are those of the fixed image, whichever way the moving one is turned.
     far = mireg.RigidTransform([0.4, 1.2, -0.7], [30, 60, -20])
     found = mireg.compare(far, far @ mireg.RigidTransform([0, 0, 0], [1, -2, 3]))
     assert found.axes_max_mm == pytest.approx([1, 2, 3])
