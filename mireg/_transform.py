@@ -473,10 +473,10 @@ def as_rigid(
     left, _, right = np.linalg.svd(matrix[:3, :3])
     off = matrix[:3, :3] - left @ right
     if np.abs(off).max() <= _ROUNDED and np.linalg.det(left @ right) > 0:
+        worst = 100 * np.linalg.norm(off, 2)
         warn(
             f"{where}: its rotation seems rounded, as {_stretch(matrix)}; the nearest "
-            f"one is taken, {100 * np.linalg.norm(off, 2):.2g} mm off at most, at 100 mm "
-            "from the origin"
+            f"one is taken, {worst:.2g} mm off at most, at 100 mm from the origin"
         )
         matrix[:3, :3] = left @ right
         return RigidTransform.from_matrix(matrix)
