@@ -54,6 +54,12 @@ _CHUNK = 1 << 20
 #: Points at which each volume of a series is compared, at most.
 _SERIES_POINTS = 20_000
 
+#: What exchanges RAS and LPS.
+_OTHER_FRAME = np.array([-1.0, -1.0, 1.0])
+
+#: Share of their error that landmarks in the wrong frame have in the right one.
+_FAR_BETTER = 0.1
+
 #: The transforms of a series: a file, a folder or an array; or one for all volumes.
 SeriesOrTransform = TransformLike | Sequence[npt.NDArray[np.number]]
 
@@ -597,7 +603,27 @@ def _target_errors(
         np.linalg.norm(one.apply(fixed.points) - there, axis=1)
         for one in (first, second)
     )
+    _note_frame(second, fixed, Landmarks(fixed.labels, there, moving.name), b.mean())
     return TargetErrors(fixed.labels, a, b, by)
+
+
+def _note_frame(
+    transform: Transform, fixed: Landmarks, moving: Landmarks, mean_mm: float
+) -> None:
+    """Warn of landmarks that would fit far better in the other frame."""
+    names = fixed.name, moving.name
+    here, there = fixed.points, moving.points
+    for name, start, end in (
+        (names[0], here * _OTHER_FRAME, there),
+        (names[1], here, there * _OTHER_FRAME),
+        (" and ".join(names), here * _OTHER_FRAME, there * _OTHER_FRAME),
+    ):
+        off = np.linalg.norm(transform.apply(start) - end, axis=1).mean()
+        if off < _FAR_BETTER * mean_mm:
+            warn(
+                f"{name}: in the other frame (LPS for RAS) the landmarks would be off "
+                f"by {off:.2g} mm on average, not {mean_mm:.3g}; check their frame"
+            )
 
 
 def _landmarks(

@@ -588,6 +588,26 @@ def test_the_same_points_for_both_images_are_noted(marked, tmp_path, capsys):
         )
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [["fixed_points"], ["moving_points"], ["fixed_points", "moving_points"], []],
+)
+def test_landmarks_in_the_wrong_frame_are_noted(wrong, recwarn):
+    pose = mireg.RigidTransform([0.4, 1.2, -0.7], [5, 60, -20])
+    fixed = np.array([[30.0, 20, 10], [-40, 10, 0], [0, -60, 20], [5, 40, -20]])
+    one_mm_right = mireg.RigidTransform([0, 0, 0], [1, 0, 0])
+    moving = (one_mm_right @ pose).apply(fixed)
+    points = {"fixed_points": fixed, "moving_points": moving}
+    for name in wrong:
+        points[name] = points[name] * [-1, -1, 1]
+    mireg.compare("identity", pose, **points)
+    notes = [str(one.message) for one in recwarn]
+    assert len(notes) == bool(wrong)
+    for note in notes:
+        assert note.startswith(f"{' and '.join(wrong)}: in the other frame (LPS for")
+        assert "off by 1 mm on average" in note
+
+
 def test_landmarks_outside_an_image_are_noted(tmp_path, capsys):
     # Voxel centres from 0 to 9 mm: the image is from -0.5 to 9.5 mm.
     grid = nib.Nifti1Image(np.arange(1000.0).reshape(10, 10, 10), np.eye(4))
