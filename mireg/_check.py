@@ -16,6 +16,7 @@ from ._engine.similarity import metric_at
 from ._engine.verdict import Verdict
 from ._files.formats import ImageLike
 from ._files.records import json_number
+from ._files.transforms.common import LPS_FROM_RAS
 from ._prior import Prior
 from ._progress import Progress
 from ._register import Answer, best_answer, judge, known_of, opened
@@ -236,7 +237,8 @@ def check(
         # What else is said was measured at the best pose, and speaks against that.
         better = f"a better pose was found, {beyond.mean_mm:.1f} mm away on average"
         others = (f"of the better pose: {reason}" for reason in judged.reasons)
-        judged = replace(judged, reasons=(better, *others))
+        misread = _misread(given, beyond.transform, points, judged.tolerance_mm)
+        judged = replace(judged, reasons=(better, *misread, *others))
     return Check(
         transform=given.about(centre),
         metric=task.settings.metric,
@@ -249,3 +251,36 @@ def check(
         verdict=judged,
         seconds=told.seconds,
     )
+
+
+def _misread(
+    given: RigidTransform,
+    best: RigidTransform,
+    points: FloatArray,
+    tolerance_mm: float,
+) -> list[str]:
+    """Say which mistake of frame, direction or unit would explain a pose that is off.
+
+    Points are those of the fixed image at which poses are compared, RAS+ mm.
+    """
+
+    def in_lps(matrix: FloatArray) -> FloatArray:
+        return LPS_FROM_RAS @ matrix @ LPS_FROM_RAS
+
+    there, back = given.matrix, (~given).matrix
+    in_mm = there.copy()
+    in_mm[:3, 3] *= 10  # so the inverse's is ten times as long, too
+    readings = {
+        "the other way round, from moving to fixed": back,
+        "with x and y of the other sign, LPS and RAS exchanged": in_lps(there),
+        "the other way round, with x and y of the other sign": in_lps(back),
+        "with its translation in cm": in_mm,
+    }
+    apart = {
+        name: best.mean_displacement(points, RigidTransform.from_matrix(matrix))
+        for name, matrix in readings.items()
+    }
+    name = min(apart, key=lambda one: apart[one])
+    if apart[name] > tolerance_mm:
+        return []
+    return [f"read {name}, it lies {apart[name]:.1f} mm from the better pose"]

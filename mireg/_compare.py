@@ -54,6 +54,12 @@ _CHUNK = 1 << 20
 #: Points at which each volume of a series is compared, at most.
 _SERIES_POINTS = 20_000
 
+#: What exchanges RAS and LPS.
+_OTHER_FRAME = np.array([-1.0, -1.0, 1.0])
+
+#: Share of their error that landmarks in the wrong frame have in the right one.
+_FAR_BETTER = 0.1
+
 #: The transforms of a series: a file, a folder or an array; or one for all volumes.
 SeriesOrTransform = TransformLike | Sequence[npt.NDArray[np.number]]
 
@@ -156,6 +162,9 @@ class Comparison:
     distances : Distances
         Between where a and b put its points. With a the truth, the target registration
         error of b; in the space of the moving image.
+    axes_max_mm : (3,) ndarray
+        Largest of them along each axis of the fixed image's space (RAS+): to the right
+        or left, the front or back, the top or bottom.
     rotation_deg : float
         By how many degrees one is turned against the other, 0 to 180; that of the
         nearest rotation where they also stretch.
@@ -183,6 +192,7 @@ class Comparison:
 
     over: str
     distances: Distances
+    axes_max_mm: FloatArray
     rotation_deg: float
     centre_mm: FloatArray
     translation_mm: FloatArray
@@ -206,6 +216,7 @@ class Comparison:
         record: dict[str, Any] = {
             "over": self.over,
             **self.distances.to_dict(),
+            "axes_max_mm": self.axes_max_mm.tolist(),
             "rotation_deg": self.rotation_deg,
             "centre_mm": self.centre_mm.tolist(),
             "translation_mm": self.translation_mm.tolist(),
@@ -370,6 +381,7 @@ def compare(
     return Comparison(
         over=name,
         distances=Distances.of(_displacements(first, second, region)),
+        axes_max_mm=_axes_max(b_from_a, region),
         rotation_deg=_angle_deg(b_from_a[:3, :3]),
         centre_mm=centre,
         translation_mm=b_from_a[:3, :3] @ centre + b_from_a[:3, 3] - centre,
@@ -536,6 +548,12 @@ def _displacements(a: Transform, b: Transform, points: FloatArray) -> FloatArray
     )
 
 
+def _axes_max(b_from_a: FloatArray, points: FloatArray) -> FloatArray:
+    """Largest shift of points along each axis, (3,), by a (4, 4) matrix."""
+    off = b_from_a - np.eye(4)
+    return np.array([np.abs(points @ along[:3] + along[3]).max() for along in off[:3]])
+
+
 def _angle_deg(linear: FloatArray) -> float:
     """Angle of the rotation nearest to a (3, 3) matrix, in degrees."""
     left, _, right = np.linalg.svd(linear)
@@ -585,7 +603,27 @@ def _target_errors(
         np.linalg.norm(one.apply(fixed.points) - there, axis=1)
         for one in (first, second)
     )
+    _note_frame(second, fixed, Landmarks(fixed.labels, there, moving.name), b.mean())
     return TargetErrors(fixed.labels, a, b, by)
+
+
+def _note_frame(
+    transform: Transform, fixed: Landmarks, moving: Landmarks, mean_mm: float
+) -> None:
+    """Warn of landmarks that would fit far better in the other frame."""
+    names = fixed.name, moving.name
+    here, there = fixed.points, moving.points
+    for name, start, end in (
+        (names[0], here * _OTHER_FRAME, there),
+        (names[1], here, there * _OTHER_FRAME),
+        (" and ".join(names), here * _OTHER_FRAME, there * _OTHER_FRAME),
+    ):
+        off = np.linalg.norm(transform.apply(start) - end, axis=1).mean()
+        if off < _FAR_BETTER * mean_mm:
+            warn(
+                f"{name}: in the other frame (LPS for RAS) the landmarks would be off "
+                f"by {off:.2g} mm on average, not {mean_mm:.3g}; check their frame"
+            )
 
 
 def _landmarks(

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial.transform import Rotation
 
-from ._errors import InputError
+from ._errors import InputError, warn
 from ._files.faults import in_file
 from ._files.formats import ImageLike
 from ._files.transforms import read_matrix, transform_bytes
@@ -21,6 +21,9 @@ from ._image import checked_points
 
 #: Largest departure of R @ R.T from the identity that is read as rounding.
 _ORTHONORMAL_TOLERANCE = 1e-4
+
+#: How far a number of a rotation may be off in a start: three digits, and some more.
+_ROUNDED = 1e-3
 
 #: A rotation by less, in degrees, is what rounding leaves of none.
 _ROUNDING_DEG = 1e-9
@@ -459,12 +462,24 @@ def as_rigid(
 ) -> RigidTransform:
     """Make a rigid transform, for a start, of whatever stands for one.
 
-    As `as_transform`, but an affine that is not rigid is refused.
+    As `as_transform`, but an affine that is not rigid is refused. Of one whose numbers
+    are rounded, as a system shows three digits, the nearest rotation is taken.
     """
     transform = as_transform(given, fixed=fixed, moving=moving, name=name)
     if isinstance(transform, RigidTransform):
         return transform
     where = os.fspath(given) if isinstance(given, str | os.PathLike) else name
+    matrix = transform.matrix.copy()
+    left, _, right = np.linalg.svd(matrix[:3, :3])
+    off = matrix[:3, :3] - left @ right
+    if np.abs(off).max() <= _ROUNDED and np.linalg.det(left @ right) > 0:
+        worst = 100 * np.linalg.norm(off, 2)
+        warn(
+            f"{where}: its rotation seems rounded, as {_stretch(matrix)}; the nearest "
+            f"one is taken, {worst:.2g} mm off at most, at 100 mm from the origin"
+        )
+        matrix[:3, :3] = left @ right
+        return RigidTransform.from_matrix(matrix)
     raise InputError(
         f"{where}: the transform is not rigid: {_stretch(transform.matrix)}; start "
         "from a rotation and a translation only, or from no transform"

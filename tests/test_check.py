@@ -87,6 +87,36 @@ def test_it_finds_the_better_pose_elsewhere(pair):
     assert all(one.startswith("of the better pose: ") for one in others)
 
 
+def _in_cm(pose):
+    return RigidTransform(pose.rotation_vector, pose.translation / 10).matrix
+
+
+def _other_signs(pose):
+    # x and y of points change their sign, so those of the axis and the shift do.
+    signs = np.array([-1, -1, 1])
+    return RigidTransform(pose.rotation_vector * signs, pose.translation * signs).matrix
+
+
+@pytest.mark.parametrize(
+    ("mistake", "says"),
+    [
+        (lambda pose: np.linalg.inv(pose.matrix), "the other way round, from moving"),
+        (_other_signs, "with x and y of the other sign, LPS"),
+        (lambda pose: _other_signs(~pose), "the other way round, with x and y"),
+        (_in_cm, "with its translation in cm"),
+    ],
+)
+def test_a_transform_that_is_written_otherwise_is_told_how(mistake, says, pair):
+    found = checked(pair, mistake(POSE))
+    assert found.off
+    assert found.verdict.reasons[1].startswith(f"read {says}")
+
+
+def test_nothing_is_made_of_a_pose_that_is_off_however_it_is_read(pair):
+    found = checked(pair, moved(5.0))
+    assert not any(reason.startswith("read ") for reason in found.verdict.reasons)
+
+
 def test_a_pose_without_overlap_is_judged_all_the_same(pair):
     found = checked(pair, moved(900.0))
     assert np.isnan(found.score)

@@ -216,6 +216,23 @@ def test_a_centre_says_its_frame(given, capsys):
 
 
 @pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    ("given", "outside"),
+    [
+        ("ras:-8,17,3", False),  # the image reaches from -8 to 30 along the first axis,
+        ("ras:-8.9,17,3", False),  # and to the rim of its voxels of 2 mm
+        ("ras:-9.1,17,3", True),
+        ("lps:-9.1,17,3", False),
+        ("ras:0,0,200", True),
+    ],
+)
+def test_a_centre_outside_the_fixed_image_is_noted(given, outside, capsys):
+    assert main(["convert", "a.tfm", *IMAGES, "--centre", given]) == 0
+    note = "--centre lies outside fixed.nii; check its frame and unit"
+    assert (note in capsys.readouterr().err) == outside
+
+
+@pytest.mark.usefixtures("folder")
 def test_without_names_an_inverse_brings_the_fixed_image_onto_the_moving_one(capsys):
     assert main(["convert", "a.tfm", "--inverse"]) == 0
     words = " ".join(capsys.readouterr().out.split())

@@ -64,6 +64,18 @@ def test_a_turn_about_the_origin_by_hand():
     assert found.fsl_rmsdiff_mm == pytest.approx(80 * np.sqrt(0.4) * chord)
 
 
+def test_the_largest_distance_along_each_axis_by_hand():
+    # A quarter turn about a vertical axis at (10, 0, 0), and 2 mm up: (x, y) is shown
+    # at (10 - y, x - 10), over a box of 75 mm to each side, 90 to front and back.
+    turn = mireg.RigidTransform([0, 0, np.pi / 2], [0, 0, 2], centre=[10, 0, 0])
+    found = mireg.compare(turn, "identity")
+    assert found.axes_max_mm == pytest.approx([10 + 75 + 90, 10 + 75 + 90, 2])
+    # The axes are those of the fixed image, whichever way the moving one is turned.
+    far = mireg.RigidTransform([0.4, 1.2, -0.7], [30, 60, -20])
+    found = mireg.compare(far, far @ mireg.RigidTransform([0, 0, 0], [1, -2, 3]))
+    assert found.axes_max_mm == pytest.approx([1, 2, 3])
+
+
 def test_over_a_mask_every_voxel_counts(tmp_path, rng):
     inside = (rng.random((7, 6, 5)) < 0.3).astype(np.uint8)
     mask = nib.Nifti1Image(255 * inside, FIXED)
@@ -164,6 +176,8 @@ def test_the_command_tells_people(tmp_path, images, capsys):
     assert told.err == ""
     assert "from truth.json to identity:" in told.out
     assert "mean          2.000 mm" in told.out
+    axes = "2.00 right or left, 0.00 front or back, 0.00 up or down"
+    assert f"each axis     {axes}" in told.out
     assert "2.000 mm (2.00 right, 0.00 forward, 0.00 up)" in told.out
     assert "from where A shows the moving image to where B shows it" in told.out
     assert "in the fixed image, at the centroid" in told.out
@@ -173,6 +187,7 @@ def test_the_command_tells_people(tmp_path, images, capsys):
     record = json.loads(capsys.readouterr().out)
     # A reads 2 mm further right, so it shows the moving image 2 mm further left than B.
     assert record["translation_mm"] == pytest.approx([2, 0, 0])
+    assert record["axes_max_mm"] == pytest.approx([2, 0, 0])
     assert "from where A shows" in record["translation_is"]
     assert "centre_mm" in record["translation_is"]
     marks = record["landmarks"]
@@ -571,6 +586,26 @@ def test_the_same_points_for_both_images_are_noted(marked, tmp_path, capsys):
             f"{f'{ct} is given for both images' if ct == other else both}; give the "
             "points marked in the moving image, unless both images are in one space"
         )
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [["fixed_points"], ["moving_points"], ["fixed_points", "moving_points"], []],
+)
+def test_landmarks_in_the_wrong_frame_are_noted(wrong, recwarn):
+    pose = mireg.RigidTransform([0.4, 1.2, -0.7], [5, 60, -20])
+    fixed = np.array([[30.0, 20, 10], [-40, 10, 0], [0, -60, 20], [5, 40, -20]])
+    one_mm_right = mireg.RigidTransform([0, 0, 0], [1, 0, 0])
+    moving = (one_mm_right @ pose).apply(fixed)
+    points = {"fixed_points": fixed, "moving_points": moving}
+    for name in wrong:
+        points[name] = points[name] * [-1, -1, 1]
+    mireg.compare("identity", pose, **points)
+    notes = [str(one.message) for one in recwarn]
+    assert len(notes) == bool(wrong)
+    for note in notes:
+        assert note.startswith(f"{' and '.join(wrong)}: in the other frame (LPS for")
+        assert "off by 1 mm on average" in note
 
 
 def test_landmarks_outside_an_image_are_noted(tmp_path, capsys):

@@ -10,6 +10,7 @@ import shlex
 import subprocess
 import sys
 import tracemalloc
+import zipfile
 from pathlib import Path
 
 import nibabel as nib
@@ -691,6 +692,13 @@ def test_sha256(tmp_path):
 
 
 # --- what other tools read ----------------------------------------------------
+
+
+def test_an_archive_is_to_be_unpacked(tmp_path):
+    with zipfile.ZipFile(tmp_path / "export.zip", "w") as archive:
+        archive.writestr("IM0001", bytes(500))
+    with pytest.raises(InputError, match=r"export\.zip: an archive .* unpack it"):
+        formats.read_image(tmp_path / "export.zip")
 
 
 def test_a_dicom_folder_is_met_with_the_tool_to_use(tmp_path):

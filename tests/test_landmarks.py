@@ -168,3 +168,17 @@ def test_what_is_no_text_is_refused(tmp_path):
         read_landmarks(tmp_path / "a.csv")
     with pytest.raises(InputError, match="cannot be read"):
         read_landmarks(tmp_path)
+
+
+@pytest.mark.parametrize("sign", [";", "\t"])
+def test_a_table_with_decimal_commas_is_read(sign, tmp_path):
+    rows = ["label;x;y;z", "left eye, outer;-31,5;62;0,25", "inion;0;-85,0;-20"]
+    (tmp_path / "a.csv").write_text("\n".join(rows).replace(";", sign), "utf-8-sig")
+    marks = read_landmarks(tmp_path / "a.csv", "ras")
+    assert marks.labels == ("left eye, outer", "inion")
+    assert marks.points.tolist() == [[-31.5, 62, 0.25], [0, -85, -20]]
+    (tmp_path / "b.csv").write_text(f"1,5{sign}2{sign}3{sign}inion", "utf-8")
+    assert read_landmarks(tmp_path / "b.csv", "ras").points.tolist() == [[1.5, 2, 3]]
+    (tmp_path / "c.csv").write_text('"1,500",2,3\n', "utf-8")  # 1.5 or 1500?
+    with pytest.raises(InputError, match="is not x, y, z in mm"):
+        read_landmarks(tmp_path / "c.csv", "ras")

@@ -25,7 +25,7 @@ from mireg._engine.verdict import Verdict
 from mireg._files import nifti
 from mireg._image import Image
 from mireg._prepare import prepare
-from mireg._report import page, panels, volumes
+from mireg._report import figures, page, panels, volumes
 from mireg._report.document import document
 from mireg._transform import RigidTransform
 from mireg.cli import main
@@ -175,6 +175,17 @@ def test_it_says_what_was_found(written, found):
         float,
     )
     np.testing.assert_allclose(matrix, found.moving_from_fixed, atol=1e-8)
+
+
+def test_it_says_how_points_and_how_the_image_go():
+    # A quarter turn about the vertical axis through (10, 0, 0), then 3 mm to the front:
+    # back, the image is shifted first, to the back, and then turned to the left.
+    turn = RigidTransform([0, 0, np.pi / 2], [0, 3, 0], centre=[10, 0, 0])
+    _, points, image = figures.motion_words(turn, np.array([10.0, 0, 0]))
+    assert "(10.0, 0.0, 0.0)" in points
+    assert "by 3.00 mm: 0.00 right, 3.00 forward, 0.00 up" in points
+    assert "then moved by 3.00 mm: 3.00 left" in image
+    assert "what planning systems show" in image
 
 
 def test_every_page_ends_by_saying_that_it_is_no_medical_device(written):

@@ -739,6 +739,26 @@ def test_no_number_of_a_matrix_is_out_of_sight_on_a_phone(chromium, file):
     shown.context.close()
 
 
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_labels_of_charts_can_be_read(chromium, file, width):
+    shown = Shown(chromium, file, viewport={"width": width, "height": 844})
+    charts = shown.page.evaluate(
+        "[...document.querySelectorAll('.card svg')].map((chart) => ({"
+        "edge: chart.getBoundingClientRect().right, labels: "
+        "[...chart.querySelectorAll('text')].map((one) => one.getBoundingClientRect())"
+        ".map(({left, right, height}) => ({left, right, height}))}))"
+    )
+    assert len(charts) == 8
+    for chart in charts:
+        labels = chart["labels"]
+        assert min(label["height"] for label in labels) > 12
+        ends = [label["left"] for label in labels[1:]] + [chart["edge"]]
+        assert all(
+            label["right"] < end for label, end in zip(labels, ends, strict=True)
+        )
+    shown.context.close()
+
+
 def test_it_prints_without_its_buttons(shown):
     shown.page.emulate_media(media="print")
     assert not shown.page.locator("#modes").is_visible()

@@ -11,7 +11,7 @@ from checks import HEAD_BOX
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mireg._errors import InputError
+from mireg._errors import InputError, MiregWarning
 from mireg._transform import (
     AffineTransform,
     RigidTransform,
@@ -360,3 +360,24 @@ def test_words_say_which_file_or_which_argument(tmp_path):
         with pytest.raises(InputError, match=r"wider\.npy: the transform is not rigid"):
             refused()
     assert AffineTransform.load(path) == AffineTransform(WIDER)
+
+
+@pytest.mark.parametrize("inverted", [False, True])
+@pytest.mark.parametrize("vector", [[0.7, -1.1, 1.9], [0.02, 0, -0.05], [3.1, 0.2, 0]])
+def test_a_start_that_is_rounded_to_three_digits_is_made_rigid(vector, inverted):
+    pose = RigidTransform(vector, [12.25, -40.5, 3.125])
+    rounded = pose.matrix.copy()
+    rounded[:3, :3] = rounded[:3, :3].round(3)
+    if inverted:  # as of a matrix that goes the other way
+        rounded, pose = np.linalg.inv(rounded), ~pose
+    with pytest.warns(MiregWarning, match="init: its rotation seems rounded"):
+        made = as_rigid(rounded)
+    assert made.max_displacement([[0, 0, 0]], pose) < 0.05
+    assert made.max_displacement(HEAD_BOX, pose) < 0.2
+
+
+def test_a_start_that_stretches_or_reflects_by_more_is_refused():
+    turn = RigidTransform([0.7, -1.1, 1.9], [0, 0, 0]).matrix
+    for wrong in (np.diag([1.003, 1, 1, 1]), np.diag([-1, 1, 1, 1.0])):
+        with pytest.raises(InputError, match="not rigid"):
+            as_rigid(turn @ wrong)

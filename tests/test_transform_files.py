@@ -773,11 +773,13 @@ def npy(array):
         ("a.tfm", ITK.replace("Parameters: 1 ", "Parameters: nan "), "finite"),
         ("a.tfm", EYE, "not recognised as a transform"),
         ("a.txt", "1 0 0 0\n0 1 0 0\n0 0 1 0\n", "holds 3 rows of numbers"),
+        ("a.txt", "1,0 0,0 0,0 2,5\n" * 4, "rows of 8, 8, 8, 8 numbers.* points bef"),
+        ("a.txt", "1 0 0 0\n0 1 0 0\n0 0 1 0\n5 6 7 1\n", "written by columns"),
         ("a.txt", "hello\n", "more than rows of numbers"),
         ("a.txt", "", "holds 0 rows"),
         ("a.txt", "\xff\xfe", "not a text file"),
         ("a.txt", "0" * (1 << 21), "too large"),
-        ("a.txt", "1 0 0 0\n0 1 0 0\n0 0 1 0\n1 0 0 1\n", "last row"),
+        ("a.txt", "1 0 0 5\n0 1 0 0\n0 0 1 0\n1 0 0 1\n", "last row"),
         ("a.mat", EYE, "the fixed image and the moving image are not given"),
         ("a.mat", EYE + EYE, "holds 8 rows"),
         (
@@ -823,6 +825,22 @@ def test_other_transform_files_are_refused(name, content, says, tmp_path):
         read_transform(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        r"0\-1\0\5\1\0\0\6\0\0\1\7\0\0\0\1",  # as dcmdump and pydicom show a matrix
+        "0\\-1\\0\\5\n1\\0\\0\\6\n0\\0\\1\\7\n0\\0\\0\\1  # by hand\n",
+        "0, -1, 0, 5, 1, 0, 0, 6, 0, 0, 1, 7, 0, 0, 0, 1",
+    ],
+)
+def test_the_matrix_of_a_dicom_file_is_read_as_it_is_shown(content, tmp_path):
+    path = tmp_path / "a.dicom.txt"
+    path.write_text(content)
+    # From moving to fixed, LPS: the point 10 left, 20 back goes to 15 right, 16 back.
+    read = read_transform(path)
+    assert (~read).apply([-10, -20, 30]).tolist() == pytest.approx([15, -16, 37])
 
 
 def endless(path):

@@ -50,7 +50,7 @@ REASONS = {
     "residual_rms_mm": "parts of the anatomy fit best {short} mm off",
     "residual_worst_mm": "a tenth of the anatomy fits best {short} mm off or more",
     "residual_fit": "only {percent:.0f} % of the anatomy fits within a voxel",
-    "residual_share": "too little of the anatomy is seen to fit within a voxel",
+    "residual_share": "few parts of the anatomy are seen to fit within a voxel",
     "residual_rigid_mm": "the anatomy as a whole fits best {short} mm off",
     "residual_gain": "parts of the anatomy gain {percent:.0f} % by moving",
     "mirrored_share": "its mirror image explains {percent:.0f} % as much",

@@ -18,6 +18,7 @@ from itertools import islice
 from pathlib import Path
 from shlex import quote
 from typing import Any
+from zipfile import is_zipfile
 
 import nibabel as nib
 import numpy as np
@@ -127,6 +128,8 @@ def unreadable(path: Path, error: Exception) -> str:
             "a DICOM file; make NIfTI of the folder that it is in: "
             f"dcm2niix -z y -o . {quote(str(path.parent))}"
         )
+    elif is_zipfile(path):
+        why = "an archive (zip); unpack it, and give an image that was in it"
     elif path.name.lower().endswith(_OF_ITK):
         why = (
             "nibabel does not read files of this kind; make NIfTI of it: "

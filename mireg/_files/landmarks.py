@@ -157,8 +157,8 @@ def landmarks_in(text: str, path: PathLike, frame: Frame | None = None) -> Landm
     text : str
         What `text_of` gives.
     path : str or path
-        A Slicer file, ``.fcsv`` or ``.mrk.json``, or a table with commas or tabs: x, y
-        and z in mm, with a label before or behind them, or under a heading.
+        A Slicer file, ``.fcsv`` or ``.mrk.json``, or a table with commas, semicolons or
+        tabs: x, y and z in mm, with a label before or behind them, or under a heading.
     frame : {"ras", "lps"}, optional
         Frame of a file that does not say its own, in upper or lower case. A Slicer
         file says it, and so may a table: what a file says is right, and a note says so
@@ -267,7 +267,11 @@ def _table(text: str, *, slicer: bool) -> _Found:
             frame = _frame(value)
         elif name.strip().lower() == "columns":
             columns = _names(value.split(","))
-    delimiter = "\t" if any("\t" in line for line in lines.values()) else ","
+    # As spreadsheets write where a comma is before the decimals.
+    delimiter = ";" if any(line.count(";") > 1 for line in lines.values()) else ","
+    if any("\t" in line for line in lines.values()):
+        delimiter = "\t"
+    comma = "." if delimiter == "," else ","  # before decimals, if not a point
     found: list[tuple[str, list[float]]] = []
     for number, line in lines.items():
         row = next(csv.reader([line], delimiter=delimiter), [])
@@ -276,23 +280,25 @@ def _table(text: str, *, slicer: bool) -> _Found:
         if columns is None and not found and {"x", "y", "z"} <= set(_names(row)):
             columns = _names(row)
             continue
-        cells = dict(zip(columns or _guessed(row), row, strict=False))
+        cells = dict(
+            zip(columns or _guessed(row[0].replace(comma, ".")), row, strict=False)
+        )
         with in_file(f"line {number}"):
             if not {"x", "y", "z"} <= set(cells):
                 raise InputError(
                     f"{line[:60]!r} is not x, y, z in mm and a label; a heading may "
                     "name the columns"
                 )
-            place = _position([cells[axis] for axis in "xyz"])
+            place = _position([cells[axis].replace(comma, ".") for axis in "xyz"])
         label = next((cells[name] for name in _LABELS if cells.get(name)), "")
         found.append((label.strip() or str(len(found) + 1), place))
     return found, frame
 
 
-def _guessed(row: list[str]) -> list[str]:
+def _guessed(first: str) -> list[str]:
     """Tell by its first cell where in a row the label is."""
     try:
-        float(row[0])
+        float(first)
     except ValueError:
         return ["label", "x", "y", "z"]
     return ["x", "y", "z", "label"]

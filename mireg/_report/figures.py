@@ -121,19 +121,22 @@ def motion_words(transform: Transform, centre: FloatArray) -> list[str]:
     if not isinstance(transform, RigidTransform):
         return ["The transform is not rigid: it also stretches."]
     turn, angle = transform.rotation_vector, transform.angle_deg
-    words = [f"It turns by {angle:.2f} degrees"]
+    about = ""
     if angle > 0.005:
         axis = turn / np.linalg.norm(turn)
         shares = ", ".join(f"{part:.3f}" for part in axis + 0.0)
-        words[0] += f" about the axis ({shares}), by the right-hand rule"
-    shift = transform.apply(centre) - centre
-    where = ", ".join(f"{x:.1f}" for x in centre)
-    words[0] += "."
-    words.append(
+        about = f" about the axis ({shares}), by the right-hand rule"
+    shift, back = transform.apply(centre) - centre, (~transform).apply(centre) - centre
+    where, length = ", ".join(f"{x:.1f}" for x in centre), np.linalg.norm(shift)
+    return [
+        "It takes points of the fixed image to points of the moving one. "
+        f"It turns by {angle:.2f} degrees{about}.",
         f"It moves the centre of the anatomy, at ({where}) mm in the fixed image, by "
-        f"{np.linalg.norm(shift):.2f} mm: {in_directions(shift)}."
-    )
-    return words
+        f"{length:.2f} mm: {in_directions(shift)}.",
+        "The moving image comes onto the fixed one the other way: it is turned back "
+        f"about that centre, then moved by {length:.2f} mm: {in_directions(back)}. "
+        "This is what planning systems show.",
+    ]
 
 
 def matrices(transform: Transform, fixed: Image, moving: Image) -> list[dict[str, str]]:
@@ -150,13 +153,14 @@ def matrices(transform: Transform, fixed: Image, moving: Image) -> list[dict[str
         },
         {
             "name": "RAS, inverse",
-            "note": "fixed_from_moving: the same, the other way round",
+            "note": "fixed_from_moving: the same, the other way round; 3D Slicer shows "
+            "this one",
             "text": _rows(np.linalg.inv(matrix)),
         },
         {
             "name": "LPS",
-            "note": "the same map as the first, mm to the left, back and top: that of "
-            "ITK, ANTs and 3D Slicer",
+            "note": "the same map as the first, mm to the left, back and top: that in "
+            "files of ITK, ANTs and 3D Slicer",
             "text": _rows(lps),
         },
         {

@@ -43,9 +43,9 @@ def panels(data: Mapping[str, Any]) -> str:
                 "Joint histogram",
                 f'<div class="pair">{joints}</div>',
                 "Intensities of the moving image (up) against those of the fixed one "
-                "(right), on scales of even use; bright is often. In line, the cloud "
-                "is narrow. Of the images as they are; the score may be of images that "
-                "were corrected for their bias fields.",
+                "(right), on scales of even use; bright is often. Where the "
+                "images fit, the cloud is narrow. Of the images as they are; the score "
+                "may be of images that were corrected for their bias fields.",
             ),
             card(
                 "Contrast",
@@ -141,6 +141,7 @@ def profile_chart(profile: Mapping[str, Any]) -> str:
     if best:
         words = f"highest {abs(best):.1f} {unit} from the answer"
     middle, reach = (_LEFT + _RIGHT) / 2, at[-1]
+    short = {"degrees": "\N{DEGREE SIGN}"}.get(unit, f" {unit}")
     across, up = (_RIGHT - _LEFT) / 2 / reach, (_BOTTOM - _TOP) / ((high - low) or 1)
     points = " ".join(
         f"{middle + place * across:.1f},{_BOTTOM - (one - low) * up:.1f}"
@@ -150,9 +151,9 @@ def profile_chart(profile: Mapping[str, Any]) -> str:
         f'<line x1="{middle}" x2="{middle}" y1="{_TOP}" y2="{_BOTTOM}" '
         'class="guide"/>'
         f'<polyline points="{points}" class="curve"/>'
-        + _label(_LEFT, f"-{reach:.0f} {unit}")
+        + _label(_LEFT, f"-{reach:.0f}{short}")
         + _label(middle, f"{high:.3f}", "middle")
-        + _label(_RIGHT, f"{reach:.0f} {unit}", "end")
+        + _label(_RIGHT, f"{reach:.0f}{short}", "end")
     )
     spoken = f"Mutual information {profile['label']}: {words}; {low} to {high}"
     return _figure(profile["label"], _svg(spoken, chart), words)

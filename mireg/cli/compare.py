@@ -20,6 +20,9 @@ from .common import notes_told, say, show_rows
 if TYPE_CHECKING:
     from .._compare import Comparison, Distances, SeriesComparison
 
+#: The axes of the fixed image's space, as pairs of directions.
+_AXES = ("right or left", "front or back", "up or down")
+
 
 @click.command(cls=Command, short_help="Tell how far apart two transforms are.")
 @click.argument("a", type=click.Path())
@@ -86,6 +89,7 @@ def compare(
     \b
     mean, RMS, 95 %, maximum   distances in mm over the head, a mask or a box; with
                                the truth as A, the target registration error of B
+    each axis                  the largest distance along each axis of F's space, mm
     rotation, translation      from where A shows M to where B shows it, on F, at the
                                centre that is named: of B's inverse after A
     rmsdiff                    what FSL's rmsdiff gives
@@ -171,9 +175,11 @@ def _series_rows(found: SeriesComparison) -> dict[str, str]:
 def _rows(found: Comparison) -> dict[str, str]:
     """Say how far apart two transforms are, for people."""
     shift = found.translation_mm.tolist()
+    axes = zip(found.axes_max_mm, _AXES, strict=True)
     rows = {
         "over": found.over,
         **_summary(found.distances),
+        "each axis": ", ".join(f"{largest:.2f} {axis}" for largest, axis in axes),
         "rotation": f"{found.rotation_deg:.3f} degrees",
         "translation": f"{math.hypot(*shift):.3f} mm ({in_directions(shift)})\n"
         "from where A shows the moving image to where B shows it,\n"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .._errors import InputError, printable
+from .._errors import InputError, printable, warn
 from .._files.records import to_json
 from .._report.words import in_directions
 from .chain import composed, composed_series
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from .._image import Image
     from .._transform import Transform
 
     FloatArray = npt.NDArray[np.float64]
@@ -240,6 +241,8 @@ def convert(
         points, over = _anatomy(fixed)
         if centre is not None:
             points[0] = centre.ras
+            if fixed is not None:
+                _note_outside(centre, read_grid(fixed), fixed)
         if moving is not None:  # it is spoken of, so it must be there
             warn_of(read_grid(moving))
     if out is not None:
@@ -352,6 +355,18 @@ def _anatomy(fixed: str | None) -> tuple[FloatArray, str]:
     return np.concatenate(
         [foreground.centroid[None], foreground.points]
     ), f"the anatomy in {fixed}"
+
+
+def _note_outside(centre: _Point, image: Image, name: str) -> None:
+    """Warn of a centre that lies outside the image."""
+    import numpy as np
+
+    ijk = image.to_ijk(np.array(centre.ras))
+    if np.any((ijk < -0.5) | (ijk > np.array(image.shape) - 0.5)):
+        warn(
+            f"--centre lies outside {name}; check its frame and unit, and that it is "
+            "not counted from an origin of the planning system's"
+        )
 
 
 def _motion(transform: Transform, points: FloatArray) -> dict[str, Any]:

@@ -131,8 +131,12 @@ def text(file: BinaryIO) -> str:
 
 
 def number_rows(words: str) -> list[list[float]]:
-    """Read rows of numbers; what follows a # is a comment."""
-    lines = [line.split("#")[0].replace(",", " ") for line in words.splitlines()]
+    """Read rows of numbers; what follows a # is a comment.
+
+    Blanks, commas or DICOM's backslashes are between them.
+    """
+    blanks = str.maketrans(",\\", "  ")
+    lines = [line.split("#")[0].translate(blanks) for line in words.splitlines()]
     try:
         return [
             [float(word) for word in line.split()] for line in lines if line.strip()
@@ -173,6 +177,11 @@ def checked(matrix: npt.ArrayLike) -> FloatArray:
             "for mm; it is damaged, or in another unit: export it again"
         )
     if (np.abs(m[3] - _LAST_ROW) > _ROUNDING).any():
+        if np.array_equal(m[:, 3], _LAST_ROW):
+            raise InputError(
+                "the transform's last column is 0 0 0 1, so it is written by columns; "
+                "write its rows as columns, its columns as rows"
+            )
         raise InputError(
             f"the transform's last row is {m[3]}, not 0 0 0 1, so it is not linear; "
             "export its linear part"

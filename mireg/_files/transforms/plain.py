@@ -20,14 +20,18 @@ from .common import (
 
 
 def read_rows(file: BinaryIO, _images: Images) -> FloatArray:
-    """Read four rows of four numbers."""
+    """Read four rows of four numbers, or all in one row."""
     rows = number_rows(text(file))
-    if row_lengths(rows) != [4, 4, 4, 4]:
+    lengths = row_lengths(rows)
+    if lengths not in ([4, 4, 4, 4], [16]):
+        what = f"{len(rows)} rows of numbers"
+        if len(rows) == 4:
+            what = f"rows of {', '.join(map(str, lengths))} numbers"
         raise InputError(
-            f"holds {len(rows)} rows of numbers, not the four rows of four of a matrix"
-            "; write it again"
+            f"holds {what}, not the four rows of four of a matrix; write it again, "
+            "with points before decimals"
         )
-    return np.array(rows)
+    return np.reshape(rows, (4, 4))
 
 
 def write_rows(moving_from_fixed: FloatArray, _images: Images) -> bytes:
