@@ -466,8 +466,8 @@ def as_rigid(
         return transform
     where = os.fspath(given) if isinstance(given, str | os.PathLike) else name
     raise InputError(
-        f"{where}: the transform is not rigid: {_stretch(transform.matrix)}; start "
-        "from a rotation and a translation only, or from no transform"
+        f"{where}: the transform is not rigid: {_stretch(transform.matrix)}; give "
+        "one of a rotation and a translation only, such as FLIRT's with -dof 6"
     )
 
 
