@@ -290,6 +290,7 @@ def test_a_full_disk_behind_stdout_is_told(argv):
         ("apply b --ref a -t c -o d", "--ref is no option here; name the images as in"),
         ("convert a --concat b c", "--concat is no option here; give --then T"),
         ("series a -refvol 0", "-refvol is no option here; give --reference N"),
+        ("register a b -- -ref", "Got unexpected extra arguments (-ref)"),
         ("convert a b --fixed c --nothing", "No such option '--nothing'; see mireg"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import takewhile
 
 _IMAGES = (
     "name the images as in mireg register FIXED MOVING, or mireg apply MOVING "
@@ -43,7 +44,7 @@ def here(words: Iterable[str], own: Iterable[str]) -> tuple[str, str] | None:
     An option whose name is one of the `own` ones is left: -init is nearly --init.
     """
     own = set(own)
-    for word in words:
+    for word in takewhile(lambda word: word != "--", words):
         name = word.partition("=")[0]
         bare = name.lstrip("-")
         if name != bare in FOREIGN and not {name, f"--{bare}"} & own:
