@@ -481,8 +481,8 @@ def as_rigid(
         matrix[:3, :3] = left @ right
         return RigidTransform.from_matrix(matrix)
     raise InputError(
-        f"{where}: the transform is not rigid: {_stretch(transform.matrix)}; start "
-        "from a rotation and a translation only, or from no transform"
+        f"{where}: the transform is not rigid: {_stretch(transform.matrix)}; give "
+        "one of a rotation and a translation only, such as FLIRT's with -dof 6"
     )
 
 

@@ -93,14 +93,14 @@ def test_columns_are_options_of_register():
         (["-dim", "3"], "No such option.*-dim'?; see mireg {name} --help"),
         (
             ["-metric", "mi"],
-            "No such option.*-metric.*mean.*--metric.*; see mireg register --help",
+            "No such option '-metric'; nearest: --metric; see mireg register --help",
         ),
-        (["--metrik=mi"], "(mean|Possible).*--metric.*; see mireg register --help"),
+        (["--metrik=mi"], "nearest: --metric; see mireg register --help"),
         (
             ["--schedular", "dask"],
-            "(mean|Possible).*--scheduler.*; see mireg {name} --help",
+            "nearest: --scheduler; see mireg {name} --help",
         ),
-        (["--job=4"], "(mean|Possible).*--jobs.*; see mireg {name} --help"),
+        (["--job=4"], "nearest: --jobs; see mireg {name} --help"),
         (["--nonsense"], "No such option.*--nonsense.*; see mireg {name} --help"),
         (["one_more"], "unexpected extra.*one_more.*; see mireg {name} --help"),
         (["one_more"], r"unexpected extra arguments \(one_more\)(: one table.*)?; see"),
@@ -164,6 +164,19 @@ def test_a_pair_is_done_while_all_is_as_it_was(done):
     one, outcome = done
     assert state.known(one) == outcome
     assert state.all_outcomes(Path(one.root)) == [outcome]
+
+
+def test_a_dry_run_names_what_is_missing_only(done, capsys):
+    one, _ = done
+    root = Path(one.root)
+    tasks = [one, task("b", root=one.root, files=one.files)]
+    many.tell_missing(tasks, root, ())
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["b"]
+    many.tell_missing(tasks, root, ["a"])
+    told = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in told] == ["a", "b"]
+    with pytest.raises(InputError, match="--redo c: no such pair"):
+        many.tell_missing(tasks, root, ["c"])
 
 
 def test_a_file_that_was_only_touched_is_the_same(done):

@@ -457,6 +457,8 @@ def test_lines_of_json_have_stdout_for_themselves_and_pairs_can_be_redone(
     assert "3 pairs done" in err
     assert "1 doubtful, 1 failed" in err
     assert "out/index.html" in err
+    said = Path("out", "exclude.tsv").read_text()
+    assert "the answer is doubtful" not in said  # the reasons tell it
     assert here(*words)[:2] == (many.SOME_FAILED, [])
     assert here(*words, "--redo", "failed")[1] == ["bad"]
     assert here(*words, "--redo", "doubtful")[1] == ["odd"]

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
+from importlib import resources
 
 import click
 import pytest
 
 from mireg.cli import cli, main
 from mireg.cli.command import HEADINGS, Command, headings
+from mireg.cli.foreign import FOREIGN
 from mireg.cli.reference import leaves
 
 COMMANDS = [
@@ -274,3 +277,61 @@ def test_a_full_disk_behind_stdout_is_told(argv):
         "mireg: error: what is printed cannot be written (No space left on device); "
         "choose another place for it\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        ("register -in b -ref a", "-in is no option here; name the images as in mireg"),
+        ("register a b -omat x.mat", "-omat is no option here; give --transform-form"),
+        ("register a b --omat=x.mat", "--omat is no option here; give --transform-f"),
+        ("register --fixed a --moving b", "--fixed is no option here; name the images"),
+        ("register a b -dof 6", "-dof is no option here; leave it out: it is always 6"),
+        ("apply b --ref a -t c -o d", "--ref is no option here; name the images as in"),
+        ("convert a --concat b c", "--concat is no option here; give --then T"),
+        ("series a -refvol 0", "-refvol is no option here; give --reference N"),
+        ("register a b -- -ref", "Got unexpected extra arguments (-ref)"),
+        ("convert a b --fixed c --nothing", "No such option '--nothing'; see mireg"),
+    ],
+)
+def test_what_does_the_same_here_is_named(argv, says, capsys):
+    assert refused(capsys, *argv.split()).startswith(says)
+
+
+def test_what_is_named_for_other_programs_is_there():
+    """What stands for an option of another program is in the help and in the guide."""
+    options = {
+        name
+        for _, command in leaves(cli, ("mireg",))
+        for one in command.params
+        for name in one.opts
+    }
+    page = (resources.files("mireg") / "guide" / "coming-from.md").read_text("utf-8")
+    for name, what in FOREIGN.items():
+        assert {*re.findall(r"(?<!\w)--?[a-z][a-z-]*", what)} <= options, name
+        assert f"-{name}" in page or name in ("fixed", "moving"), name
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        ("--tolerance x", "'--tolerance': 'x' is not a number above 0; see"),
+        ("--tolerance 2mm", "'--tolerance': '2mm' is not a number above 0; see"),
+        ("--tolerance 0", "'--tolerance': '0' is not a number above 0; see"),
+        ("--tolerance nan", "'--tolerance': 'nan' is not a number above 0; see"),
+        ("--threads two", "'--threads': 'two' is not a whole number, 1 or more; see"),
+        ("--threads 1.5", "'--threads': '1.5' is not a whole number, 1 or more; see"),
+        ("--time-limit -1", "'--time-limit': '-1' is not a number, 0 or more; see"),
+        ("--prior-strength 1e4", "'1e4' is not a number from 0 to 1000; see"),
+        ("--fill x", "'--fill': 'x' is not a number; see"),
+        ("--output-grid isotropic -q", "'isotropic' is not fixed, moving or isotropic"),
+    ],
+)
+def test_what_is_no_number_is_told(argv, says, capsys):
+    assert says in refused(capsys, "register", "a", "b", *argv.split())
+
+
+def test_a_mistyped_command_is_told(capsys):
+    said = refused(capsys, "regsiter", "a", "b")
+    assert said == "No such command 'regsiter'; nearest: register; see mireg --help"
+    assert refused(capsys, "flirt") == "No such command 'flirt'; see mireg --help"

@@ -278,6 +278,12 @@ def text(tmp_path):
     return tmp_path / "a.nii"
 
 
+def without_suffix(tmp_path):
+    for name in ("t1.nii.gz", "t1.json", "t10.nii.gz"):
+        (tmp_path / name).touch()
+    return tmp_path / "t1"
+
+
 def nothing(tmp_path):
     (tmp_path / "a.nii.gz").touch()
     return tmp_path / "a.nii.gz"
@@ -286,7 +292,8 @@ def nothing(tmp_path):
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda d: d / "gone.nii", "there is no such file"),
+        (lambda d: d / "gone.nii", "there is no such file; check the path"),
+        (without_suffix, "there is no such file; give .*t1.json or .*t1.nii.gz$"),
         (lambda d: d, "this is a folder"),
         (text, "cannot be read as an image"),
         (nothing, "cannot be read as an image"),

@@ -18,8 +18,9 @@ from mireg import (
     register_session,
     write_image,
 )
-from mireg._session import SessionPair, chosen_pairs, judged
+from mireg._session import Session, SessionPair, chosen_pairs, judged
 from mireg.cli import main
+from mireg.cli.session import _tell
 from mireg.phantom import phantom_pair
 
 #: Six scans of one head: contrasts, and the poses ``image_from_head``.
@@ -112,6 +113,40 @@ def test_a_wrong_pair_is_named_alone():
     assert judged("ab", [pair(0, 1, 0.0)]) == ((), ())
     doubtful = [pair(0, 1, 0.0, probability=0.1)]
     assert judged("ab", doubtful)[1][0].startswith("b to a is doubtful")
+
+
+def test_the_distance_is_told_and_what_does_not_belong(capsys):
+    moved = RigidTransform(np.zeros(3), [3.0, 4.0, 12.0])
+    still = RigidTransform(np.zeros(3), np.zeros(3))
+    _tell(
+        Session(
+            images=(None,) * 3,
+            names=("t1", "t2", "other"),
+            reference=0,
+            transforms=(still, moved, moved),
+            errors_mm=np.array([0, 0.1, 0.2]),
+            pairs=(),
+            between_mm=0.1,
+            strangers=(2,),
+            warnings=(),
+        ),
+        [],
+    )
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2].endswith("centre moved  13.00 mm, expected error 0.10 mm")
+    assert lines[3].endswith("centre moved  13.00 mm, does not belong")
+
+
+def test_an_image_that_is_given_twice_is_refused(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.nii").touch()
+    (tmp_path / "link.nii").symlink_to("a.nii")
+    for second, told in (("a.nii", ""), ("link.nii", ", as a.nii, too")):
+        assert main(["session", "a.nii", "b.nii", second, "-o", "out"]) == 2
+        said = capsys.readouterr().err
+        assert said.endswith(
+            f"error: {second}: is given twice{told}; give each image once\n"
+        )
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from urllib.parse import quote
 import numpy as np
 
 from .._contrast import Cohort, Contrast, Histogram, cohort, compare
+from .._engine.verdict import DOUBT
 from .._errors import InputError
 from .._files import bids
 from .._files.records import to_json
@@ -123,7 +124,10 @@ def figures(record: Mapping[str, Any]) -> dict[str, Any]:
     row["expected_error_mm"] = verdict["error_mm"]
     row["handedness"] = verdict["handedness"]
     row["verdict"] = "doubtful" if record["doubtful"] else "right"
-    row["reasons"] = "; ".join([*verdict["reasons"], *record["warnings"]])
+    reasons, notes = verdict["reasons"], record["warnings"]
+    if reasons:  # the note on doubt says them again
+        notes = [note for note in notes if not note.startswith(DOUBT)]
+    row["reasons"] = "; ".join([*reasons, *notes])
     row["translation_mm"] = math.hypot(*record["translation_mm"])
     for role in ("fixed", "moving"):
         row[f"{role}_contrast_bits"] = record[role]["contrast"]["score_bits"]

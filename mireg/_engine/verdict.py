@@ -56,6 +56,9 @@ REASONS = {
     "mirrored_share": "its mirror image explains {percent:.0f} % as much",
     "mirrored_z": "its mirror image fits as well, or better",
 }
+#: How the note begins that a doubtful answer gets.
+DOUBT = "the answer is doubtful"
+
 _UNKNOWN = "too little overlaps to tell how far noise moves it"
 
 
@@ -123,7 +126,7 @@ class Verdict:
         """Say that the answer is doubtful, and why."""
         why = "; ".join(self.reasons[:2]) or "taken together, all that was measured"
         return (
-            f"the answer is doubtful, {in_percent(self.probability)} likely right "
+            f"{DOUBT}, {in_percent(self.probability)} likely right "
             f"within {in_short(self.tolerance_mm)} mm: {why}; look whether it is right"
         )
 

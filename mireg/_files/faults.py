@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
+from glob import escape
 from itertools import islice
 from pathlib import Path
 from shlex import quote
@@ -59,6 +60,9 @@ _NO_VOLUMES = {"GiftiImage": "a GIFTI surface", "Cifti2Image": "a CIFTI file"}
 _READING: ContextVar[bool] = ContextVar("_READING", default=False)
 logging.getLogger("nibabel.global").addFilter(lambda _: not _READING.get())
 
+#: How many files are named that may have been meant.
+_MOST_NAMED = 3
+
 #: How many files of a folder are looked at before it counts as no DICOM folder.
 _LOOK_AT = 50
 
@@ -100,7 +104,12 @@ def check_there(path: Path) -> None:
             "there is no such file; in quotes and behind = shells leave ~ as it is: "
             "write $HOME"
         )
-    raise MissingFileError("there is no such file; check the path")
+    longer: list[str] = []
+    with suppress(OSError, ValueError):  # FSL's users leave .nii.gz out
+        found = path.parent.glob(f"{escape(path.name)}.*") if path.name else ()
+        longer = sorted(map(str, found))[:_MOST_NAMED]
+    what = f"give {' or '.join(longer)}" if longer else "check the path"
+    raise MissingFileError(f"there is no such file; {what}")
 
 
 def _is_dicom(path: Path) -> bool:

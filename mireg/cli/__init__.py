@@ -53,8 +53,9 @@ from . import (
     session,
     show,
 )
-from .command import Group, UnreadError, names_of
+from .command import Group, UnreadError, names_of, nearest
 from .common import as_written, colour, notes_told, say, usage_words
+from .foreign import here
 from .stop import Stop
 
 #: How what an error asks for is given here: the library knows of no options.
@@ -165,10 +166,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         words = sys.argv[1:] if argv is None else argv
         error = as_written(error, words)
         where = error.ctx.command_path if error.ctx else _command_path(words)
-        hint = f"see {where} --help"
-        if _of_another_program(error, words):
+        what, hint = usage_words(error), f"see {where} --help"
+        known = here(words, names_of(error.ctx.command)) if error.ctx else None
+        if known is not None:
+            what = f"{known[0]} is no option here; {known[1]}"
+        if known is not None or _of_another_program(error, words):
             hint += ", or mireg guide coming-from for the options of other programs"
-        return _fail(f"{usage_words(error)}; {hint}")
+        return _fail(f"{what}; {hint}")
     except click.ClickException as error:
         return _fail(" ".join(error.format_message().split()))
     except OutputExistsError as error:
@@ -191,7 +195,7 @@ def _command_path(words: Sequence[str]) -> str:
 def _of_another_program(error: click.UsageError, argv: Sequence[str]) -> bool:
     """Tell whether an option looks like one of FLIRT's, ANTs' and so on."""
     if isinstance(error, click.NoSuchOption):
-        return not error.possibilities
+        return not nearest(error)
     # As -omat: click takes that for -o with the value mat. But -qo is two of ours.
     own = [] if error.ctx is None else names_of(error.ctx.command)
     return any(

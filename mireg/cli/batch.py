@@ -86,6 +86,6 @@ def batch(
         many.check_arguments(where, task.arguments)
         tasks.append(task)
     if dry_run:
-        many.tell_pairs(tasks)
+        many.tell_missing(tasks, Path(output), how["redo"])
         return
     context.exit(many.do_all(tasks, Path(output), **how))

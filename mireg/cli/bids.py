@@ -141,7 +141,7 @@ def bids(
             "--participant-label and --session-id"
         )
     if dry_run:
-        many.tell_pairs(tasks)
+        many.tell_missing(tasks, root, how["redo"])
         return
     _describe(root, Path(bids_dir))
     people = sorted({pair.folder.partition("/")[0] for pair in pairs})

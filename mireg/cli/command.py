@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import select
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from typing import Any
 
@@ -64,6 +65,9 @@ _LONG_DASHES = ("\N{EN DASH}", "\N{EM DASH}", "\N{MINUS SIGN}")
 #: How similar a name must be to be suggested: FLIRT's -in is not like our --init.
 _SIMILAR = 0.82
 
+#: Fewest letters of a word that is looked for in names: --mask in --fixed-mask.
+_A_WORD = 3
+
 #: Longest option that its explanation stands beside, letters; click's.
 _WIDEST = 30
 
@@ -76,9 +80,43 @@ def names_of(command: click.Command) -> list[str]:
 
 def near(option: str, names: Iterable[str]) -> list[str]:
     """Give the options that one may have been meant for; -in may be for --in."""
-    if option.startswith("--"):
-        return get_close_matches(option, list(names))
-    return get_close_matches(f"-{option}", list(names), 1, _SIMILAR)
+    names, bare = sorted(names), option.lstrip("-")
+    if len(bare) >= _A_WORD:
+        parts = [name for name in names if f"-{bare}" in name]
+        if parts:
+            return parts
+    return get_close_matches(f"--{bare}", names, 1, _SIMILAR)
+
+
+def nearest(error: click.NoSuchOption) -> list[str]:
+    """Give the options of the command that an unknown one may have been meant for."""
+    if error.ctx is None:
+        return []
+    command = error.ctx.command
+    known = command.known_options() if isinstance(command, Command) else ()
+    return near(error.option_name, known or names_of(command))
+
+
+def _check_number(param: click.Parameter, value: str, ctx: click.Context) -> None:
+    """Say which numbers an option takes where its value is none of them."""
+    kind = param.type
+    if isinstance(kind, click.types.IntParamType):
+        wanted = "a whole number"
+    elif isinstance(kind, click.types.FloatParamType):
+        wanted = "a number"
+    else:
+        return
+    low, high = getattr(kind, "min", None), getattr(kind, "max", None)
+    with suppress(click.BadParameter):
+        # NaN passes for a number of any range.
+        if not math.isnan(param.type.convert(value, param, ctx)) or low is None:
+            return
+    if high is not None:
+        wanted += f" from {low:g} to {high:g}"
+    elif low is not None:
+        is_open = getattr(kind, "min_open", False)
+        wanted += f" above {low:g}" if is_open else f", {low:g} or more"
+    raise click.BadParameter(f"{value!r} is not {wanted}", ctx, param)
 
 
 def headings(
@@ -166,8 +204,8 @@ class Command(click.Command):
         if word in self.known_options():
             raise click.UsageError(f"{instead}; {word} is an option", ctx)
         if odd:
-            like = near(word, self.known_options())
-            raise click.NoSuchOption(word, possibilities=like, ctx=ctx)
+            raise click.NoSuchOption(word, ctx=ctx)
+        _check_number(param, value, ctx)
 
     def format_options(
         self, ctx: click.Context, formatter: click.HelpFormatter
@@ -225,6 +263,10 @@ class Group(click.Group):
                     "mireg register FIXED MOVING",
                     ctx,
                 )
+            if word[:1] != "-":
+                like = get_close_matches(word, self.commands, 1)
+                meant = f"; nearest: {like[0]}" if like else ""
+                raise click.UsageError(f"No such command '{word}'{meant}", ctx)
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -22,7 +22,7 @@ import click
 
 from .._errors import InputError, MiregWarning, printable
 from .._report.words import in_directions
-from .command import Command, names_of, near
+from .command import Command, nearest
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -93,7 +93,7 @@ class OutputCommand(Command):
         joined: list[str] = []
         for arg in args:
             last = "=".join(joined[-2:])
-            if last.endswith("--output-grid=isotropic"):
+            if last.endswith("--output-grid=isotropic") and arg[:1] != "-":
                 joined[-1] += f" {arg}"
             else:
                 joined.append(arg)
@@ -364,14 +364,16 @@ def as_written(error: click.UsageError, words: Sequence[str]) -> click.UsageErro
             lambda letter: f"-{letter}" not in valued, word[1:]
         )
         if re.match("-[^-].", word) and error.option_name[1:] in letters:
-            written = word.partition("=")[0]
-            like = near(written, names_of(error.ctx.command))
-            return click.NoSuchOption(written, possibilities=like, ctx=error.ctx)
+            return click.NoSuchOption(word.partition("=")[0], ctx=error.ctx)
     return error
 
 
 def usage_words(error: click.UsageError) -> str:
     """Say in one line what is wrong about how a command was called."""
+    if isinstance(error, click.NoSuchOption):
+        like = nearest(error)
+        meant = f"; nearest: {', '.join(like)}" if like else ""
+        return f"No such option '{error.option_name}'{meant}"
     what = " ".join(error.format_message().split())  # it lists choices in lines
     return what.rstrip(".")
 

@@ -12,7 +12,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import (
     ExitStack,
     contextmanager,
@@ -169,7 +169,7 @@ def check_options(context: click.Context, options: Sequence[str]) -> None:
         like = near(error.option_name, [*own, *others])
         if like and like[0] not in own:
             context = _register_context(context)
-        raise click.NoSuchOption(error.option_name, possibilities=like, ctx=context)
+        raise click.NoSuchOption(error.option_name, ctx=context)
     if error is not None:
         words = usage_words(error)
         if isinstance(error, TooManyError):  # none of its
@@ -360,30 +360,18 @@ def do_all(
     """
     from .._cohort import needs, results
     from .._cohort.schedule import outcomes
-    from .._cohort.state import FOLDER, known
+    from .._cohort.state import FOLDER
 
     for folder in (root, root / FOLDER, root / "logs"):
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{folder}: {not_written(error)}") from error
-    decisions = {pair: said for pair, (said, _) in results.read_decisions(root).items()}
-    again = {word.strip() for words in redo for word in words.split(",")}
-    strange = again - {"doubtful", "failed", "all", *(task.id for task in tasks)}
-    if strange:
-        raise InputError(
-            f"--redo {min(strange)}: no such pair; give an id, doubtful, failed or all"
-        )
+    decisions = _decisions(root)
     with ExitStack() as held:
         for name in locks:
             held.enter_context(_the_only_run(root / FOLDER / f"{name}.lock"))
-        found = {task.id: known(task) for task in tasks}
-        todo = [
-            task
-            for task in tasks
-            if decisions.get(task.id) != "drop"
-            and _is_wanted(task.id, found[task.id], again)
-        ]
+        found, todo = _what_is_missing(tasks, decisions, redo)
         for task in todo:
             found[task.id] = None
         places = {task.id: task.where for task in tasks}
@@ -428,6 +416,40 @@ def do_all(
     return SOME_FAILED if progress.failed else 0
 
 
+def tell_missing(tasks: Sequence[Task], root: Path, redo: Sequence[str]) -> None:
+    """Print the pairs that would be done."""
+    for task in _what_is_missing(tasks, _decisions(root), redo)[1]:
+        say("  ".join((task.id, task.files["fixed"], task.files["moving"])))
+
+
+def _decisions(root: Path) -> dict[str, str]:
+    """Read which pairs a person keeps or drops."""
+    from .._cohort.results import read_decisions
+
+    return {pair: said for pair, (said, _) in read_decisions(root).items()}
+
+
+def _what_is_missing(
+    tasks: Sequence[Task], decisions: Mapping[str, str], redo: Sequence[str]
+) -> tuple[dict[str, Outcome | None], list[Task]]:
+    """Find what became of the pairs before, and those that are to be done."""
+    from .._cohort.state import known
+
+    again = {word.strip() for words in redo for word in words.split(",")}
+    strange = again - {"doubtful", "failed", "all", *(task.id for task in tasks)}
+    if strange:
+        raise InputError(
+            f"--redo {min(strange)}: no such pair; give an id, doubtful, failed or all"
+        )
+    found = {task.id: known(task) for task in tasks}
+    return found, [
+        task
+        for task in tasks
+        if decisions.get(task.id) != "drop"
+        and _is_wanted(task.id, found[task.id], again)
+    ]
+
+
 def tell_all(root: Path, *, quiet: bool) -> int:
     """Write the tables of all that is in a folder, and return the exit code."""
     from .._cohort import results
@@ -439,10 +461,9 @@ def tell_all(root: Path, *, quiet: bool) -> int:
             f"{root}: no pairs have been registered here; run mireg bids with "
             "participant first"
         )
-    said = {pair: word for pair, (word, _) in results.read_decisions(root).items()}
-    results.write_all(root, there, said)
+    results.write_all(root, there, _decisions(root))
     if not quiet:
-        say(f"{len(there)} pairs")
+        say(f"{len(there)} pair{'s' if len(there) != 1 else ''}")
         _tell_tables(root, err=False)
     return SOME_FAILED if any(one.status == "failed" for one in there) else 0
 
@@ -568,8 +589,10 @@ class _Progress:
         if self.quiet:
             return
         took = _duration((time.monotonic() - self.began) / 3600)
-        before = f", {self.before} were done before" if self.before else ""
-        heading = f"{self.done} pairs done in {took}{before}{self._odd()}"
+        were = "was" if self.before == 1 else "were"
+        before = f", {self.before} {were} done before" if self.before else ""
+        pairs = "pair" if self.done == 1 else "pairs"
+        heading = f"{self.done} {pairs} done in {took}{before}{self._odd()}"
         say("", mark=click.style(heading, bold=True), err=self.err)
 
     def _odd(self) -> str:
@@ -583,9 +606,3 @@ def _duration(hours: float) -> str:
     if hours >= 1:
         return f"{hours:.1f} h"
     return f"{60 * hours:.0f} min" if hours >= 1 / 30 else f"{3600 * hours:.0f} s"
-
-
-def tell_pairs(tasks: Iterable[Task]) -> None:
-    """Print the pairs that would be done."""
-    for task in tasks:
-        say("  ".join((task.id, task.files["fixed"], task.files["moving"])))

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -120,6 +121,7 @@ def session(
       mireg session 2024/t1.nii.gz 2025/t1.nii.gz -o both --reference mean --images
     """
     how = read_output(options)
+    _check_different(images)
     from .._session import SessionFiles, names_of, register_session
     from .._settings import Settings
 
@@ -170,6 +172,17 @@ def session(
         click.get_current_context().exit(1)
 
 
+def _check_different(images: Sequence[str]) -> None:
+    """Refuse an image that is given twice: it would fit itself, and check nothing."""
+    seen: dict[str, str] = {}
+    for path in images:
+        before = seen.get(os.path.realpath(path))
+        if before is not None:
+            also = "" if before == path else f", as {before}, too"
+            raise InputError(f"{path}: is given twice{also}; give each image once")
+        seen[os.path.realpath(path)] = path
+
+
 def _tell(found: Session, written: Sequence[Path]) -> None:
     """Say what was found."""
     where = "the mean frame" if found.reference is None else "the reference"
@@ -178,10 +191,12 @@ def _tell(found: Session, written: Sequence[Path]) -> None:
     width = max(map(len, found.names))
     for k, name in enumerate(found.names):
         transform, error = found.transforms[k], found.errors_mm[k]
-        moved = float(abs(transform.translation).max())
+        moved = math.hypot(*transform.translation)
         what = f"rotation {transform.angle_deg:6.2f} degrees"
         what += f", centre moved {moved:6.2f} mm"
-        if k:
+        if k in found.strangers:
+            what += ", does not belong"
+        elif k:
             what += f", expected error {error:.2f} mm"
         say(f"  {name:{width}}  {what}")
     used = [pair for pair in found.pairs if pair.used]

@@ -92,7 +92,7 @@ class Images:
             raise ImagesNeededError(
                 f"{what} means something only together with both images, and "
                 f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not "
-                "given; let mireg convert make an ITK file of it, or give both"
+                "given; give both"
             )
         return grid(self.fixed), grid(self.moving)
 
