@@ -360,3 +360,12 @@ def test_words_say_which_file_or_which_argument(tmp_path):
         with pytest.raises(InputError, match=r"wider\.npy: the transform is not rigid"):
             refused()
     assert AffineTransform.load(path) == AffineTransform(WIDER)
+
+
+def test_more_than_a_half_turn_is_kept_as_the_shorter_one():
+    turn = RigidTransform([0, 0, np.deg2rad(270)], [1, 2, 3], [4, 5, 6])
+    assert turn.angle_deg == pytest.approx(90)
+    np.testing.assert_allclose(turn.rotation_vector, [0, 0, -np.pi / 2])
+    np.testing.assert_allclose(turn.apply([5, 5, 6]), [5, 6, 9])
+    degrees_by_mistake = RigidTransform([0, 0, 90], [0, 0, 0])
+    assert 0 <= degrees_by_mistake.angle_deg <= 180
