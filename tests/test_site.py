@@ -47,9 +47,11 @@ def test_every_page_is_in_the_tree_once(tmp_path):
 def test_every_public_name_has_a_page(tmp_path):
     make_site.write_sources(tmp_path)
     names = set(mireg.__all__) | {"information", "phantom"}
-    assert {path.stem for path in (tmp_path / "python").glob("*.md")} == names
+    pages = {path.stem for path in (tmp_path / "python").glob("*.md")}
+    assert {page.removeprefix("class-") for page in pages} == names
+    assert len({page.lower() for page in pages}) == len(names)  # on any disk
     contents = (tmp_path / "python.md").read_text("utf-8")
-    assert all(f"(python/{name}.md)" in contents for name in names)
+    assert all(f"(python/{page}.md)" in contents for page in pages)
 
 
 def words(text: str) -> set[str]:
@@ -65,10 +67,11 @@ def test_it_builds_without_a_warning(tmp_path, monkeypatch):
     assert make_site.main() == 0
     assert (tmp_path / "site" / "search.html").exists()
     for topic in guide.topics():
+        if topic == "python":  # its names have pages of their own
+            continue
         page = (tmp_path / "site" / f"{topic}.html").read_text("utf-8")
-        shown = words(html.unescape(re.sub("<[^>]*>", "", page)))
-        text = guide.page(topic) if topic != "python" else mireg.__doc__
-        said = re.sub(r"\]\([^)]*\)|^```\w+|^<!--.*-->", "", text, flags=re.MULTILINE)
-        assert words(said) <= shown, topic  # nothing is lost on the way
+        text = re.sub("<[^>]*>", " ", re.sub("</?span[^>]*>", "", page))
+        said = re.sub(r"\]\([^)]*\)|(?m:^```\w+|^<!--.*-->)", "", guide.page(topic))
+        assert words(said) <= words(html.unescape(text)), topic  # nothing is lost
     functions = (tmp_path / "site" / "python" / "resample.html").read_text("utf-8")
     assert 'href="register.html#mireg.register"' in functions  # See Also
