@@ -88,7 +88,7 @@ class Prior:
 
     def __repr__(self) -> str:
         """Tell on one line how much it knows."""
-        return f"<Prior learned from {self.pairs} pairs>"
+        return f"<Prior learned from {self.pairs} pair{'s' * (self.pairs != 1)}>"
 
     def weighted(self, strength: float) -> dict[str, FloatArray]:
         """Return the joint distributions, each adding up to `strength`."""

@@ -271,7 +271,7 @@ def test_what_is_live_and_what_is_learned_show_themselves_in_one_line():
     live = mireg.SeriesRegistration(PAIR[0])
     assert repr(live) == f"<SeriesRegistration onto {mireg.read_image(PAIR[0])}>"
     prior = mireg.learn_prior([(*PAIR, np.eye(4))])
-    assert repr(prior) == "<Prior learned from 1 pairs>"
+    assert repr(prior) == "<Prior learned from 1 pair>"
 
 
 # --- doubt ----------------------------------------------------------------------------
