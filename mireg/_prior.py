@@ -217,7 +217,7 @@ def learn_prior(
     for number, pair in enumerate(aligned, 1):
         with in_file(f"pair {number}"):
             if not isinstance(pair, Sequence) or len(pair) != 3:
-                raise InputError("give (fixed, moving, moving_from_fixed)")
+                raise InputError("it must be (fixed, moving, moving_from_fixed)")
             joints.append(_joints(*pair, n_threads))
     if not joints:
         raise InputError("there is no pair to learn from; give one or more")
