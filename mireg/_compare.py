@@ -476,7 +476,7 @@ def is_series(given: SeriesOrTransform) -> bool:
     """Tell whether a path or an array holds the transforms of a series."""
     if isinstance(given, str | os.PathLike):
         return given != "identity" and holds_series(given)
-    return not isinstance(given, Transform) and np.ndim(given) == 3
+    return not isinstance(given, Transform) and np.ndim(cast(npt.ArrayLike, given)) == 3
 
 
 def _series(given: SeriesOrTransform, name: str, images: Images) -> list[Transform]:

@@ -338,7 +338,13 @@ def _mapped(matrix: npt.NDArray[np.floating], points: npt.ArrayLike) -> FloatArr
 
 def plain(voxels: npt.ArrayLike) -> npt.NDArray[Any]:
     """Return voxels of a type that image files have, NaN where they are masked."""
-    array: npt.NDArray[Any] = np.asanyarray(voxels)
+    try:
+        array: npt.NDArray[Any] = np.asanyarray(voxels)
+    except ValueError as error:
+        raise InputError(
+            "the rows of the array differ in length; give one with the same number of "
+            "voxels in each"
+        ) from error
     if isinstance(array, np.ma.MaskedArray) and array.dtype.kind in "fiub":
         floats = array.astype(np.result_type(array, np.float32))
         array = np.ma.filled(floats, np.nan)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -39,7 +39,7 @@ _MOST_BYTES = 20_000_000
 _KIND, _VERSION = "mireg prior", 2
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Prior:
     """The joint intensity distribution of aligned pairs of two contrasts.
 
@@ -85,6 +85,10 @@ class Prior:
             joints[name] = joint if abs(joint.sum() - 1) < 1e-12 else checked
             joints[name].setflags(write=False)
         object.__setattr__(self, "joints", MappingProxyType(joints))
+
+    def __repr__(self) -> str:
+        """Tell on one line how much it knows."""
+        return f"<Prior learned from {self.pairs} pair{'s' * (self.pairs != 1)}>"
 
     def weighted(self, strength: float) -> dict[str, FloatArray]:
         """Return the joint distributions, each adding up to `strength`."""
@@ -195,7 +199,7 @@ def learn_prior(
     Raises
     ------
     InputError
-        If there is no pair, or one of them does not overlap.
+        If there is no pair, or one of them is not three things or does not overlap.
 
     Examples
     --------
@@ -212,6 +216,8 @@ def learn_prior(
     joints = []
     for number, pair in enumerate(aligned, 1):
         with in_file(f"pair {number}"):
+            if not isinstance(pair, Sequence) or len(pair) != 3:
+                raise InputError("it must be (fixed, moving, moving_from_fixed)")
             joints.append(_joints(*pair, n_threads))
     if not joints:
         raise InputError("there is no pair to learn from; give one or more")

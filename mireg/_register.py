@@ -96,8 +96,8 @@ def register(
     init : {"auto", "header", "centre"}, RigidTransform, (4, 4) array_like or path
         Where to start. "auto" searches every orientation and needs no starting guess;
         "header" trusts the headers, "centre" brings foreground onto foreground
-        without turning; a rigid transform (fixed to moving, RAS+ mm), or the path of
-        one, is taken as it is.
+        without turning; a rigid transform (fixed to moving, RAS+ mm), the path of
+        one, or what holds one, as a `Registration`, is taken as it is.
         All but "auto" stay in the neighbourhood of their start.
     fixed_mask, moving_mask : as `fixed`, optional
         Above 0.5 where to compare; any grid, in the world space of its image.
@@ -125,8 +125,8 @@ def register(
     -----
     The similarity is (normalised) mutual information [1]_ [2]_ of normalised
     intensities, over samples of the image with the smaller foreground; in the end of
-    the other one, where noise then moves the answer clearly less. The method is the
-    rest of this page.
+    the other one, where noise then moves the answer clearly less. The guide describes
+    the method: ``mireg guide method``.
 
     The logger "mireg" is told the stages and, at level INFO, the candidates that the
     search found.

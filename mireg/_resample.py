@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from . import _kernels as kernels
 from ._errors import InputError
-from ._files.formats import ImageLike, as_grid, as_volume
+from ._files.formats import ImageLike, as_grid, as_volume, check_labels
 from ._image import Image, Slabs, flat_volume
 from ._threads import available, shared
 from ._transform import TransformLike, as_transform
@@ -82,7 +82,8 @@ def resample(
         intensities are not used.
     moving_from_fixed : RigidTransform, AffineTransform, (4, 4) array_like or path
         Where to look: maps a point of `like` (RAS+ mm) to the point of
-        `moving` (RAS+ mm) that shows the same anatomy. Any invertible affine.
+        `moving` (RAS+ mm) that shows the same anatomy. Any invertible affine, or
+        what holds a transform, as a `Registration`.
     interpolation : {"linear", "nearest", "cubic", "lanczos", "label"}, optional
         "nearest" takes the closest voxel; "linear" is trilinear; "cubic" is the
         interpolating cubic B-spline [1]_ and "lanczos" the sinc within a Lanczos
@@ -113,7 +114,8 @@ def resample(
     Raises
     ------
     InputError
-        If `moving_from_fixed` is no transform, or there is no such interpolation.
+        If `moving_from_fixed` is no transform, or there is no such interpolation; or
+        if labels above 16777216 were rounded, as images are float32.
 
     See Also
     --------
@@ -145,8 +147,11 @@ def resample(
     >>> resample(moving, moving, one_mm_right).data.ravel()
     array([ 2.,  3., nan], dtype=float32)
     """
+    moving = as_volume(moving)
+    if interpolation in EXACT:
+        check_labels(moving)
     return resampled_slabs(
-        as_volume(moving),
+        moving,
         as_grid(like),
         moving_from_fixed,
         interpolation=interpolation,

@@ -517,6 +517,10 @@ class SeriesRegistration:
         self._follower.add(reference.image, self._threads)  # compiles
         self._follower.forget()
 
+    def __repr__(self) -> str:
+        """Tell on one line what volumes are brought into line with."""
+        return f"<SeriesRegistration onto {self.reference.image!r}>"
+
     @property
     def reference(self) -> PreparedImage:
         """What volumes are brought into line with."""

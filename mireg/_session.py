@@ -404,7 +404,7 @@ def register_session(
     Raises
     ------
     InputError
-        If there are fewer than two images, or one cannot be used.
+        If there are fewer than two images, two of one name, or one cannot be used.
 
     See Also
     --------
@@ -419,6 +419,8 @@ def register_session(
         session.save("session", images=True)
     """
     settings, progress = settings_or_default(settings), checked_progress(progress)
+    if isinstance(images, str) or not isinstance(images, Sequence):
+        raise InputError(f"images is a {type(images).__name__}; give a list of images")
     n = len(images)
     if n < 2:
         raise InputError(f"a session needs two images or more, not {n}; give more")
@@ -428,6 +430,10 @@ def register_session(
             raise InputError(
                 f"there are {len(given)} {what} for {n} images; give one for each"
             )
+    if names is not None and len(set(names)) < n:
+        raise InputError(
+            f"two images have one name, of {', '.join(names)}; name each differently"
+        )
     if reference != "mean" and not 0 <= reference < n:
         raise InputError(
             f"the reference is {reference!r}; give mean, or a number from 0 to {n - 1}"

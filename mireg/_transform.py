@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeGuard, overload
+from typing import Protocol, TypeGuard, cast, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -132,7 +132,7 @@ class RigidTransform(_Map):
     Parameters
     ----------
     rotation_vector : (3,) array_like
-        Axis of rotation times its angle in radians.
+        Axis of rotation times its angle in radians; kept with the angle from 0 to pi.
     translation : (3,) array_like
         How far the centre itself moves, in mm.
     centre : (3,) array_like, optional
@@ -169,8 +169,17 @@ class RigidTransform(_Map):
             if value.shape != (3,) or not np.isfinite(value).all():
                 raise InputError(f"{name} is {value}; it must be three finite numbers")
             object.__setattr__(self, name, value)
+        rotation = Rotation.from_rotvec(self.rotation_vector)
+        angle = float(np.linalg.norm(self.rotation_vector))
+        if angle > 2 * np.pi:
+            warn(
+                f"rotation_vector is {angle:.3g} radians long, more than a full turn; if "
+                "it is in degrees, give np.deg2rad of it"
+            )
+        if angle > np.pi * (1 + _SAME_MATRIX):
+            object.__setattr__(self, "rotation_vector", rotation.as_rotvec())
         m = np.eye(4)
-        m[:3, :3] = Rotation.from_rotvec(self.rotation_vector).as_matrix()
+        m[:3, :3] = rotation.as_matrix()
         m[:3, 3] = self.centre + self.translation - m[:3, :3] @ self.centre
         object.__setattr__(self, "_matrix", _frozen(m))
 
@@ -352,10 +361,21 @@ class AffineTransform(_Map):
 
 Transform = RigidTransform | AffineTransform
 
-#: What stands for a transform: one, its (4, 4) matrix, or the path of a file.
+
+class HoldsTransform(Protocol):
+    """What a type checker takes for a transform with more, as `mireg.Registration`."""
+
+    @property
+    def transform(self) -> RigidTransform:
+        """The transform itself."""
+
+
+#: What stands for a transform: one, what holds one, its (4, 4) matrix, or the path of
+#: a file.
 TransformLike = (
     RigidTransform
     | AffineTransform
+    | HoldsTransform
     | npt.NDArray[np.number]
     | Sequence[Sequence[float]]
     | PathLike
@@ -421,7 +441,7 @@ def as_transform(
 
     Parameters
     ----------
-    given : RigidTransform, AffineTransform, (4, 4) array_like or path
+    given : RigidTransform, AffineTransform, Registration, (4, 4) array_like or path
         A transform is returned as it is; a matrix maps points of fixed to points of
         moving, RAS+ mm; for a path see `read_transform`.
     fixed, moving : path, nibabel image or Image, optional
@@ -444,12 +464,13 @@ def as_transform(
     >>> as_transform([[1, 0, 0, 5], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
     RigidTransform(no rotation, then (5, 0, 0) mm)
     """
-    if isinstance(given, RigidTransform | AffineTransform):
-        return given
+    held = getattr(given, "transform", given)
+    if isinstance(held, RigidTransform | AffineTransform):
+        return held
     if isinstance(given, str | os.PathLike):
         return read_transform(given, fixed=fixed, moving=moving)
     with in_file(name):
-        m = checked(given)
+        m = checked(cast(npt.ArrayLike, given))
     return RigidTransform.from_matrix(m) if _is_rigid(m) else AffineTransform(m)
 
 

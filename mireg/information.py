@@ -1,7 +1,7 @@
 """How much distributions tell, and how far apart they are: exact measures.
 
 Everything mireg scores is one of these. A distribution is an array of any shape with
-one probability for each bin; `from_counts` makes one of counts. The conventions are
+one probability for each bin; `from_counts` makes one from counts. The conventions are
 those of coding theory [1]_:
 
 - ``0 log 0 = 0``: a bin that never occurs costs nothing;
@@ -27,6 +27,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from numbers import Real
 from types import MappingProxyType
 from typing import Literal
 
@@ -409,8 +410,10 @@ def f_divergence(
     """
     p, q = _pair(p, q, epsilon)
     if member == "alpha":
-        if alpha is None or not math.isfinite(alpha):
-            raise InputError(f'alpha is {alpha}; member "alpha" needs a finite number')
+        if not (isinstance(alpha, Real) and math.isfinite(alpha)):
+            raise InputError(
+                f'alpha is {alpha!r}; member "alpha" needs a finite number'
+            )
         return _sum(_alpha_terms(p, q, alpha))
     if member not in F_DIVERGENCE:
         names = ", ".join([*F_DIVERGENCE, "alpha"])
@@ -462,7 +465,7 @@ def mutual_information(joint: npt.ArrayLike, *, base: float = math.e) -> float:
 
 
 def conditional_entropy(joint: npt.ArrayLike, *, base: float = math.e) -> float:
-    """Conditional entropy: what is left to learn of Y by who knows X.
+    """Conditional entropy: what is left to learn about Y once X is known.
 
     Parameters
     ----------
@@ -604,7 +607,7 @@ def wasserstein_distance(
     from scipy import stats  # noqa: PLC0415  # slow to import, and only needed here
 
     p, q = _pair(p, q)
-    x = np.asarray(np.arange(p.size) if centres is None else centres, np.float64)
+    x = _numbers(np.arange(p.size) if centres is None else centres, "centres")
     if p.ndim != 1 or x.shape != p.shape or not np.isfinite(x).all():
         raise InputError(
             f"p and q have shape {p.shape} and the centres {x.shape}; give one axis, "
@@ -654,7 +657,13 @@ def gaussian_kl(
     >>> gaussian_kl([3, 0], [1, 2], [0, 0], [[9, 0], [0, 2]]) == gaussian_kl(3, 1, 0, 9)
     True
     """
-    step = np.atleast_1d(np.subtract(mean_p, mean_q, dtype=np.float64))
+    means = _numbers(mean_p, "mean_p"), _numbers(mean_q, "mean_q")
+    if means[0].shape != means[1].shape:
+        raise InputError(
+            f"mean_p has shape {means[0].shape} and mean_q {means[1].shape}; give both "
+            "of the same variables"
+        )
+    step = np.atleast_1d(means[0] - means[1])
     p, q = np.atleast_1d(_covariance(covariance_p), _covariance(covariance_q))
     for one in (p, q):
         if step.ndim != 1 or one.shape not in (step.shape, 2 * step.shape):
@@ -679,13 +688,26 @@ def gaussian_kl(
 
 def _sum(terms: npt.NDArray[np.floating], base: float = math.e) -> float:
     """Add terms in nats, exactly and in any order; tell the sum in units of `base`."""
-    if not 1 < base < math.inf:
-        raise InputError(f"base of the logarithm is {base}; it must be above 1")
+    if not (isinstance(base, Real) and 1 < base < math.inf):
+        raise InputError(
+            f"base of the logarithm is {base!r}; it must be a number above 1"
+        )
     return max(math.fsum(terms.flat), 0.0) / math.log(base)
 
 
+def _numbers(values: npt.ArrayLike, name: str) -> FloatArray:
+    """Return an array of real numbers, or say that it is none."""
+    try:
+        array = np.asarray(values)
+        if array.dtype.kind in "fiubO":
+            return array.astype(np.float64, copy=False)
+    except (TypeError, ValueError):  # rows of different lengths, or no numbers in them
+        pass
+    raise InputError(f"{name} must be an array of real numbers")
+
+
 def _weights(values: npt.ArrayLike, name: str) -> FloatArray:
-    weights = np.asarray(values, dtype=np.float64)
+    weights = _numbers(values, name)
     if not (np.isfinite(weights) & (weights >= 0)).all():
         raise InputError(f"{name} must be finite and not negative in every bin")
     return weights
@@ -706,8 +728,8 @@ def _pair(
     p: npt.ArrayLike, q: npt.ArrayLike, epsilon: float = 0.0
 ) -> tuple[FloatArray, FloatArray]:
     """Check two distributions over the same bins; smooth both."""
-    if not 0 <= epsilon < math.inf:
-        raise InputError(f"epsilon is {epsilon}; it must be finite and not negative")
+    if not (isinstance(epsilon, Real) and 0 <= epsilon < math.inf):
+        raise InputError(f"epsilon is {epsilon!r}; it must be finite and not negative")
     p, q = _distribution(p, "p"), _distribution(q, "q")
     if p.shape != q.shape:
         raise InputError(
@@ -733,7 +755,7 @@ def _channel(joint: npt.ArrayLike) -> tuple[FloatArray, FloatArray, FloatArray]:
 
 def _covariance(values: npt.ArrayLike) -> FloatArray:
     """Check a covariance (d, d), or variances (d,)."""
-    c = np.asarray(values, dtype=np.float64)
+    c = _numbers(values, "a covariance")
     if np.isfinite(c).all() and c.shape == c.shape[::-1]:
         rounding = 1e-8 * np.abs(c).max(initial=0.0)
         variances = np.linalg.eigvalsh(c) if c.ndim == 2 else c

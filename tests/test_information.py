@@ -536,3 +536,33 @@ def test_what_is_no_gaussian_is_refused(mean, covariance):
         gaussian_kl(mean, covariance, *fine)
     with pytest.raises(InputError):
         gaussian_kl(*fine, mean, covariance)
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["abc", ["a", "b"], [0.5j, 0.5], np.array([0.5j, 0.5]), [[0.5], [0.2, 0.3]]],
+)
+def test_what_are_no_numbers_is_refused_in_words(words):
+    with pytest.raises(InputError, match="p must be an array of real numbers"):
+        entropy(words)
+    with pytest.raises(InputError, match="counts must be an array of real numbers"):
+        from_counts(words)
+    with pytest.raises(InputError, match="centres must be an array of real numbers"):
+        wasserstein_distance(HALVES, HALVES, centres=words)
+    with pytest.raises(InputError, match="mean_q must be an array of real numbers"):
+        gaussian_kl([0, 0], [1, 1], words, [1, 1])
+
+
+@pytest.mark.parametrize("number", ["2", None, [2]])
+def test_numbers_that_are_none_are_refused_in_words(number):
+    with pytest.raises(InputError, match=r"base of the logarithm is .*; it must be"):
+        entropy(HALVES, base=number)
+    with pytest.raises(InputError, match="epsilon is "):
+        kl_divergence(HALVES, HALVES, epsilon=number)
+    with pytest.raises(InputError, match="alpha is "):
+        f_divergence(HALVES, HALVES, "alpha", alpha=number)
+
+
+def test_means_of_other_variables_are_refused():
+    with pytest.raises(InputError, match=r"mean_p has shape \(2,\) and mean_q \(3,\)"):
+        gaussian_kl([0, 0], [1, 1], [0, 0, 0], [1, 1])

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from mireg import phantom
 from mireg._errors import InputError
 from mireg._image import Image
 from mireg._transform import RigidTransform
@@ -281,7 +282,7 @@ def test_bad_requests_are_refused_in_one_line() -> None:
         (lambda: make_phantom("T3"), "no contrast 'T3'"),
         (
             lambda: make_phantom("T1", voxel_size_mm=0),
-            "voxel size is 0 mm; it must be above 0",
+            "voxel size is 0 mm; it must be a number above 0",
         ),
         (
             lambda: make_phantom("T1", voxel_size_mm=1, grid=head_grid(8.0)),
@@ -314,3 +315,32 @@ def test_the_stored_pair_is_made_again(tmp_path: Path) -> None:
         steps = np.abs(a.get_fdata() - b.get_fdata()) / b.dataobj.slope
         assert steps.max() <= 1
         assert np.mean(steps > 0) < 1e-4
+
+
+@pytest.mark.parametrize("seed", [None, -1, 1.5, "a", [1]])
+@pytest.mark.parametrize(
+    "draw", [phantom.phantom_pair, phantom.make_phantom, phantom.brain_points, "pair"]
+)
+def test_a_seed_that_is_none_is_refused(draw, seed):
+    calls = {
+        phantom.phantom_pair: lambda: phantom.phantom_pair(seed=seed),
+        phantom.make_phantom: lambda: phantom.make_phantom("T1", seed=seed),
+        phantom.brain_points: lambda: phantom.brain_points(seed),
+        "pair": lambda: phantom.hard_pair("knee", seed),
+    }
+    with pytest.raises(InputError, match=r"seed is .*; it must be a whole number of"):
+        calls[draw]()
+
+
+@pytest.mark.parametrize("size", ["a", None, [1, 2], -1, np.nan, [1, 1, 0]])
+def test_lengths_that_are_none_are_refused(size):
+    with pytest.raises(InputError, match=r"the voxel size is .* mm; it must be"):
+        phantom.head_grid(size)
+    if size is not None:
+        with pytest.raises(InputError, match=r"the field of view is .* mm; it must"):
+            phantom.head_grid(2, fov_mm=size)
+
+
+def test_a_pose_is_drawn_from_a_generator():
+    with pytest.raises(InputError, match=r"rng is int; give a numpy\.random\.default_"):
+        phantom.random_pose(0)

@@ -197,6 +197,81 @@ def test_an_image_says_how_it_is_kept():
     assert "float32 from float64" in repr(image)
 
 
+# --- what holds a transform, what is no list ------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore::mireg.DoubtWarning")
+def test_a_registration_stands_for_its_transform():
+    found = mireg.register(*PAIR, init="header")
+    pose = found.transform
+    assert mireg.compare(found, pose).distances.max == 0
+    moved = [mireg.resample(PAIR[1], PAIR[0], one).data for one in (found, pose)]
+    np.testing.assert_array_equal(*moved)
+    again = [mireg.register(*PAIR, init=one).transform for one in (found, pose)]
+    assert again[0] == again[1]
+
+
+@pytest.mark.parametrize("given", [None, object()])
+def test_what_is_no_transform_says_what_it_is(given):
+    says = f"must be a matrix of real numbers, or a file, not {type(given).__name__}"
+    with pytest.raises(mireg.InputError, match=says):
+        mireg.resample(PAIR[1], PAIR[0], given)
+
+
+@pytest.mark.parametrize("second", [None, "eye", object()])
+def test_the_affine_of_a_pair_must_be_a_matrix(second):
+    says = f"the affine is {type(second).__name__}, no matrix; give the"
+    with pytest.raises(mireg.InputError, match=says):
+        mireg.read_image((BALL, second))
+
+
+@pytest.mark.parametrize(
+    "ragged", [([[[1, 2], [3]]], np.eye(4)), (BALL, [[1], [1, 2]])]
+)
+def test_rows_of_different_lengths_are_refused(ragged):
+    with pytest.raises(mireg.InputError, match="rows of the array differ in length"):
+        mireg.read_image(ragged)
+
+
+@pytest.mark.parametrize("images", ["t1.nii.gz", {"t1": PAIR[0], "t2": PAIR[1]}, 3])
+def test_a_session_takes_a_list(images):
+    says = f"images is a {type(images).__name__}; give a list of images"
+    with pytest.raises(mireg.InputError, match=says):
+        mireg.register_session(images)
+
+
+def test_two_images_of_a_session_must_not_share_a_name():
+    with pytest.raises(mireg.InputError, match="two images have one name, of a, a"):
+        mireg.register_session(PAIR, names=["a", "a"])
+
+
+@pytest.mark.parametrize("pair", [PAIR, PAIR[0], "t1.nii.gz"])
+def test_a_prior_is_learned_from_threes(pair):
+    with pytest.raises(mireg.InputError, match=r"pair 1: it must be \(fixed, moving"):
+        mireg.learn_prior([pair])
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "label"])
+def test_labels_that_float32_rounds_are_refused(interpolation):
+    labels = np.zeros((4, 4, 4), np.int32)
+    labels[2:] = 2**24 + 1
+    given = (labels, np.eye(4))
+    for image in (given, mireg.read_image(given)):
+        with pytest.raises(mireg.InputError, match="would be rounded; renumber"):
+            mireg.resample(image, image, np.eye(4), interpolation=interpolation)
+    assert mireg.resample(given, given, np.eye(4)).data.max() == 2**24
+    labels[2:] = 2**24
+    same = mireg.resample(given, given, np.eye(4), interpolation=interpolation)
+    np.testing.assert_array_equal(same.data, labels)
+
+
+def test_what_is_live_and_what_is_learned_show_themselves_in_one_line():
+    live = mireg.SeriesRegistration(PAIR[0])
+    assert repr(live) == f"<SeriesRegistration onto {mireg.read_image(PAIR[0])}>"
+    prior = mireg.learn_prior([(*PAIR, np.eye(4))])
+    assert repr(prior) == "<Prior learned from 1 pair>"
+
+
 # --- doubt ----------------------------------------------------------------------------
 
 

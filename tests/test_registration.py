@@ -144,8 +144,8 @@ def test_a_simpleitk_image_lies_where_itk_says(rng):
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        (3, "cannot be made of a int"),
-        (np.zeros((3, 3, 3)), "cannot be made of a ndarray"),
+        (3, "cannot be made from int"),
+        (np.zeros((3, 3, 3)), "cannot be made from ndarray"),
         ((np.zeros((3, 3, 3)), np.eye(3)), r"the affine has shape \(3, 3\)"),
         ((np.zeros((3, 3)), np.eye(4)), "a 2-D image"),
         ((np.zeros((3, 3, 3)), np.eye(4)), "the image is constant"),

@@ -19,7 +19,7 @@ from checks import pose_error_mm
 from scipy import ndimage
 
 import mireg
-from mireg import Image, Settings, prepare
+from mireg import Image, Settings, phantom, prepare
 from mireg._engine.series import _gain_corrected
 from mireg._errors import InputError
 from mireg._files.series.names import named
@@ -171,6 +171,23 @@ def test_volumes_are_moved_into_line(moving_head):
     inner = (slice(6, -6),) * 3
     before, after = (np.nanstd(d[inner], axis=-1).mean() for d in (data, moved))
     assert after < 0.35 * before
+
+
+@pytest.mark.parametrize("jump_mm", [0.0, 3.0, 12.0])
+def test_a_jump_that_is_followed_is_not_doubted(jump_mm):
+    first, second = (
+        phantom.make_phantom("EPI", voxel_size_mm=6, noise_seed=seed) for seed in (0, 1)
+    )
+    moved = np.eye(4)
+    moved[0, 3] = jump_mm
+    live = mireg.SeriesRegistration(first)
+    found = live.add(Image(second.data, moved @ second.mm_from_ijk))
+    apart = found.transform.max_displacement(
+        [[0, 0, 0]], RigidTransform.from_matrix(moved)
+    )
+    assert apart < 0.6
+    assert not found.doubted
+    assert found.standard_error_mm < 0.6
 
 
 def test_live_volumes_are_followed(moving_head):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import html
+import re
+
 import make_site
 import pytest
 
+import mireg
 from mireg.cli import guide
 
 
@@ -25,7 +29,8 @@ def test_links_that_lead_nowhere_are_found(tmp_path):
 
 
 def test_references_are_numbered_as_in_the_docstring(tmp_path):
-    page = tmp_path / "python.html"
+    page = tmp_path / "python" / "register.html"
+    page.parent.mkdir()
     page.write_text("by <a>[R840b3a022d09-2]</a> <span>R840b3a022d09-2</span>")
     make_site.number_references(tmp_path)
     assert page.read_text() == "by <a>[2]</a> <span>2</span>"
@@ -39,6 +44,20 @@ def test_every_page_is_in_the_tree_once(tmp_path):
     assert {path.stem for path in tmp_path.glob("*.md")} == {"index", *tree}
 
 
+def test_every_public_name_has_a_page(tmp_path):
+    make_site.write_sources(tmp_path)
+    names = set(mireg.__all__) | {"information", "phantom"}
+    pages = {path.stem for path in (tmp_path / "python").glob("*.md")}
+    assert {page.removeprefix("class-") for page in pages} == names
+    assert len({page.lower() for page in pages}) == len(names)  # on any disk
+    contents = (tmp_path / "python.md").read_text("utf-8")
+    assert all(f"(python/{page}.md)" in contents for page in pages)
+
+
+def words(text: str) -> set[str]:
+    return set(re.findall(r"\w{2,}", text))
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of Sphinx and its extensions about each other
 def test_it_builds_without_a_warning(tmp_path, monkeypatch):
@@ -47,3 +66,12 @@ def test_it_builds_without_a_warning(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", ["make_site.py", "-o", str(tmp_path / "site")])
     assert make_site.main() == 0
     assert (tmp_path / "site" / "search.html").exists()
+    for topic in guide.topics():
+        if topic == "python":  # its names have pages of their own
+            continue
+        page = (tmp_path / "site" / f"{topic}.html").read_text("utf-8")
+        text = re.sub("<[^>]*>", " ", re.sub("</?span[^>]*>", "", page))
+        said = re.sub(r"\]\([^)]*\)|(?m:^```\w+|^<!--.*-->)", "", guide.page(topic))
+        assert words(said) <= words(html.unescape(text)), topic  # nothing is lost
+    functions = (tmp_path / "site" / "python" / "resample.html").read_text("utf-8")
+    assert 'href="register.html#mireg.register"' in functions  # See Also

@@ -381,3 +381,16 @@ def test_a_start_that_stretches_or_reflects_by_more_is_refused():
     for wrong in (np.diag([1.003, 1, 1, 1]), np.diag([-1, 1, 1, 1.0])):
         with pytest.raises(InputError, match="not rigid"):
             as_rigid(turn @ wrong)
+
+
+def test_more_than_a_half_turn_is_kept_as_the_shorter_one():
+    turn = RigidTransform([0, 0, np.deg2rad(270)], [1, 2, 3], [4, 5, 6])
+    assert turn.angle_deg == pytest.approx(90)
+    np.testing.assert_allclose(turn.rotation_vector, [0, 0, -np.pi / 2])
+    np.testing.assert_allclose(turn.apply([5, 5, 6]), [5, 6, 9])
+
+
+def test_an_angle_in_degrees_gets_a_note():
+    with pytest.warns(MiregWarning, match=r"90 radians .*np.deg2rad"):
+        turn = RigidTransform([0, 0, 90], [0, 0, 0])
+    assert 0 <= turn.angle_deg <= 180

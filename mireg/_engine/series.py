@@ -331,7 +331,16 @@ def track(
         inverse_hessian=inverse_hessian,
         tolerance=parameters.SERIES_TOLERANCE,
     )
-    noise = None
-    if judge and inverse_hessian is not None:
-        noise = uncertainty(level, fit.pose, metric, inverse_hessian, threads)
-    return Tracked(fit, noise, level.size_mm)
+
+    def judged(inverse_hessian: FloatArray | None) -> Tracked:
+        noise = None
+        if inverse_hessian is not None:
+            noise = uncertainty(level, fit.pose, metric, inverse_hessian, threads)
+        return Tracked(fit, noise, level.size_mm)
+
+    if not judge:
+        return Tracked(fit, None, level.size_mm)
+    tracked = judged(inverse_hessian)
+    if tracked.doubted:  # the curvature at a start far off says nothing of the answer
+        tracked = judged(inverse_hessian_at(few, fit.pose, few_metric, threads))
+    return tracked

@@ -339,10 +339,15 @@ def _array_and_affine(given: object) -> tuple[npt.NDArray[Any], npt.NDArray[Any]
     """Take voxels and mm_from_ijk apart, or say what is no image."""
     if not isinstance(given, tuple | list) or len(given) != 2:
         raise InputError(
-            f"an image cannot be made of a {type(given).__name__}; give a path, a "
+            f"an image cannot be made from {type(given).__name__}; give a path, a "
             "nibabel or SimpleITK image, (array, affine) or a mireg.Image"
         )
-    voxels, mm_from_ijk = plain(given[0]), np.asarray(given[1])
+    voxels, mm_from_ijk = plain(given[0]), plain(given[1])
+    if mm_from_ijk.ndim == 0:
+        raise InputError(
+            f"of (array, affine) the affine is {type(given[1]).__name__}, no matrix; "
+            "give the (4, 4) matrix from voxel indices to RAS+ mm"
+        )
     if mm_from_ijk.shape != (4, 4):
         swapped = voxels.shape == (4, 4)
         raise InputError(
@@ -408,6 +413,14 @@ def read_volumes(opened: Any, *, exact: bool = False) -> Iterator[Image]:
         with in_file(name):
             values = _only if single else scaled
             yield Image(values(raw[..., t], slope, inter), opened.affine)
+
+
+def check_labels(image: Image) -> None:
+    """Refuse labels that were rounded when the image was read."""
+    numbers = image.voxels
+    large = max(-float(numbers.min()), float(numbers.max())) >= 2**24
+    if large and image.source is not None:
+        next(read_volumes(image.source.opened, exact=True))
 
 
 def n_volumes(opened: Any) -> int:

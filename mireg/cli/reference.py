@@ -66,7 +66,7 @@ def python_page() -> str:
     parts = [
         "# Reference of the Python interface",
         "What `dir(mireg)` lists. In Python `help(mireg.register)` says all of a name; "
-        "the site of the guide has a page of them.",
+        "the site of the guide has a page for each.",
     ]
     for heading, lines in sections(mireg.__doc__ or ""):
         parts.append(f"## {heading}")

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from .head import Head
-from .shapes import Blob, Canvas, FloatArray, Subject, Values, Waves
+from .shapes import Blob, Canvas, FloatArray, Subject, Values, Waves, generator
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,7 +193,7 @@ class _Builder:
 
 def knee(seed: int) -> Body:
     """Draw a right knee; x to the right, y forward, z up, origin in the joint."""
-    b = _Builder(np.random.default_rng([seed, 0x4EE]), 0.8)
+    b = _Builder(generator(seed, 0x4EE), 0.8)
     b.nested({"skin": 0, "fat": 2, "muscle": 9}, (0, -6, 0), (62, 66, 260))
     bone = {"bone": 0, "fat": 2.5}  # marrow is fatty
     b.nested(bone, (-3, 6, 110), (16, 16, 112), (3, 0, 0))
@@ -224,7 +224,7 @@ def spine(seed: int, *, alike: bool = False) -> Body:
 
     Vertebrae differ by their level, or in no more than where they lie: `alike`.
     """
-    b = _Builder(np.random.default_rng([seed, 0xC02D]), 0.5)
+    b = _Builder(generator(seed, 0xC02D), 0.5)
     b.nested({"skin": 0, "fat": 2, "muscle": 8}, (0, -4, 0), (64, 66, 320))
     b.both("fat", (26, -30, 0), (4, 24, 240), (0, 0, 25))
     b.both("muscle", (15, -32, 0), (11, 15, 240), (2, 0, 0))
@@ -256,7 +256,7 @@ def spine(seed: int, *, alike: bool = False) -> Body:
 
 def mouse(seed: int) -> Body:
     """Draw a mouse's head; x right, y to the nose, z up, origin in the brain."""
-    b = _Builder(np.random.default_rng([seed, 0x3052]), 0.08)
+    b = _Builder(generator(seed, 0x3052), 0.08)
     b.nested({"skin": 0, "fat": 0.35, "muscle": 0.6}, (0, 1.5, -2.2), (8.2, 15.5, 7.2))
     b.add("fat", (0, -8.5, 3.0), (4, 5, 1.4))
     b.both("fat", (5.2, 3.5, -3.5), (1.6, 3.5, 1.5))

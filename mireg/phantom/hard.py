@@ -22,7 +22,7 @@ from .kinds import KINDS, Acquisition, Kind
 from .pair import brain_points, random_pose
 from .scanner import Grid, expose, grid_around
 from .scene import Distortion, Scene, stripped
-from .shapes import Blob, FloatArray, Subject
+from .shapes import Blob, FloatArray, Subject, generator
 
 _MOST_POINTS = 2000
 #: Whose subjects are measured inside the brain; of others, all tissue counts.
@@ -93,7 +93,7 @@ def hard_pair(
     """
     plan = _named_kind(kind)
     name = zlib.crc32(plan.says.encode())
-    rng = np.random.default_rng([seed, name])
+    rng = generator(seed, name)
     drawn = random_pose(
         rng, max_offset_mm=plan.max_offset_mm, max_angle_deg=plan.max_angle_deg
     )
@@ -101,11 +101,11 @@ def hard_pair(
     subject = _SUBJECTS[plan.subject](seed)
     stays = RigidTransform.identity()
     scan = partial(_scan, subject, seed=seed, voxel_scale=voxel_scale)
-    fixed = scan(plan.fixed, stays, np.random.default_rng([seed, name, 0]))
+    fixed = scan(plan.fixed, stays, generator(seed, name, 0))
     if plan.identical:
         moving = Image(fixed.data, truth.matrix @ fixed.mm_from_ijk)
     else:
-        moving = scan(plan.moving, truth, np.random.default_rng([seed, name, 1]))
+        moving = scan(plan.moving, truth, generator(seed, name, 1))
     measured = BRAIN if plan.subject in _HEADS else TISSUES[1:]
     points = _points_in_both(subject, measured, fixed, moving, truth, rng)
     return HardPair(fixed, moving, truth, points)
@@ -198,7 +198,7 @@ def _lesions(name: str, seed: int) -> tuple[Blob, ...]:
     """Draw what grew or was cut out; the same place for every name of one seed."""
     if not name:
         return ()
-    rng = np.random.default_rng([seed, 0x1E51])
+    rng = generator(seed, 0x1E51)
     if name == "plaques":
         places = rng.normal((0, -8, 18), (17, 26, 9), (24, 3))
         places[:, 0] += np.sign(places[:, 0]) * 9

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from scipy.spatial.transform import Rotation
 
 from .contrast import BRAIN
-from .shapes import Blob, Canvas, FloatArray, Values, Waves, joined, touching
+from .shapes import Blob, Canvas, FloatArray, Values, Waves, generator, joined, touching
 
 _FAR_MM = 40.0  # beyond this no part of the head touches another's surface
 _CHUNK = 32**3  # points that are painted at once
@@ -50,7 +50,7 @@ class Head:
         seed : int
             The same number gives the same head on every call.
         """
-        rng = np.random.default_rng([seed, 0x4EAD])
+        rng = generator(seed, 0x4EAD)
         size = np.exp(rng.normal(0, 0.035, 3)) * np.exp(rng.normal(0, 0.02))
 
         def blob(

@@ -7,12 +7,13 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from .._errors import InputError
 from .._image import Image
 from .._transform import RigidTransform
 from .contrast import BRAIN, TISSUES, Contrast, named_contrast
 from .head import Head
 from .scanner import head_grid, make_phantom
-from .shapes import FloatArray
+from .shapes import FloatArray, generator
 
 
 def random_pose(
@@ -33,6 +34,11 @@ def random_pose(
         Largest angle of rotation. Orientations are uniform (Haar) among those
         with at most this angle; 180 means every orientation.
 
+    Raises
+    ------
+    InputError
+        If `rng` is no generator, as a seed is none.
+
     Examples
     --------
     >>> import numpy as np
@@ -40,6 +46,10 @@ def random_pose(
     >>> bool(pose.angle_deg <= 10)
     True
     """
+    if not isinstance(rng, np.random.Generator):
+        raise InputError(
+            f"rng is {type(rng).__name__}; give a numpy.random.default_rng(seed)"
+        )
     axis, offset = rng.standard_normal((2, 3))
     # The angle t of a uniform rotation has the density 1 - cos(t), 0 <= t <= pi.
     top = np.deg2rad(max_angle_deg)
@@ -99,6 +109,11 @@ def phantom_pair(
         (RAS+ mm, the coordinates of the head) to the point of `moving` (RAS+ mm)
         with the same anatomy. Both boxes hold the whole head.
 
+    Raises
+    ------
+    InputError
+        If there is no such contrast, or the seed or a voxel size is none.
+
     Examples
     --------
     >>> pair = phantom_pair(
@@ -107,7 +122,7 @@ def phantom_pair(
     >>> bool(pair.moving_from_fixed.max_displacement([[0, 0, 0]]) <= 100)
     True
     """
-    rng = np.random.default_rng([seed, 0x9A12])
+    rng = generator(seed, 0x9A12)
     drawn = random_pose(rng)
     truth = drawn if pose is None else pose
     straight = RigidTransform.identity()

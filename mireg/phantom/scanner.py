@@ -14,7 +14,7 @@ from .._image import Image
 from .._transform import RigidTransform
 from .contrast import Contrast, named_contrast
 from .head import Head
-from .shapes import FloatArray, Subject, Values
+from .shapes import FloatArray, Subject, Values, generator
 
 Grid = tuple[tuple[int, int, int], FloatArray]  # shape and mm_from_ijk
 
@@ -74,9 +74,7 @@ def grid_around(
     fov_mm: npt.ArrayLike | None = None,
 ) -> Grid:
     """Lay a grid of voxels around any anatomy; see `head_grid`."""
-    size = np.broadcast_to(np.asarray(voxel_size_mm, float), 3)
-    if not (np.isfinite(size) & (size > 0)).all():
-        raise InputError(f"the voxel size is {voxel_size_mm!r} mm; it must be above 0")
+    size = _three_lengths(voxel_size_mm, "voxel size")
     pose = box_from_subject or RigidTransform.identity()
     turned = pose.rotation_matrix  # rows: the axes of the box as the subject sees them
     high = subject.reach(turned) + pose.matrix[:3, 3]
@@ -84,11 +82,24 @@ def grid_around(
     if fov_mm is None:
         extent = high - low + 2 * _MARGIN_MM
     else:
-        extent = np.broadcast_to(np.asarray(fov_mm, float), 3)
+        extent = _three_lengths(fov_mm, "field of view")
     shape = np.maximum(np.ceil(extent / size - 1e-6), 1).astype(int)
     box_from_ijk = np.diag([*size, 1.0])
     box_from_ijk[:3, 3] = (low + high) / 2 - size * (shape - 1) / 2
     return (int(shape[0]), int(shape[1]), int(shape[2])), box_from_ijk
+
+
+def _three_lengths(given: npt.ArrayLike, name: str) -> FloatArray:
+    """Return lengths along three axes, of which one number stands for all."""
+    try:
+        lengths = np.broadcast_to(np.asarray(given, float), 3)
+    except (TypeError, ValueError):  # words, or two of them
+        lengths = np.zeros(3)
+    if not (np.isfinite(lengths) & (lengths > 0)).all():
+        raise InputError(
+            f"the {name} is {given!r} mm; it must be a number above 0, or three"
+        )
+    return lengths
 
 
 def make_phantom(
@@ -150,7 +161,7 @@ def make_phantom(
             "a grid has its own voxel size and field of view; leave these out"
         )
     name = zlib.crc32(repr(look).encode())
-    rng = np.random.default_rng([seed, noise_seed, name])
+    rng = generator(seed, noise_seed, name)
     return expose(Head.from_seed(seed), look, grid, pose, rng)
 
 

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from .._errors import InputError
+
 FloatArray = npt.NDArray[np.float64]
 Values = npt.NDArray[np.float32]
+
+
+def generator(seed: int, *more: int) -> np.random.Generator:
+    """Return where the randomness of a seed comes from; `more` says for what."""
+    if not isinstance(seed, Integral) or seed < 0:
+        raise InputError(f"seed is {seed!r}; it must be a whole number of at least 0")
+    return np.random.default_rng([int(seed), *more])
 
 
 class Subject(Protocol):

@@ -167,7 +167,10 @@ def checked(matrix: npt.ArrayLike) -> FloatArray:
             "a transform must be a matrix of shape (4, 4); its rows differ in length"
         ) from error
     if given.dtype.kind not in "fiu":
-        raise InputError("a transform must be a matrix of real numbers, or a file")
+        raise InputError(
+            "a transform must be a matrix of real numbers, or a file, not "
+            f"{type(matrix).__name__}"
+        )
     m = given.astype(np.float64)
     if m.shape != (4, 4) or not np.isfinite(m).all():
         raise InputError("a transform must be a finite matrix of shape (4, 4)")
