@@ -173,8 +173,8 @@ class RigidTransform(_Map):
         angle = float(np.linalg.norm(self.rotation_vector))
         if angle > 2 * np.pi:
             warn(
-                f"rotation_vector is {angle:.3g} radians long, more than a full turn; if "
-                "it is in degrees, give np.deg2rad of it"
+                f"rotation_vector is {angle:.3g} radians long, more than a full turn; "
+                "if it is in degrees, give np.deg2rad of it"
             )
         if angle > np.pi * (1 + _SAME_MATRIX):
             object.__setattr__(self, "rotation_vector", rotation.as_rotvec())

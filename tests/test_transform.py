@@ -328,7 +328,7 @@ def test_whatever_stands_for_a_transform(kind, tmp_path):
     made = as_transform(given)
     assert type(made) is AffineTransform
     assert made == AffineTransform(WIDER)
-    with pytest.raises(InputError, match="it stretches by 1 to 2; start from"):
+    with pytest.raises(InputError, match="it stretches by 1 to 2; give one"):
         as_rigid(given)
 
 
