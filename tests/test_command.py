@@ -332,6 +332,6 @@ def test_what_is_no_number_is_told(argv, says, capsys):
 
 
 def test_a_mistyped_command_is_told(capsys):
-    said = refused(capsys, "regsiter", "a", "b")
-    assert said == "No such command 'regsiter'; nearest: register; see mireg --help"
+    said = refused(capsys, "registrr", "a", "b")
+    assert said == "No such command 'registrr'; nearest: register; see mireg --help"
     assert refused(capsys, "flirt") == "No such command 'flirt'; see mireg --help"
