@@ -198,7 +198,7 @@ def test_the_command_tells_people(tmp_path, images, capsys):
     ("arguments", "says"),
     [
         (["none.tfm", "identity"], "none.tfm: there is no such file"),
-        (["{dir}/flirt.mat", "identity"], "or give both, by --fixed and --moving"),
+        (["{dir}/flirt.mat", "identity"], "give both, by --fixed and --moving"),
         (["identity", "identity", "--points", "{dir}/p.csv"], "by --points-frame"),
         (
             ["identity", "identity", "--points", "{dir}/bad.csv"],
