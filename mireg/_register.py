@@ -290,7 +290,7 @@ class Outcome:
 def best_answer(
     task: Task, start: FloatArray | None, *, also: Sequence[FloatArray] = ()
 ) -> Outcome:
-    """Search, refine and polish, until noise is unlikely to have made the answer.
+    """Search, refine and polish, until the answer is not in doubt.
 
     From a start that is given, or where it is None from everywhere; poses in `also` are
     followed, too.
@@ -323,8 +323,8 @@ def best_answer(
             answer = _polished(
                 pair, resolutions, channel, level, pose, settings, threads
             )
-        # Also where the error is unknown, since next to nothing overlaps.
-        in_doubt = not answer.error_voxels <= parameters.UNCERTAIN_VOXELS
+        outcome = Outcome(answer, fits, start is None)
+        in_doubt = _in_doubt(task, outcome, sure=found.confident)
         if not in_doubt or not rounds or _is_late(told, settings):
             break
     notes: tuple[str, ...] = ()
@@ -338,7 +338,23 @@ def best_answer(
             "the answer follows the headers; by the images alone a pose "
             f"{choice.apart_mm:.0f} mm away is better: look which is right",
         )
-    return Outcome(answer, fits, start is None, notes)
+    return replace(outcome, notes=notes)
+
+
+def _in_doubt(task: Task, outcome: Outcome, *, sure: bool) -> bool:
+    """Tell whether noise, or anatomy that repeats itself, can have made the answer.
+
+    `sure` says that the search came upon nothing else.
+    """
+    answer = outcome.answer
+    # Also where the error is unknown, since next to nothing overlaps.
+    if not answer.error_voxels <= parameters.UNCERTAIN_VOXELS:
+        return True
+    if sure:
+        return False
+    # One vertebra off, an answer is as sharp as the right one.
+    verdict = judge(task, outcome, known_of(task, answer).signals)
+    return not verdict.probability >= parameters.SEARCH_ON_BELOW
 
 
 def known_of(task: Task, answer: Answer) -> Evidence:

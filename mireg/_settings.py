@@ -102,7 +102,8 @@ class Settings:
         voxel of the coarser image, 2 mm at least.
     effort : {"quick", "normal", "thorough"}
         How long to search on where the first search leaves doubt, until noise is
-        unlikely to have made the answer: not at all, four times, or twelve times.
+        unlikely to have made the answer and it is 90 % likely right: not at all, four
+        times, or twelve times.
     time_limit : float or None
         Seconds after which no further search is begun, and what was found so far is
         refined and returned, which may take as long as a sure registration; a warning

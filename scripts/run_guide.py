@@ -36,6 +36,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from mireg._errors import DoubtWarning
 from mireg.cli import guide, main
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -150,12 +151,13 @@ def type_command(command: str) -> tuple[int, str]:
 
 @contextlib.contextmanager
 def _inside(folder: Path) -> Iterator[None]:
-    """Work in a folder; an example may set what is logged, for itself."""
+    """Work in a folder; what an example sets is for itself; it may be doubtful."""
     before, logger = Path.cwd(), logging.getLogger("mireg")
     level = logger.level
     os.chdir(folder)
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("default", DoubtWarning)
             yield
     finally:
         os.chdir(before)

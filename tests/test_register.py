@@ -383,6 +383,30 @@ def test_it_searches_on_until_noise_cannot_have_made_the_answer(near, monkeypatc
     assert error_mm(found, near.moving_from_fixed) < 1
 
 
+def test_it_searches_on_while_the_verdict_is_doubtful(near, monkeypatch):
+    """Noise moves nothing here; only the verdict tells that the answer can be wrong."""
+    asked, judged = [], []
+
+    def global_search(
+        pair, _schedule, _levels, *_, found=None, restart=0
+    ) -> Candidates:
+        asked.append((found is not None, restart))
+        pose = pair.engine_pose(near.moving_from_fixed.matrix)[None]
+        poses = dict.fromkeys(parameters.SEARCHED_CHANNELS, pose)
+        return Candidates(poses, unimodal=False, channels_agree=True)
+
+    def judge(*arguments):
+        judged.append(real(*arguments))
+        return replace(judged[-1], probability=0.85 if len(judged) == 1 else 0.95)
+
+    real = method.judge
+    monkeypatch.setattr(method, "global_search", global_search)
+    monkeypatch.setattr(method, "judge", judge)
+    found = register(near.fixed, near.moving, settings=QUICK)
+    assert asked == [(False, 0), (True, 0), (True, 1)]
+    assert not found.doubtful
+
+
 def test_a_second_pose_as_good_is_told(found_far):
     assert found_far[0].warnings == ()
     # The same after half a turn about z.

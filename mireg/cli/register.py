@@ -182,8 +182,8 @@ class _Register(OutputCommand):
     type=click.Choice(EFFORTS),
     default="normal",
     show_default=True,
-    help="How long to search on in doubt: not at all, until no other pose is left, or "
-    "many times as long.",
+    help="How long to search on in doubt, until the answer is 90 % likely right: not "
+    "at all, four times, or twelve times.",
 )
 @click.option(
     "--time-limit",
