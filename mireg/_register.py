@@ -310,6 +310,7 @@ def best_answer(
         )
     rounds = [] if start is not None else [*parameters.EFFORT[settings.effort]]
     in_doubt, answer = not found.confident, None
+    best, likely = None, 0.0
     while True:
         if in_doubt and rounds and not _is_late(told, settings):
             told.start("search", 0.3, "in doubt, searching on")
@@ -323,38 +324,36 @@ def best_answer(
             answer = _polished(
                 pair, resolutions, channel, level, pose, settings, threads
             )
-        outcome = Outcome(answer, fits, start is None)
-        in_doubt = _in_doubt(task, outcome, sure=found.confident)
+        outcome = Outcome(answer, fits, start is None, _notes(choice))
+        # Also where the error is unknown, since next to nothing overlaps.
+        in_doubt = not answer.error_voxels <= parameters.UNCERTAIN_VOXELS
+        if best is None and (not rounds or (found.confident and not in_doubt)):
+            return outcome
+        # One vertebra off, an answer is as sharp as the right one; and what a later
+        # search has found need not be better.
+        probability = judge(task, outcome, known_of(task, answer).signals).probability
+        in_doubt = in_doubt or not probability >= parameters.SEARCH_ON_BELOW
+        if best is None or probability > likely:
+            best, likely = outcome, probability
         if not in_doubt or not rounds or _is_late(told, settings):
             break
-    notes: tuple[str, ...] = ()
-    if rounds and (in_doubt or not found.confident) and _is_late(told, settings):
-        notes += (
-            f"the time limit of {settings.time_limit:g} s ended the search while it "
-            "was in doubt; with more time it might find another answer",
-        )
-    if choice is not None and choice.for_the_headers:
-        notes += (
-            "the answer follows the headers; by the images alone a pose "
-            f"{choice.apart_mm:.0f} mm away is better: look which is right",
-        )
-    return replace(outcome, notes=notes)
+    if not rounds or not in_doubt:
+        return best
+    late = (
+        f"the time limit of {settings.time_limit:g} s ended the search while it "
+        "was in doubt; with more time it might find another answer"
+    )
+    return replace(best, notes=(late, *best.notes))
 
 
-def _in_doubt(task: Task, outcome: Outcome, *, sure: bool) -> bool:
-    """Tell whether noise, or anatomy that repeats itself, can have made the answer.
-
-    `sure` says that the search came upon nothing else.
-    """
-    answer = outcome.answer
-    # Also where the error is unknown, since next to nothing overlaps.
-    if not answer.error_voxels <= parameters.UNCERTAIN_VOXELS:
-        return True
-    if sure:
-        return False
-    # One vertebra off, an answer is as sharp as the right one.
-    verdict = judge(task, outcome, known_of(task, answer).signals)
-    return not verdict.probability >= parameters.SEARCH_ON_BELOW
+def _notes(choice: Choice | None) -> tuple[str, ...]:
+    """Tell where the headers decided."""
+    if choice is None or not choice.for_the_headers:
+        return ()
+    return (
+        "the answer follows the headers; by the images alone a pose "
+        f"{choice.apart_mm:.0f} mm away is better: look which is right",
+    )
 
 
 def known_of(task: Task, answer: Answer) -> Evidence:

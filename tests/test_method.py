@@ -335,21 +335,25 @@ def test_each_search_goes_on_from_other_starts(
         assert found.finer == resolutions.finer[1:]
 
 
-#: Where each round ends, mm off; how far noise moves that, in voxels; and how many
-#: searches are asked for.
-ENDS: list[tuple[list[float], list[float], list[int]]] = [
-    ([0], [0.1], [1]),
-    ([0, 50], [9, 0.1], [1, 1]),
-    ([0, 0, 50], [0.7, 0.7, 0.1], [1, 1, 2]),
-    ([0, 50, 0], [9, math.nan, 9], [1, 1, 2]),
+#: Where each round ends, mm off; how far noise moves that, in voxels; how likely it is
+#: right; how many searches are asked for; and which place is taken.
+ENDS: list[tuple[list[float], list[float], list[float], list[int], float]] = [
+    ([0], [0.1], [0.99], [1], 0),
+    ([0, 50], [9, 0.1], [0.2, 0.99], [1, 1], 50),
+    ([0, 0, 50], [0.7, 0.7, 0.1], [0.6, 0.6, 0.95], [1, 1, 2], 50),
+    ([0, 50, 0], [9, math.nan, 9], [0.1, 0.3, 0.2], [1, 1, 2], 50),
+    ([0, 50], [0.1, 0.1], [0.85, 0.95], [1, 1], 50),  # sharp, and yet in doubt
+    ([50, 50, 0], [0.1, 0.1, 0.1], [0.8, 0.8, 0.1], [1, 1, 2], 50),
 ]
 
 
-@pytest.mark.parametrize(("places", "errors", "counts"), ENDS)
+@pytest.mark.parametrize(("places", "errors", "likely", "counts", "taken"), ENDS)
 def test_in_doubt_it_searches_on_a_few_times(
     places: list[float],
     errors: list[float],
+    likely: list[float],
     counts: list[int],
+    taken: float,
     heads: PhantomPair,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -382,8 +386,16 @@ def test_in_doubt_it_searches_on_a_few_times(
     monkeypatch.setattr(method, "_search_on", search_on)
     monkeypatch.setattr(method, "_refined", refined)
     monkeypatch.setattr(method, "_polished", polished)
-    method.best_answer(task, None)
+    signals = SimpleNamespace(signals=None)
+    monkeypatch.setattr(method, "known_of", lambda *_: signals)
+
+    def judge(*_: object) -> Any:
+        return SimpleNamespace(probability=likely[len(done) - 1])
+
+    monkeypatch.setattr(method, "judge", judge)
+    found = method.best_answer(task, None)
     assert done == counts
+    assert found.fits[0].pose[0, 3] == taken
 
 
 def test_a_time_limit_ends_the_search_and_is_noted(
