@@ -23,9 +23,9 @@ from ._files.landmarks import (
     some_of,
     text_of,
 )
-from ._files.transforms.common import Images
+from ._files.transforms.common import LPS_FROM_RAS, Images
 from ._files.transforms.series import holds_series, read_series_matrices
-from ._image import Image, checked_points
+from ._image import Image, are_inside, checked_points
 from ._prepare import PreparedImage, prepare
 from ._transform import (
     RigidTransform,
@@ -55,7 +55,7 @@ _CHUNK = 1 << 20
 _SERIES_POINTS = 20_000
 
 #: What exchanges RAS and LPS.
-_OTHER_FRAME = np.array([-1.0, -1.0, 1.0])
+_OTHER_FRAME = LPS_FROM_RAS.diagonal()[:3]
 
 #: Share of their error that landmarks in the wrong frame have in the right one.
 _FAR_BETTER = 0.1
@@ -661,9 +661,7 @@ def _array(points: npt.ArrayLike, frame: Frame | None, name: str) -> Landmarks:
 
 def _note_outside(marks: Landmarks, image: Image, name: str) -> None:
     """Warn of landmarks that lie outside the image in which they were marked."""
-    ijk = image.to_ijk(marks.points)
-    ends = np.array(image.shape) - 0.5
-    outside = np.flatnonzero(np.any((ijk < -0.5) | (ijk > ends), axis=1))
+    outside = np.flatnonzero(~are_inside(image, marks.points))
     out = [repr(marks.labels[i]) for i in outside]
     if out:
         if image.source is not None and image.source.path is not None:

@@ -329,6 +329,13 @@ def checked_points(points: npt.ArrayLike) -> FloatArray:
     return array
 
 
+def are_inside(image: Image, points: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+    """Tell which points, RAS+ mm (..., 3), lie within the voxels of an image, (...)."""
+    ijk = image.to_ijk(points)
+    held = (ijk >= -0.5) & (ijk <= np.array(image.shape) - 0.5)
+    return np.asarray(held.all(axis=-1))
+
+
 def _mapped(matrix: npt.NDArray[np.floating], points: npt.ArrayLike) -> FloatArray:
     """Map points, shape (..., 3), by an affine."""
     # einsum, not @: for three columns BLAS wakes all its threads for nothing.

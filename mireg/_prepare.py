@@ -14,7 +14,7 @@ from . import _kernels as kernels
 from . import _parameters as parameters
 from ._errors import InputError
 from ._files.formats import ImageLike, as_image, as_mask
-from ._image import Image, flat_volume, memory_order
+from ._image import Image, are_inside, flat_volume, memory_order
 from ._intensity import IntensityScale, intensity_scale, subsampled
 from ._threads import available, shared
 
@@ -351,8 +351,7 @@ def _mask_error(mask: Image, image: Image) -> str:
     held = np.argwhere(mask.data > 0.5)
     if not len(held):
         return f"{what} is empty, no voxel is above 0.5; give another, or none"
-    ijk = image.to_ijk(mask.to_mm(held))
-    common = ((ijk >= -0.5) & (ijk <= np.array(image.shape) - 0.5)).all(axis=1)
+    common = are_inside(image, mask.to_mm(held))
     overlap, volume = (n * mask.voxel_volume_mm3 for n in (common.sum(), len(held)))
     advice = (
         "too little to compare: give a larger one"

@@ -14,7 +14,7 @@ from checks import GRIDS
 
 import mireg
 from mireg._errors import InputError
-from mireg._image import Image
+from mireg._image import Image, are_inside
 
 SHEARED = np.array([[1, 0, 0, -9], [0, 1, 0.24, 5], [0, 0, 2.5, 1], [0, 0, 0, 1.0]])
 
@@ -33,6 +33,13 @@ def test_infinite_is_no_data():
     image = Image(data, np.eye(4))
     np.testing.assert_array_equal(image.data.ravel(), [1, *[np.nan] * 4])
     assert np.isinf(data[1, 0, 0])  # the caller's array is left alone
+
+
+def test_a_point_is_inside_up_to_the_edges_of_the_outer_voxels():
+    image = Image(np.zeros((4, 5, 6)), np.diag([-2.0, 2, 2, 1]))  # i to the left
+    points = [[[0.9, 0, 0], [1.1, 0, 0]], [[-6.9, 8.9, 10.9], [-6.9, 9.1, 10.9]]]
+    expected = [[True, False], [True, False]]
+    np.testing.assert_array_equal(are_inside(image, points), expected)
 
 
 def test_geometry_by_hand():

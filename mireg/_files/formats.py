@@ -349,12 +349,12 @@ def _array_and_affine(given: object) -> tuple[npt.NDArray[Any], npt.NDArray[Any]
             "give the (4, 4) matrix from voxel indices to RAS+ mm"
         )
     if mm_from_ijk.shape != (4, 4):
-        swapped = voxels.shape == (4, 4)
+        exchanged = voxels.shape == (4, 4)
         raise InputError(
             f"the affine has shape {mm_from_ijk.shape}, not (4, 4); give "
             + (
                 "(array, affine), in this order"
-                if swapped
+                if exchanged
                 else "the matrix from voxel indices to RAS+ mm"
             )
         )

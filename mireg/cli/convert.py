@@ -359,10 +359,9 @@ def _anatomy(fixed: str | None) -> tuple[FloatArray, str]:
 
 def _note_outside(centre: _Point, image: Image, name: str) -> None:
     """Warn of a centre that lies outside the image."""
-    import numpy as np
+    from .._image import are_inside
 
-    ijk = image.to_ijk(np.array(centre.ras))
-    if np.any((ijk < -0.5) | (ijk > np.array(image.shape) - 0.5)):
+    if not are_inside(image, centre.ras):
         warn(
             f"--centre lies outside {name}; check its frame and unit, and that it is "
             "not counted from an origin of the planning system's"
